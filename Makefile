@@ -1,0 +1,56 @@
+# Every command does the set-up it needs, once; a second call does none of it again.
+#   make lab PYTHON=python3.12              another Python (3.11 to 3.13)
+#   make lab ARGS="--no-browser --port 9000"  more words for JupyterLab, pytest or the notebook runner
+
+PYTHON ?= python3
+ARGS ?=
+PY := .venv/bin/python
+
+.PHONY: help setup lab run test lint unit data base notebooks pins clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## only make .venv and install (the others do it too)
+	@command -v $(PYTHON) > /dev/null || { echo "There is no $(PYTHON) here. Install Python 3.11, 3.12 or 3.13," \
+		"or name the one you have: make lab PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) scripts/setup_env.py
+
+lab: setup ## open JupyterLab on notebook 00
+	$(PY) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=. \
+		--LabApp.default_url=/lab/tree/notebooks/00_whole_game.ipynb $(ARGS)
+
+run: setup ## the whole series headless in the laptop profile, and a table at the end
+	$(PY) notebooks/build.py run --profile laptop $(ARGS)
+
+test: lint unit ## lint, unit tests, quick run of all notebooks
+	$(PY) notebooks/build.py run --profile quick
+
+lint: setup ## style, and notebooks that no longer match their sources
+	$(PY) -m ruff check .
+	$(PY) notebooks/build.py check
+
+unit: setup ## unit tests alone (all of them, slow ones too: ARGS="-m ''")
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+
+data: setup ## write the bundled texts and the tokenizer again, byte for byte
+	$(PY) data/make_corpus.py
+	$(PY) data/train_tokenizer.py
+
+base: setup ## train the bundled base model again (hours on two cores, minutes on a GPU)
+	$(PY) data/train_base.py $(ARGS)
+
+notebooks: setup ## build the notebooks from notebooks/src
+	$(PY) notebooks/build.py build
+
+pins: setup ## take the newest versions into constraints.txt, then run `make test`
+	$(PY) -m pip install -q uv
+	{ sed -n '/^#/p' constraints.txt; $(PY) -m uv pip compile -q pyproject.toml --all-extras --universal --upgrade \
+		--python-version 3.11 --fork-strategy fewest --no-annotate --no-header | grep -vE '^(nvidia|cuda|triton)|== .emscripten'; \
+	} > .venv/pins.txt
+	mv .venv/pins.txt constraints.txt
+
+clean: ## remove .venv and caches (labels and runs stay)
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
