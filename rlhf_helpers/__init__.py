@@ -1,0 +1,21 @@
+"""RLHF on language models, small enough to read and real enough to use.
+
+Modules in reading order; each imports only from lower floors:
+
+    0  tensors      pure maths: masked means, whitening, log-probabilities, KL, GAE
+       records      what flows: Queries, Rollout, Comparison, Label
+    1  tasks        the four tasks: prompts, lengths, truncation, penalty
+       models       policy with value head, reward model, reference; load and save
+       runs         profile, seed, device, metrics file, checkpoint
+       store        the label store
+    2  sampling     sample, and its twin replay
+    3  labelers     simulated labelers, collecting comparisons, agreement
+       reward       fit on choices, normalise, score
+    4  ppo          losses, step, tune
+       evaluation   win rate with interval, KL, reward against KL
+    5  widgets      the labelling card
+       plots        one function per figure
+       checks       exercise checks
+"""
+
+__version__ = "0.1.0"

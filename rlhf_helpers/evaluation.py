@@ -1,0 +1,109 @@
+"""Floor 4: did it work? Blind judging, win rate with an interval, KL from the reference, reward against KL."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_helpers import sampling, tasks
+from rlhf_helpers.models import Policy
+from rlhf_helpers.records import Comparison, Label, Queries, Rollout
+from rlhf_helpers.tasks import Task
+
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """Wins of `total` judged pairs (a tie counts half), with Wilson's 95 % interval."""
+
+    wins: float
+    total: int
+    low: float
+    high: float
+
+    @property
+    def rate(self) -> float:
+        return self.wins / self.total
+
+    def __str__(self) -> str:
+        return f"{self.rate:.1%} ({self.low:.1%} to {self.high:.1%}, {self.total} pairs)"
+
+
+def win_rate(wins: float, total: int) -> WinRate:
+    """Put Wilson's 95 % interval around wins / total (Wilson 1927); raises ValueError without pairs."""
+    if not 0 <= wins <= total or total == 0:
+        raise ValueError(f"{wins} wins of {total} pairs: judge at least one pair first")
+    rate, z2 = wins / total, Z95**2
+    centre = (rate + z2 / (2 * total)) / (1 + z2 / total)
+    half = Z95 / (1 + z2 / total) * math.sqrt(rate * (1 - rate) / total + z2 / (4 * total**2))
+    return WinRate(wins, total, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def mirrored(comparison_id: str, seed: int = 0) -> bool:
+    """Say whether a pair is shown with its sides swapped: a coin that depends on the pair alone."""
+    return hashlib.sha256(f"{seed} {comparison_id}".encode()).digest()[0] % 2 == 1
+
+
+def pairs(
+    first: Policy, second: Policy, queries: Queries, task: Task, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0, source: str = "judging"
+) -> tuple[list[Comparison], list[bool]]:
+    """Let both policies answer every query and shuffle the sides. Returns the pairs, and for each whether `first` is option 0."""
+    answers = []
+    for policy in (first, second):
+        generator = torch.Generator(policy.device).manual_seed(seed)
+        rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
+        answers.append(tasks.texts(task, rollout.responses, tokenizer))
+    prompts = tasks.query_texts(task, queries, tokenizer)
+    comparisons, first_is_zero = [], []
+    for number, (prompt, a, b) in enumerate(zip(prompts, *answers, strict=True)):
+        swap = mirrored(f"{number} {prompt} {a} {b}", seed)
+        comparisons.append(Comparison(task.name, prompt, (b, a) if swap else (a, b), source))
+        first_is_zero.append(not swap)
+    return comparisons, first_is_zero
+
+
+def judge(comparisons: Sequence[Comparison], first_is_zero: Sequence[bool], labels: Sequence[Label]) -> WinRate:
+    """Count how often `first` was preferred, once the sides are uncovered. Equal answers count as ties."""
+    chosen = {label.comparison_id: label.choice for label in labels}
+    wins, total = 0.0, 0
+    for comparison, is_zero in zip(comparisons, first_is_zero, strict=True):
+        if comparison.id in chosen:
+            tie = comparison.options[0] == comparison.options[1]
+            wins += 0.5 if tie else float((chosen[comparison.id] == 0) == is_zero)
+            total += 1
+    return win_rate(wins, total)
+
+
+@torch.no_grad()
+def measure(
+    policy: Policy, reference: Policy, queries: Queries, task: Task, score: Callable[[Rollout], torch.Tensor], *, seed: int = 0
+) -> dict[str, float]:
+    """Measure a policy on prompts: mean score, share of finished answers' scores, KL from the reference with its standard error, in nats."""
+    generator = torch.Generator(policy.device).manual_seed(seed)
+    rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
+    reference_logprobs = sampling.replay(reference, rollout, task.temperature, chunk=256).logprobs
+    kl = (rollout.logprobs - reference_logprobs).sum(-1)
+    scores = score(rollout)
+    return {
+        "score": scores.mean().item(),
+        "score_standard_error": (scores.std() / len(scores) ** 0.5).item(),
+        "kl_nats_per_response": kl.mean().item(),
+        "kl_standard_error": (kl.std() / len(kl) ** 0.5).item(),
+        "entropy_nats_per_response": -rollout.logprobs.sum(-1).mean().item(),
+    }
+
+
+def frontier(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """Keep the measurements that no other beats: more score for no more KL. Sorted by KL."""
+    best, kept = -math.inf, []
+    for row in sorted(rows, key=lambda r: (r["kl_nats_per_response"], -r["score"])):
+        if row["score"] > best:
+            best = row["score"]
+            kept.append(row)
+    return kept

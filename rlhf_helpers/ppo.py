@@ -1,0 +1,192 @@
+"""Floor 4: PPO as in the paper. Read `step` first: it is the whole algorithm; everything it calls stands above it.
+
+Source: Ziegler et al. 2019, section 2.2 and appendix, and the released code (train_policy.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlhf_helpers import sampling
+from rlhf_helpers.models import Policy
+from rlhf_helpers.records import Queries, Rollout
+from rlhf_helpers.runs import Run
+from rlhf_helpers.tasks import Task
+from rlhf_helpers.tensors import explained_variance, gae, kl_k1, masked_mean, rescale, standardize
+
+Score = Callable[[Rollout], Tensor]  # (B,) one number per response, higher is better
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """The knobs of PPO. In brackets: the paper's value for the style tasks (released code)."""
+
+    episodes: int = 8_000  # responses sampled in all [1,000,000]
+    batch: int = 64  # responses per step [512]
+    minibatches: int = 1  # per epoch [1]; whitening is per minibatch
+    epochs: int = 4  # passes over each batch [4]
+    lr: float = 1e-3  # Adam, falls to 0 in a straight line [1e-5, for 124M parameters]
+    kl_coef: float = 0.15  # beta at the start, nats of reward per nat of KL [0.15]
+    kl_target: float | None = 6.0  # nats per response; None keeps beta fixed [6]
+    kl_horizon: int = 10_000  # episodes in which the controller may move beta by about 20 % [10,000]
+    cliprange: float = 0.2  # of the probability ratio and of the value [0.2]
+    value_coef: float = 0.1  # weight of the value loss [0.1]
+    lam: float = 0.95  # GAE; gamma is 1 [0.95]
+    whiten_rewards: bool = True  # rescale rewards without moving their mean [on]
+
+    def __post_init__(self) -> None:
+        if self.batch % self.minibatches or self.batch // self.minibatches < 8:
+            raise ValueError(
+                f"a batch of {self.batch} in {self.minibatches} minibatches leaves {self.batch // self.minibatches} rows each: "
+                "whitening needs at least 8, and they must be equal; raise `batch` or lower `minibatches`"
+            )
+        if self.episodes < self.batch:
+            raise ValueError(f"{self.episodes} episodes are less than one batch of {self.batch}: raise `episodes`")
+
+    @property
+    def steps(self) -> int:
+        return self.episodes // self.batch
+
+
+@dataclass
+class KLController:
+    """Steer beta so that the KL from the reference settles at a target (paper, section 2.2; released code's horizon).
+
+    e = clip(KL / target - 1, -0.2, 0.2); beta <- beta (1 + e n / horizon) after a batch of n episodes.
+    """
+
+    beta: float
+    target: float | None
+    horizon: int
+
+    def update(self, kl: float, episodes: int) -> None:
+        if self.target is not None:
+            error = max(-0.2, min(0.2, kl / self.target - 1))
+            self.beta *= 1 + error * episodes / self.horizon
+
+
+def shape_rewards(scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor, beta: float) -> Tensor:
+    """Spread the reward over tokens: -beta log(pi / rho) on each, plus the score on the last (equation 2).
+
+    scores (B,); the others (B, R); returns (B, R).
+    """
+    rewards = torch.where(mask, -beta * kl_k1(logprobs, reference_logprobs), 0)
+    last = mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)  # (B,) column of the last token that counts
+    return rewards.scatter_add(1, last.unsqueeze(1), scores.unsqueeze(1))
+
+
+def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, cliprange: float) -> Tensor:
+    """PPO's clipped loss: the worse of -A r and -A clip(r), averaged over tokens. All (B, R); returns a scalar."""
+    ratio = (logprobs - old_logprobs).exp()
+    clipped = ratio.clamp(1 - cliprange, 1 + cliprange)
+    return masked_mean(torch.maximum(-advantages * ratio, -advantages * clipped), mask)
+
+
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, cliprange: float) -> Tensor:
+    """Half the squared error of the values, the worse of plain and clipped to old +- cliprange. All (B, R); returns a scalar."""
+    clipped = old_values + (values - old_values).clamp(-cliprange, cliprange)
+    return 0.5 * masked_mean(torch.maximum((values - returns) ** 2, (clipped - returns) ** 2), mask)
+
+
+def minibatches(config: PPOConfig, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield row numbers: each epoch a fresh permutation of the batch, cut into equal minibatches."""
+    for _ in range(config.epochs):
+        yield from torch.randperm(config.batch, generator=generator, device=generator.device).chunk(config.minibatches)
+
+
+def losses(policy: Policy, batch: Rollout, rewards: Tensor, task: Task, config: PPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute PPO's loss on one minibatch: rescale, GAE, returns, standardize, replay, two clipped losses."""
+    if config.whiten_rewards:
+        rewards = rescale(rewards, batch.mask)
+    advantages = gae(rewards, batch.values, batch.mask, lam=config.lam)
+    returns = advantages + batch.values  # before whitening, or the value head learns a scale that is not the rewards'
+    advantages = standardize(advantages, batch.mask)
+    now = sampling.replay(policy, batch, task.temperature)
+    pg = policy_loss(now.logprobs, batch.logprobs, advantages, batch.mask, config.cliprange)
+    vf = value_loss(now.values, batch.values, returns, batch.mask, config.cliprange)
+    ratio = (now.logprobs - batch.logprobs).detach()
+    return pg + config.value_coef * vf, {
+        "policy_loss": pg.detach(),
+        "value_loss": vf.detach(),
+        "approx_kl_nats_per_token": 0.5 * masked_mean(ratio**2, batch.mask),
+        "clip_fraction": masked_mean((ratio.exp() - 1).abs().gt(config.cliprange).float(), batch.mask),
+        "value_explained_variance": explained_variance(batch.values, returns, batch.mask),
+    }
+
+
+def step(
+    policy: Policy, reference: Policy, score: Score, queries: Queries, task: Task, config: PPOConfig,
+    optimizer: torch.optim.Optimizer, controller: KLController, generator: torch.Generator,
+) -> dict[str, float]:  # fmt: skip
+    """Do one step of PPO: answer, score, shape the rewards, then a few epochs of clipped improvement.
+
+    queries (batch, Q). Returns a summary; units in the names. Raises FloatingPointError on a score or loss that is not a number.
+    """
+    rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
+    scores = check_finite("score", score(rollout))  # (B,)
+    with torch.no_grad():
+        reference_logprobs = sampling.replay(reference, rollout, task.temperature).logprobs  # (B, R)
+    rewards = shape_rewards(scores, rollout.logprobs, reference_logprobs, rollout.mask, controller.beta)
+
+    history = []
+    for rows in minibatches(config, generator):
+        loss, stats = losses(policy, rollout[rows], rewards[rows], task, config)
+        check_finite("loss", loss)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(stats)
+
+    kl = torch.where(rollout.mask, kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean().item()
+    summary = {"score": scores.mean().item(), "score_std": scores.std().item(), "kl_nats_per_response": kl, "beta": controller.beta}
+    summary["score_minus_kl_penalty"] = summary["score"] - controller.beta * kl
+    summary["entropy_nats_per_response"] = -torch.where(rollout.mask, rollout.logprobs, 0).sum(-1).mean().item()
+    summary |= {name: torch.stack([h[name] for h in history]).mean().item() for name in history[0]}
+    controller.update(kl, config.batch)
+    return summary
+
+
+def tune(
+    policy: Policy, score: Score, pool: Queries, task: Task, config: PPOConfig, run: Run, *,
+    reference: Policy | None = None, kl_limit: float = 100.0,
+) -> list[dict[str, float]]:  # fmt: skip
+    """Fine-tune `policy` in place on prompts from `pool`, and return one summary per step (also in the run's metrics file).
+
+    The reference is the policy as it comes in, unless given. A run that was stopped goes on from its last checkpoint and ends as if
+    it had not been. Raises FloatingPointError on numbers that are not finite, RuntimeError when the KL passes `kl_limit` nats; the
+    last checkpoint stays.
+    """
+    reference = reference or policy.frozen_copy()
+    optimizer = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=1e-5)
+    controller = KLController(config.kl_coef, config.kl_target, config.kl_horizon)
+    start = run.restore(policy, optimizer, controller)
+    for i in run.progress(start, config.steps, "PPO"):
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * (1 - i / config.steps)
+        queries = pool[run.rows(len(pool), config.batch, i)].to(policy.device)
+        summary = step(policy, reference, score, queries, task, config, optimizer, controller, run.generator)
+        if summary["kl_nats_per_response"] > kl_limit:
+            raise RuntimeError(
+                f"step {i}: the KL from the reference is {summary['kl_nats_per_response']:.0f} nats, over the limit of {kl_limit:.0f}: the policy "
+                f"has left the language it came from. Lower the learning rate ({config.lr:g}) or raise kl_coef ({config.kl_coef:g}); "
+                f"the last checkpoint in {run.folder} is from before this step"
+            )
+        run.log(i, summary | {"episodes": (i + 1) * config.batch, "lr": config.lr * (1 - i / config.steps)})
+        if run.is_checkpoint(i, config.steps):
+            run.save(i + 1, policy, optimizer, controller)
+    return run.metrics()
+
+
+def check_finite(name: str, values: Tensor) -> Tensor:
+    """Return `values`, or raise FloatingPointError that says what was not finite and what to try."""
+    if not bool(torch.isfinite(values).all()):
+        bad = values[~torch.isfinite(values)].flatten()[0].item()
+        raise FloatingPointError(
+            f"{name} is {bad}: training stopped before it could spoil the policy. Look at the reward model's scores first, then lower the "
+            "learning rate; the last checkpoint is intact"
+        )
+    return values

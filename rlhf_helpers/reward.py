@@ -1,0 +1,170 @@
+"""Floor 3: the reward model learns what people chose (paper, section 2.1).
+
+    fit         softmax cross-entropy over the rewards of the K options, against the choice
+    normalize   gain and bias, so that responses of the reference score 0 on average, with standard deviation 1
+    score       what PPO maximises: the reward of the truncated response, or the penalty if it never ends
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_helpers import sampling, tasks
+from rlhf_helpers.models import Policy, RewardModel
+from rlhf_helpers.records import Comparison, Label, Queries, Rollout
+from rlhf_helpers.runs import Run
+from rlhf_helpers.tasks import Task
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """The knobs of the reward fit. In brackets: the paper's value for the style tasks (released code)."""
+
+    batch: int = 32  # comparisons per step [32]
+    epochs: int = 1  # passes over the labels [1]
+    lr: float = 1e-3  # Adam, falls to 0 in a straight line [5e-5, for 124M parameters]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Comparisons as tokens: tokens, mask (B, K, T), query on the left, answer on the right; choices (B,)."""
+
+    tokens: Tensor
+    mask: Tensor
+    choices: Tensor
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+    def __getitem__(self, rows: Tensor | slice) -> Encoded:
+        return Encoded(self.tokens[rows], self.mask[rows], self.choices[rows])
+
+
+def encode(task: Task, comparisons: Sequence[Comparison], labels: Sequence[Label], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Turn labelled comparisons into tokens; one row per LABEL, so that a comparison labelled by three people counts three times.
+
+    Raises ValueError, naming the fault, on no labels, a label of an unknown comparison, a choice out of range, another task, or options
+    of unequal number.
+    """
+    if not labels:
+        raise ValueError("there are no labels yet: label some comparisons first (notebook 02), or use the recorded ones in data/recorded")
+    known = {c.id: c for c in comparisons}
+    rows: list[tuple[Comparison, int]] = []
+    for label in labels:
+        comparison = known.get(label.comparison_id)
+        if comparison is None:
+            raise ValueError(f"label of {label.labeler!r}: comparison {label.comparison_id} is not among the {len(known)} given; another file's labels?")
+        if comparison.task != task.name:
+            raise ValueError(f"comparison {comparison.id} belongs to the task {comparison.task!r}, not {task.name!r}: choose the matching label file")
+        if label.choice >= len(comparison.options):
+            raise ValueError(f"label of {label.labeler!r} on {comparison.id}: choice {label.choice}, but there are {len(comparison.options)} options")
+        rows.append((comparison, label.choice))
+    if len(counts := {len(c.options) for c, _ in rows}) > 1:
+        raise ValueError(f"comparisons with {sorted(counts)} options are mixed: fit them apart, or turn all into pairs")
+    queries = tokenizer([c.query for c, _ in rows])["input_ids"]
+    answers = [tokenizer(list(c.options))["input_ids"] for c, _ in rows]
+    left, right = max(map(len, queries)), max(len(a) for options in answers for a in options)
+    shape = (len(rows), counts.pop(), left + right)
+    tokens = torch.full(shape, tokenizer.pad_token_id, dtype=torch.long)
+    mask = torch.zeros(shape, dtype=torch.bool)
+    for b, (query, options) in enumerate(zip(queries, answers, strict=True)):
+        for k, answer in enumerate(options):
+            tokens[b, k, left - len(query) : left + len(answer)] = torch.tensor(query + answer)
+            mask[b, k, left - len(query) : left + len(answer)] = True
+    return Encoded(tokens, mask, torch.tensor([choice for _, choice in rows]))
+
+
+def option_rewards(model: RewardModel, batch: Encoded) -> Tensor:
+    """Reward every option of every comparison: returns (B, K)."""
+    b, k, t = batch.tokens.shape
+    return model(batch.tokens.view(b * k, t).to(model.device), batch.mask.view(b * k, t).to(model.device)).view(b, k)
+
+
+def choice_loss(rewards: Tensor, choices: Tensor) -> Tensor:
+    """-log softmax(rewards)[choice], averaged (paper, equation 1). rewards (B, K), choices (B,); chance is ln K."""
+    return cross_entropy(rewards, choices)
+
+
+def fit(model: RewardModel, data: Encoded, config: RewardConfig, run: Run) -> list[dict[str, float]]:
+    """Fit the reward model in place, one pass in a random order, learning rate falling to 0; returns one line per step.
+
+    Gain and bias are reset first: the paper trains with normalised rewards and normalises again afterwards, which comes to the same
+    because the second normalisation overwrites the first. Call `normalize` after this.
+    """
+    model.gain.fill_(1.0)
+    model.bias.fill_(0.0)
+    steps = max(1, len(data) * config.epochs // config.batch)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, eps=1e-5)
+    for i in run.progress(run.restore(model, optimizer), steps, "reward model"):
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * (1 - i / steps)
+        batch = data[run.rows(len(data), min(config.batch, len(data)), i)]
+        rewards, choices = option_rewards(model, batch), batch.choices.to(model.device)
+        loss = choice_loss(rewards, choices)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"step {i}: the reward model's loss is {loss.item()}; lower the learning rate ({config.lr:g})")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.log(i, {"loss": loss.item(), "accuracy": (rewards.argmax(-1) == choices).float().mean().item()})
+        if run.is_checkpoint(i, steps):
+            run.save(i + 1, model, optimizer)
+    return run.metrics()
+
+
+@torch.no_grad()
+def predictions(model: RewardModel, data: Encoded, chunk: int = 128) -> Tensor:
+    """Reward every option of held-out comparisons: (B, K), on the CPU."""
+    return torch.cat([option_rewards(model, data[slice(i, i + chunk)]).cpu() for i in range(0, len(data), chunk)])
+
+
+def accuracy(rewards: Tensor, choices: Tensor) -> float:
+    """Share of comparisons in which the chosen option has the highest reward. rewards (B, K), choices (B,)."""
+    return (rewards.argmax(-1) == choices).float().mean().item()
+
+
+@torch.no_grad()
+def normalize(model: RewardModel, policy: Policy, queries: Queries, task: Task, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0) -> None:
+    """Set gain and bias so that whole responses of `policy` to `queries` score mean 0, standard deviation 1 (paper, section 2.1).
+
+    Untruncated responses without the penalty, population standard deviation, as released. Raises ValueError if all score the same.
+    """
+    model.gain.fill_(1.0)
+    model.bias.fill_(0.0)
+    generator = torch.Generator(policy.device).manual_seed(seed)
+    rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
+    raw = _raw_score(model, rollout, rollout.mask, task, tokenizer)
+    std = raw.std(correction=0)
+    if not std > 0:
+        raise ValueError(f"the reward model gives {raw[0].item():.3g} to every text, so it cannot be normalised: was it trained?")
+    model.gain.fill_(1 / std)
+    model.bias.fill_(-raw.mean() / std)
+
+
+@torch.no_grad()
+def score(model: RewardModel, rollout: Rollout, task: Task, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """Score a rollout as PPO sees it: reward of query and truncated response, or the penalty where it never ends. Returns (B,).
+
+    The penalty replaces the NORMALISED reward (paper, section 3.1.2).
+    """
+    kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
+    rewards = _raw_score(model, rollout, kept & rollout.mask, task, tokenizer)
+    return torch.where(finished, rewards, task.penalty)
+
+
+def _raw_score(model: RewardModel, rollout: Rollout, kept: Tensor, task: Task, tokenizer: PreTrainedTokenizerBase, chunk: int = 256) -> Tensor:
+    """Reward query and kept response; the task's prefix and suffix are masked away, which is the same as leaving them out."""
+    before, after = (len(tokenizer(s)["input_ids"]) if s else 0 for s in (task.prefix, task.suffix))
+    mask = rollout.queries.mask
+    mask = mask & (mask.long().cumsum(-1) > before)
+    if after:
+        mask = torch.cat([mask[:, :-after], torch.zeros_like(mask[:, -after:])], dim=1)
+    tokens = torch.cat([rollout.queries.tokens, rollout.responses], dim=1)
+    mask = torch.cat([mask, kept], dim=1)
+    return torch.cat([model(tokens[i : i + chunk], mask[i : i + chunk]) for i in range(0, len(tokens), chunk)])

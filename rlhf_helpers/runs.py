@@ -1,0 +1,169 @@
+"""Floor 1: one run of training: where its files are, on which device, from which seed, how large (the profile), how to go on.
+
+A run's folder holds `run.json` (what and with which versions), `metrics.jsonl` (one line per step, units in the names) and `checkpoint/`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How large a notebook's runs are. `laptop`: two cores, minutes. `quick`: a check that everything runs. `gpu`: real GPT-2."""
+
+    name: str
+    comparisons: int  # simulated, for the reward model
+    own_labels: int  # asked of the learner in notebook 02
+    episodes: int  # of PPO
+    judged: int  # pairs judged at the end
+    batch: int  # of PPO
+
+
+PROFILES = {
+    "laptop": Profile("laptop", comparisons=5_000, own_labels=40, episodes=8_000, judged=512, batch=64),
+    "quick": Profile("quick", comparisons=256, own_labels=8, episodes=256, judged=64, batch=32),
+    "gpu": Profile("gpu", comparisons=20_000, own_labels=100, episodes=100_000, judged=1024, batch=512),
+}
+
+
+def profile() -> Profile:
+    """Read the profile from the environment variable RLHF_PROFILE (default: laptop)."""
+    name = os.environ.get("RLHF_PROFILE", "laptop")
+    if name not in PROFILES:
+        raise ValueError(f"RLHF_PROFILE is {name!r}; choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Run:
+    """A seed, a device, a folder; the only place that knows files. Without a folder nothing is written and nothing can be resumed."""
+
+    def __init__(self, folder: Path | str | None = None, *, seed: int = 0, device: torch.device | str | None = None, checkpoint_every: int = 25,
+                 config: Any = None, quiet: bool = False):  # fmt: skip
+        self.folder = Path(folder) if folder is not None else None
+        self.seed, self.quiet, self.checkpoint_every = seed, quiet, checkpoint_every
+        self.device = torch.device(device) if device is not None else default_device()
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self._lines: list[dict[str, float]] = []
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / "run.json").exists():
+                _write_json(self.folder / "run.json", self._description(config))
+
+    def _description(self, config: Any) -> dict[str, Any]:
+        import transformers
+
+        versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
+        settings = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
+        return {"seed": self.seed, "device": str(self.device), "versions": versions, "config": settings}
+
+    # ---- numbers -----------------------------------------------------------------------------------------------------------------
+
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        """Append one JSON line to the metrics file (and remember it)."""
+        line = {"step": step} | numbers
+        self._lines.append(line)
+        if self.folder is not None:
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Return every line logged so far, those of an earlier, resumed part included."""
+        return list(self._lines)
+
+    def progress(self, start: int, stop: int, title: str) -> Iterator[int]:
+        """Count from `start` to `stop` behind a progress bar that shows the time left and the newest score and KL."""
+        from tqdm.auto import tqdm
+
+        with tqdm(total=stop, initial=start, desc=title, disable=self.quiet, leave=False) as bar:
+            for i in range(start, stop):
+                yield i
+                bar.update()
+                newest = self._lines[-1] if self._lines else {}
+                shown = {"score": "score", "kl_nats_per_response": "KL", "loss": "loss", "accuracy": "accuracy"}
+                bar.set_postfix({short: f"{newest[long]:.2f}" for long, short in shown.items() if long in newest})
+
+    def rows(self, pool: int, count: int, step: int) -> Tensor:
+        """Say which `count` of `pool` prompts step number `step` uses: passes over the pool, each in a fresh order.
+
+        A function of the seed and the step alone, so that a resumed run meets the same prompts. Returns (count,) long on the CPU.
+        """
+        first, last = step * count // pool, ((step + 1) * count - 1) // pool
+        orders = [torch.randperm(pool, generator=torch.Generator().manual_seed(self.seed * 100_003 + p)) for p in range(first, last + 1)]
+        begin = step * count - first * pool
+        return torch.cat(orders)[begin : begin + count]
+
+    # ---- checkpoints -------------------------------------------------------------------------------------------------------------
+
+    def is_checkpoint(self, step: int, steps: int) -> bool:
+        return self.folder is not None and ((step + 1) % self.checkpoint_every == 0 or step + 1 == steps)
+
+    def save(self, steps_done: int, model: nn.Module, optimizer: torch.optim.Optimizer, controller: Any = None) -> None:
+        """Write a checkpoint beside the old one and swap them, so that a kill at any moment leaves a whole one."""
+        if self.folder is None:
+            return
+        new, old, final = (self.folder / name for name in ("checkpoint.new", "checkpoint.old", "checkpoint"))
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+        state = optimizer.state_dict()
+        tensors |= {f"optimizer.{i}.{k}": v for i, entry in state["state"].items() for k, v in entry.items()}
+        tensors["generator"] = self.generator.get_state()
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, new / "state.safetensors")
+        beta = getattr(controller, "beta", None)
+        _write_json(new / "state.json", {"steps_done": steps_done, "param_groups": state["param_groups"], "beta": beta, "lines": self._lines})
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            final.rename(old)
+        new.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, controller: Any = None) -> int:
+        """Put everything back as the last checkpoint left it and return the number of steps done (0 without a checkpoint)."""
+        if self.folder is None:
+            return 0
+        folders = [f for name in ("checkpoint", "checkpoint.old") if ((f := self.folder / name) / "state.json").exists()]
+        if not folders:
+            (self.folder / "metrics.jsonl").unlink(missing_ok=True)
+            return 0
+        state = json.loads((folders[0] / "state.json").read_text())
+        tensors = load_file(folders[0] / "state.safetensors")
+        saved = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        try:
+            model.load_state_dict(saved)
+        except RuntimeError as error:
+            raise ValueError(f"the checkpoint in {self.folder} belongs to another model: choose another folder or remove it") from error
+        entries: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                entries.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": entries, "param_groups": state["param_groups"]})
+        self.generator.set_state(tensors["generator"])
+        if controller is not None:
+            controller.beta = state["beta"]
+        self._lines = state["lines"]
+        with (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:  # drop lines of steps that will be done again
+            file.writelines(json.dumps(line) + "\n" for line in self._lines)
+        return state["steps_done"]
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")

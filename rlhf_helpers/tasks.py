@@ -1,0 +1,172 @@
+"""Floor 1: the four tasks. A task says what a prompt is, how long things are, where an answer ends and what not ending costs.
+
+Every task exists twice: on the bundled texts (offline, small) and with the paper's numbers (`paper` below).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_helpers.records import Queries
+
+CORPUS = Path(__file__).resolve().parent.parent / "data" / "corpus"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the paper's Table of tasks says of one task (appendix A). Lengths in tokens.
+
+    A response is always sampled to `response_length`; for scoring and for people it is cut after the first `truncate_text` token at
+    index `truncate_after` or later. A response without one scores `penalty` instead, after normalisation.
+    """
+
+    name: str
+    dataset: str  # name of a bundled set: stories, posts, reports
+    query_length: int  # at most; a longer text is cut, then cut back to `end_text`
+    response_length: int
+    truncate_text: str  # one token, where an answer may end
+    truncate_after: int  # earliest index of that token in the response
+    temperature: float = 0.7  # divides logits in sampling and in every log-probability
+    penalty: float = -1.0  # score of a response that never ends (paper: -1)
+    start_text: str | None = None  # drop everything up to and including its first occurrence
+    end_text: str | None = None  # drop everything after its last occurrence
+    prefix: str = ""  # before the query, for the policy only
+    suffix: str = ""  # after the query, for the policy only
+
+
+# The bundled variants scale lengths to a model of two million parameters with 256 tokens of context; rules and penalty are the paper's.
+SENTIMENT = Task("sentiment", "stories", 48, 24, ".", 12, start_text=".", end_text=".")
+DESCRIPTIVENESS = Task("descriptiveness", "stories", 48, 24, ".", 12, start_text=".", end_text=".")
+TLDR = Task("tldr", "posts", 192, 32, ".", 8, suffix="\n\nTL;DR:")
+CNNDM = Task("cnndm", "reports", 192, 48, ".", 16, temperature=0.5, prefix="Article:\n\n", suffix="\n\nTL;DR:")
+TASKS = {t.name: t for t in (SENTIMENT, DESCRIPTIVENESS, TLDR, CNNDM)}
+
+# The paper's numbers, from the released code (launch.py), for GPT-2's tokenizer.
+PAPER = {
+    "sentiment": Task("sentiment", "bookcorpus", 64, 24, ".", 16, start_text=".", end_text="."),
+    "descriptiveness": Task("descriptiveness", "bookcorpus", 64, 24, ".", 16, start_text=".", end_text="."),
+    "tldr": Task("tldr", "tldr", 500, 75, "\n", 55, suffix="\n\nTL;DR:"),
+    "cnndm": Task("cnndm", "cnndm", 500, 75, "\n", 55, temperature=0.5, end_text="\n", prefix="Article:\n\n", suffix="\n\nTL;DR:"),
+}
+
+
+def get(name: str) -> Task:
+    """Look up a bundled task by name; raises ValueError that lists the names."""
+    if name not in TASKS:
+        raise ValueError(f"no task is called {name!r}; there are {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+@cache
+def bundled(dataset: str, split: str = "train"):
+    """Load a bundled set as a `datasets.Dataset`; raises FileNotFoundError with the command that makes it."""
+    from datasets import Dataset
+
+    path = CORPUS / f"{dataset}-{split}.parquet"
+    if not path.exists():
+        raise FileNotFoundError(f"{path.name} is missing from {path.parent}: run `make data` to write the corpus again")
+    return Dataset.from_parquet(str(path))
+
+
+def prompt_ids(task: Task, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
+    """Cut one text into a prompt as the paper does, or return None if the text cannot be used.
+
+    Start: drop up to and including the first start token. Length: keep `query_length`. End: drop after the last end token.
+    A text that lacks either token is skipped (released code, `language/datasets.py`).
+    """
+    ids = tokenizer(text)["input_ids"]
+    if task.start_text is not None:
+        start = _token(task.start_text, tokenizer)
+        if start not in ids:
+            return None
+        ids = ids[ids.index(start) + 1 :]
+    ids = ids[: task.query_length]
+    if task.end_text is not None:
+        end = _token(task.end_text, tokenizer)
+        if end not in ids:
+            return None
+        ids = ids[: len(ids) - ids[::-1].index(end)]
+    return ids or None
+
+
+def queries(task: Task, tokenizer: PreTrainedTokenizerBase, count: int, *, split: str = "train", seed: int = 0) -> Queries:
+    """Draw `count` prompts in an order fixed by `seed`, without repeats until the set is used up. Returns (count, Q) left-padded."""
+    dataset = bundled(task.dataset, split)
+    generator = torch.Generator().manual_seed(seed)
+    chosen: list[list[int]] = []
+    while len(chosen) < count:
+        before = len(chosen)
+        for i in torch.randperm(len(dataset), generator=generator).tolist():
+            if (ids := prompt_ids(task, dataset[i]["text"], tokenizer)) is not None:
+                chosen.append(ids)
+            if len(chosen) == count:
+                break
+        if len(chosen) == before:
+            raise ValueError(f"no text of {task.dataset!r} ({split}) gives a prompt for {task.name}: does the tokenizer know {task.start_text!r}?")
+    return pad_queries(task, chosen, tokenizer)
+
+
+def encode(task: Task, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Queries:
+    """Encode ready prompts of your own (kept whole, apart from the length limit, of which the END is kept)."""
+    rows = []
+    for text in texts:
+        ids = tokenizer(text)["input_ids"]
+        if not ids:
+            raise ValueError("a prompt is empty: give at least one word to continue from")
+        if len(ids) > task.query_length:
+            raise ValueError(f"a prompt has {len(ids)} tokens but {task.name} allows {task.query_length}: shorten it ({text[:40]!r}...)")
+        rows.append(ids)
+    return pad_queries(task, rows, tokenizer)
+
+
+def pad_queries(task: Task, rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> Queries:
+    """Add the task's prefix and suffix and pad on the left; the mask is born here and carried from now on."""
+    before, after = (tokenizer(s)["input_ids"] if s else [] for s in (task.prefix, task.suffix))
+    full = [[*before, *row, *after] for row in rows]
+    width = max(map(len, full))
+    tokens = torch.full((len(full), width), tokenizer.pad_token_id, dtype=torch.long)
+    mask = torch.zeros((len(full), width), dtype=torch.bool)
+    for i, row in enumerate(full):
+        tokens[i, width - len(row) :] = torch.tensor(row)
+        mask[i, width - len(row) :] = True
+    return Queries(tokens, mask)
+
+
+def truncate(task: Task, responses: Tensor, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
+    """Find where each response ends, for scoring and for people. PPO trains on the whole response.
+
+    responses (B, R) long. Returns (kept (B, R) bool: True up to and including the first ending token at index >= truncate_after,
+    finished (B,) bool: whether there is one). An unfinished response is kept whole.
+    """
+    index = torch.arange(responses.shape[1], device=responses.device)
+    ends = (responses == _token(task.truncate_text, tokenizer)) & (index >= task.truncate_after)
+    finished = ends.any(-1)
+    first = torch.where(finished, ends.long().argmax(-1), responses.shape[1] - 1)
+    return index <= first.unsqueeze(-1), finished
+
+
+def texts(task: Task, responses: Tensor, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Decode responses as a labeler sees them: truncated, special tokens dropped."""
+    kept, _ = truncate(task, responses, tokenizer)
+    rows = [row[keep].tolist() for row, keep in zip(responses, kept, strict=True)]
+    return tokenizer.batch_decode(rows, skip_special_tokens=True)
+
+
+def query_texts(task: Task, batch: Queries, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Decode prompts without padding, prefix and suffix."""
+    decoded = tokenizer.batch_decode([row[keep].tolist() for row, keep in zip(batch.tokens, batch.mask, strict=True)])
+    return [text.removeprefix(task.prefix).removesuffix(task.suffix) for text in decoded]
+
+
+def _token(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        raise ValueError(f"{text!r} is {len(ids)} tokens for this tokenizer; the truncation rule needs a single one")
+    return ids[0]
