@@ -50,7 +50,13 @@ def story(world: World, rng: random.Random) -> dict:
         moods.append(mood)
         descriptions.append(description)
     kept = {k: cast[k] for k in ("A", "B", "obj", "obj+", "place", "animal", "food", "boat")}
-    return {"text": " ".join(lines), "scene": scene, "moods": " ".join(moods), "descriptions": " ".join(descriptions), "cast": json.dumps(kept)}
+    return {
+        "text": " ".join(lines),
+        "scene": scene,
+        "moods": " ".join(moods),
+        "descriptions": " ".join(descriptions),
+        "cast": json.dumps(kept),
+    }
 
 
 def fact_slots(frame: Frame, kinds: tuple[str, ...]) -> set[str]:

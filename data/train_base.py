@@ -85,7 +85,9 @@ def main() -> None:
     optims = optimizers(model, args.lr)
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda i: min(1, (i + 1) / 50) * (1 - i / args.steps)) for o in optims]
     per_epoch = len(batches(train, args.batch, 0))
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters; {len(train):,} tokens; {args.steps / per_epoch:.2f} epochs", flush=True)
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters; {len(train):,} tokens; {args.steps / per_epoch:.2f} epochs", flush=True
+    )
     stream = (rows for epoch in range(math.ceil(args.steps / per_epoch)) for rows in batches(train, args.batch, epoch))
     start = time.time()
     for step, rows in zip(bar := tqdm(range(1, args.steps + 1), mininterval=10), stream, strict=False):
