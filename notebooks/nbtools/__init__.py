@@ -1,0 +1,1 @@
+"""How the notebooks are made, checked and executed; the commands are in notebooks/build.py."""

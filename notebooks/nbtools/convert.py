@@ -1,0 +1,203 @@
+"""From one source (jupytext percent format) to a student and a solution notebook, the same bytes every time.
+
+Cell tags in a source:
+
+    exercise    stub with a clear `...`; the solution notebook shows the solution in its place
+    solution    code: takes the place of the exercise before it; markdown: stays where it is; neither is in the student notebook
+    check       calls a function of rlhf_helpers.checks, which says what is right or wrong and never raises
+    catch-up    takes the package's version, so that an unsolved exercise never blocks
+    hint        markdown inside <details>
+    slow        may run longer than other cells
+    parameters  the few knobs of a notebook
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+TAGS = ("exercise", "solution", "check", "catch-up", "hint", "slow", "parameters")
+VERSIONS = ("student", "solution")
+NOTEBOOKS = Path(__file__).resolve().parents[1]
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {
+        "codemirror_mode": {"name": "ipython", "version": 3},
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "nbconvert_exporter": "python",
+        "pygments_lexer": "ipython3",
+    },
+}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+CODE = re.compile(r"^(```|~~~).*?^\1[^\n]*$|`[^`\n]+`", re.MULTILINE | re.DOTALL)  # inside markdown
+LINK = re.compile(r"(\]\(\s*<?|(?:src|href)=[\"'])([^)\s>\"'#]+)")
+
+
+class Problem(Exception):
+    """Something the author can put right; the message says what and how."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """The folder that holds src/, the student notebooks and solutions/."""
+
+    folder: Path = NOTEBOOKS
+
+    def sources(self, wanted: list[str] | tuple[str, ...] = ()) -> list[Path]:
+        """Return the wanted sources (`3`, `03` or `03_reward_model`; all without a word) in the order of the course."""
+        known = sorted((self.folder / "src").glob("[0-9][0-9]_*.py"))
+        chosen = set()
+        for word in wanted:
+            stem = Path(word).stem
+            match = [p for p in known if p.stem == stem or p.stem[:2] == stem.zfill(2)]
+            if not match:
+                raise Problem(f"there is no notebook {word!r}; there are {', '.join(p.stem for p in known) or 'none yet'}")
+            chosen.update(match)
+        return [p for p in known if not wanted or p in chosen]
+
+    def target(self, source: Path, version: str) -> Path:
+        """Say where the built notebook of a source is."""
+        return (self.folder / "solutions" if version == "solution" else self.folder) / f"{source.stem}.ipynb"
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def is_stub(cell: NotebookNode) -> bool:
+    """Say whether the cell is code for the learner to complete (an exercise in words stays in both versions)."""
+    return "exercise" in tags(cell) and cell.cell_type == "code"
+
+
+def is_answer(cell: NotebookNode) -> bool:
+    """Say whether the cell is code that takes an exercise's place."""
+    return "solution" in tags(cell) and cell.cell_type == "code"
+
+
+def read_source(path: Path) -> NotebookNode:
+    """Read a source into a clean notebook: stable cell ids, only tags as metadata, no outputs."""
+    raw = jupytext.read(path, fmt="py:percent")
+    cells = []
+    for i, cell in enumerate(raw.cells):
+        make = new_code_cell if cell.cell_type == "code" else new_markdown_cell
+        metadata = {"tags": list(cell.metadata["tags"])} if cell.metadata.get("tags") else {}
+        cells.append(make(source=cell.source, id=f"{path.stem}-{i:03d}", metadata=metadata))
+    return new_notebook(cells=cells, metadata=copy.deepcopy(METADATA), nbformat_minor=5)
+
+
+def student(source: NotebookNode) -> NotebookNode:
+    """Leave the solutions out."""
+    notebook = copy.deepcopy(source)
+    notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
+    return notebook
+
+
+def solution(source: NotebookNode) -> NotebookNode:
+    """Put each exercise's solution in its place, before the check; links are seen from the folder solutions/."""
+    notebook = copy.deepcopy(source)
+    cells: list[NotebookNode] = []
+    place: int | None = None  # where the next answer goes: after the last exercise, its stub left out
+    for cell in notebook.cells:
+        if is_stub(cell):
+            place = len(cells)
+        elif is_answer(cell) and place is not None:
+            cells.insert(place, cell)
+            place += 1
+        else:
+            cells.append(cell)
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = _links_from_solutions(cell.source)
+    notebook.cells = cells
+    return notebook
+
+
+def make(source: Path, version: str) -> NotebookNode:
+    """Make one version of a notebook from its source, without outputs."""
+    notebook = read_source(source)
+    return student(notebook) if version == "student" else solution(notebook)
+
+
+def keep_outputs(notebook: NotebookNode, old: NotebookNode) -> None:
+    """Take over the outputs of the cells whose code is unchanged."""
+    known: dict[str, list[NotebookNode]] = {}
+    for cell in code_cells(old):
+        known.setdefault(cell.source, []).append(cell)
+    for cell in code_cells(notebook):
+        if before := known.get(cell.source):
+            cell.update({key: before[0][key] for key in ("outputs", "execution_count")})
+            before.pop(0)
+
+
+def tidy(notebook: NotebookNode) -> NotebookNode:
+    """Drop from an executed notebook what differs from run to run: progress bars, widget views, the Python version."""
+    notebook.metadata = nbformat.from_dict(copy.deepcopy(METADATA))
+    for cell in code_cells(notebook):
+        cell.metadata = nbformat.from_dict({"tags": tags(cell)} if tags(cell) else {})
+        cell.outputs = [output for output in cell.outputs if not _is_passing(output)]
+        for output in cell.outputs:
+            output.get("data", {}).pop(WIDGET, None)
+    return notebook
+
+
+def write(notebook: NotebookNode, path: Path) -> bool:
+    """Write the notebook if its bytes differ from what is there; say whether they did."""
+    nbformat.validate(notebook)
+    text = nbformat.writes(notebook).rstrip("\n") + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
+    return True
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """Read a built notebook; raise Problem, naming the file, if it is not one."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:  # whatever a broken file makes nbformat say
+        raise Problem(f"{path.name} cannot be read as a notebook ({type(error).__name__}): delete it and build again") from error
+    return notebook
+
+
+def code_cells(notebook: NotebookNode) -> Iterator[NotebookNode]:
+    return (cell for cell in notebook.cells if cell.cell_type == "code")
+
+
+def is_local(target: str) -> bool:
+    """Say whether a link leads to a file beside the notebook."""
+    return not re.match(r"[a-z][a-z0-9+.-]*:|//|/|#", target, re.IGNORECASE)
+
+
+def _links_from_solutions(text: str) -> str:
+    """Rewrite the links of a markdown cell (not what looks like one inside code) for the folder one below."""
+    parts, end = [], 0
+    for code in CODE.finditer(text):
+        parts += [LINK.sub(_one_folder_up, text[end : code.start()]), code[0]]
+        end = code.end()
+    return "".join(parts) + LINK.sub(_one_folder_up, text[end:])
+
+
+def _one_folder_up(match: re.Match[str]) -> str:
+    before, target = match.groups()
+    stays = not is_local(target) or re.fullmatch(r"\d\d_\w+\.ipynb", target)  # other notebooks have solutions too
+    return before + (target if stays else f"../{target}")
+
+
+def _is_passing(output: NotebookNode) -> bool:
+    """Say whether the output only made sense while the cell ran: a progress bar, or a widget with no other form."""
+    if output.output_type == "stream":
+        return output.name == "stderr" and bool(re.search(r"\d+%\||\dit/s\]|s/it\]", output.text))
+    data = output.get("data", {})
+    return WIDGET in data and set(data) <= {WIDGET, "text/plain"}
