@@ -6,7 +6,7 @@ PYTHON ?= python3
 ARGS ?=
 PY := .venv/bin/python
 
-.PHONY: help setup lab run test lint unit data base notebooks pins clean
+.PHONY: help setup lab run test lint unit data base recorded notebooks pins clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -38,8 +38,12 @@ data: setup ## write the bundled texts and the tokenizer again, byte for byte
 	$(PY) data/make_corpus.py
 	$(PY) data/train_tokenizer.py
 
-base: setup ## train the bundled base model again (hours on two cores, minutes on a GPU)
+base: setup ## train the bundled base model again and measure it (under an hour on two cores)
 	$(PY) data/train_base.py $(ARGS)
+	$(PY) data/measure_base.py
+
+recorded: setup ## label, fit and tune again what notebooks fall back on (about an hour)
+	$(PY) data/make_recorded.py --collect --seeds 0 1 2 $(ARGS)
 
 notebooks: setup ## build the notebooks from notebooks/src
 	$(PY) notebooks/build.py build

@@ -42,7 +42,7 @@ def win_rate(wins: float, total: int) -> WinRate:
     rate, z2 = wins / total, Z95**2
     centre = (rate + z2 / (2 * total)) / (1 + z2 / total)
     half = Z95 / (1 + z2 / total) * math.sqrt(rate * (1 - rate) / total + z2 / (4 * total**2))
-    return WinRate(wins, total, max(0.0, centre - half), min(1.0, centre + half))
+    return WinRate(wins, total, min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half)))  # 10 of 10 ends at 1, unrounded
 
 
 def mirrored(comparison_id: str, seed: int = 0) -> bool:
@@ -51,7 +51,14 @@ def mirrored(comparison_id: str, seed: int = 0) -> bool:
 
 
 def pairs(
-    first: Policy, second: Policy, queries: Queries, task: Task, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0, source: str = "judging"
+    first: Policy,
+    second: Policy,
+    queries: Queries,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int = 0,
+    source: str = "judging",
 ) -> tuple[list[Comparison], list[bool]]:
     """Let both policies answer every query and shuffle the sides. Returns the pairs, and for each whether `first` is option 0."""
     answers = []
@@ -84,7 +91,7 @@ def judge(comparisons: Sequence[Comparison], first_is_zero: Sequence[bool], labe
 def measure(
     policy: Policy, reference: Policy, queries: Queries, task: Task, score: Callable[[Rollout], torch.Tensor], *, seed: int = 0
 ) -> dict[str, float]:
-    """Measure a policy on prompts: mean score, share of finished answers' scores, KL from the reference with its standard error, in nats."""
+    """Measure a policy on prompts: mean score and KL from the reference, each with its standard error; KL and entropy in nats."""
     generator = torch.Generator(policy.device).manual_seed(seed)
     rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
     reference_logprobs = sampling.replay(reference, rollout, task.temperature, chunk=256).logprobs

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_helpers import sampling, tasks
 from rlhf_helpers.models import Policy
 from rlhf_helpers.records import Comparison, Label, Queries
+from rlhf_helpers.runs import RECORDED
 from rlhf_helpers.tasks import Task
 
 LEXICONS = Path(__file__).resolve().parent / "lexicons"
@@ -112,7 +113,7 @@ class SimulatedLabeler:
 
 # Temperatures at which two simulated labelers choose the same of four samples of the bundled model about 38 % of the time,
 # as two people did in the paper; measured by `tests/test_labelers.py`.
-NOISE = {"sentiment": 1.8, "descriptiveness": 2.0}
+NOISE = {"sentiment": 1.8, "descriptiveness": 1.9}
 
 
 def simulated(task: Task, name: str = "simulated", seed: int = 0, temperature: float | None = None) -> SimulatedLabeler:
@@ -136,6 +137,19 @@ def collect(
     groups = [tuple(texts[i : i + options]) for i in range(0, len(texts), options)]
     prompts = tasks.query_texts(task, queries, tokenizer)
     return [Comparison(task.name, p, g, source, round) for p, g in zip(prompts, groups, strict=True) if len(set(g)) > 1]
+
+
+def recorded(task: Task) -> tuple[list[Comparison], list[Label]]:
+    """Load the bundled comparisons of a task with their simulated labels; raises FileNotFoundError if there are none."""
+    from datasets import Dataset
+
+    path = RECORDED / f"{task.name}_comparisons.parquet"
+    if not path.exists():
+        raise FileNotFoundError(f"no labels are recorded for {task.name!r}: run `python data/make_recorded.py` to make them again")
+    rows = Dataset.from_parquet(str(path)).to_list()
+    comparisons = [Comparison(task.name, r["query"], tuple(r["options"]), r["source"], r["round"]) for r in rows]
+    labels = [Label(c.id, r["labeler"], r["choice"], simulated=True) for c, r in zip(comparisons, rows, strict=True)]
+    return comparisons, labels
 
 
 def agreement(first: Iterable[Label], second: Iterable[Label]) -> float:

@@ -181,8 +181,9 @@ def _without_dropout(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+        for name, rate in list(vars(module).items()):  # families that keep the rate as a number: Llama, OPT, BLOOM
+            if "drop" in name and isinstance(rate, float):
+                setattr(module, name, 0.0)
     return model
 
 

@@ -29,7 +29,7 @@ class PPOConfig:
     batch: int = 64  # responses per step [512]
     minibatches: int = 1  # per epoch [1]; whitening is per minibatch
     epochs: int = 4  # passes over each batch [4]
-    lr: float = 1e-3  # Adam, falls to 0 in a straight line [1e-5, for 124M parameters]
+    lr: float = 5e-4  # Adam, falls to 0 in a straight line [1e-5, for 124M parameters]
     kl_coef: float = 0.15  # beta at the start, nats of reward per nat of KL [0.15]
     kl_target: float | None = 6.0  # nats per response; None keeps beta fixed [6]
     kl_horizon: int = 10_000  # episodes in which the controller may move beta by about 20 % [10,000]
@@ -171,8 +171,9 @@ def tune(
         summary = step(policy, reference, score, queries, task, config, optimizer, controller, run.generator)
         if summary["kl_nats_per_response"] > kl_limit:
             raise RuntimeError(
-                f"step {i}: the KL from the reference is {summary['kl_nats_per_response']:.0f} nats, over the limit of {kl_limit:.0f}: the policy "
-                f"has left the language it came from. Lower the learning rate ({config.lr:g}) or raise kl_coef ({config.kl_coef:g}); "
+                f"step {i}: the KL from the reference is {summary['kl_nats_per_response']:.0f} nats, over the limit of {kl_limit:.0f}: "
+                "the policy has left the language it came from. "
+                f"Lower the learning rate ({config.lr:g}) or raise kl_coef ({config.kl_coef:g}); "
                 f"the last checkpoint in {run.folder} is from before this step"
             )
         run.log(i, summary | {"episodes": (i + 1) * config.batch, "lr": config.lr * (1 - i / config.steps)})

@@ -29,6 +29,8 @@ class _Rows:
 
     def __getitem__(self, rows: slice | Tensor) -> Self:
         if isinstance(rows, int):
+            if not -len(self) <= rows < len(self):  # type: ignore[arg-type]
+                raise IndexError(f"row {rows} of {len(self)}")  # type: ignore[arg-type]  # or a loop over rows never ends
             rows = slice(rows, rows + 1 or None)
         return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})  # type: ignore[arg-type]
 
@@ -48,7 +50,9 @@ class Queries(_Rows):
     mask: Tensor
 
     def __post_init__(self) -> None:
-        _check(self.tokens.dim() == 2 and self.tokens.dtype == torch.long, self, f"tokens must be (B, Q) long, got {tuple(self.tokens.shape)}")
+        _check(
+            self.tokens.dim() == 2 and self.tokens.dtype == torch.long, self, f"tokens must be (B, Q) long, got {tuple(self.tokens.shape)}"
+        )
         _check(self.mask.shape == self.tokens.shape and self.mask.dtype == torch.bool, self, "mask must be bool and shaped like tokens")
         if self.mask.numel():
             _check(bool(self.mask[:, -1].all()), self, "every row needs a real token in its last column (pad on the left)")

@@ -1,8 +1,8 @@
 """Floor 3: the reward model learns what people chose (paper, section 2.1).
 
-    fit         softmax cross-entropy over the rewards of the K options, against the choice
-    normalize   gain and bias, so that responses of the reference score 0 on average, with standard deviation 1
-    score       what PPO maximises: the reward of the truncated response, or the penalty if it never ends
+fit         softmax cross-entropy over the rewards of the K options, against the choice
+normalize   gain and bias, so that responses of the reference score 0 on average, with standard deviation 1
+score       what PPO maximises: the reward of the truncated response, or the penalty if it never ends
 """
 
 from __future__ import annotations
@@ -59,11 +59,17 @@ def encode(task: Task, comparisons: Sequence[Comparison], labels: Sequence[Label
     for label in labels:
         comparison = known.get(label.comparison_id)
         if comparison is None:
-            raise ValueError(f"label of {label.labeler!r}: comparison {label.comparison_id} is not among the {len(known)} given; another file's labels?")
+            raise ValueError(
+                f"label of {label.labeler!r}: comparison {label.comparison_id} is not among the {len(known)} given; another file's labels?"
+            )
         if comparison.task != task.name:
-            raise ValueError(f"comparison {comparison.id} belongs to the task {comparison.task!r}, not {task.name!r}: choose the matching label file")
+            raise ValueError(
+                f"comparison {comparison.id} belongs to the task {comparison.task!r}, not {task.name!r}: choose the matching label file"
+            )
         if label.choice >= len(comparison.options):
-            raise ValueError(f"label of {label.labeler!r} on {comparison.id}: choice {label.choice}, but there are {len(comparison.options)} options")
+            raise ValueError(
+                f"label of {label.labeler!r} on {comparison.id}: choice {label.choice}, but there are {len(comparison.options)} options"
+            )
         rows.append((comparison, label.choice))
     if len(counts := {len(c.options) for c, _ in rows}) > 1:
         raise ValueError(f"comparisons with {sorted(counts)} options are mixed: fit them apart, or turn all into pairs")
@@ -130,7 +136,9 @@ def accuracy(rewards: Tensor, choices: Tensor) -> float:
 
 
 @torch.no_grad()
-def normalize(model: RewardModel, policy: Policy, queries: Queries, task: Task, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0) -> None:
+def normalize(
+    model: RewardModel, policy: Policy, queries: Queries, task: Task, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0
+) -> None:
     """Set gain and bias so that whole responses of `policy` to `queries` score mean 0, standard deviation 1 (paper, section 2.1).
 
     Untruncated responses without the penalty, population standard deviation, as released. Raises ValueError if all score the same.
@@ -158,7 +166,9 @@ def score(model: RewardModel, rollout: Rollout, task: Task, tokenizer: PreTraine
     return torch.where(finished, rewards, task.penalty)
 
 
-def _raw_score(model: RewardModel, rollout: Rollout, kept: Tensor, task: Task, tokenizer: PreTrainedTokenizerBase, chunk: int = 256) -> Tensor:
+def _raw_score(
+    model: RewardModel, rollout: Rollout, kept: Tensor, task: Task, tokenizer: PreTrainedTokenizerBase, chunk: int = 256
+) -> Tensor:
     """Reward query and kept response; the task's prefix and suffix are masked away, which is the same as leaving them out."""
     before, after = (len(tokenizer(s)["input_ids"]) if s else 0 for s in (task.prefix, task.suffix))
     mask = rollout.queries.mask

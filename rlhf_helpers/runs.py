@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parent.parent
+RECORDED = ROOT / "data" / "recorded"
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,33 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def folder() -> Path:
+    """Return where your own runs and labels live: the environment variable RLHF_RUNS, or `runs/` beside the notebooks."""
+    return Path(os.environ.get("RLHF_RUNS", ROOT / "runs"))
+
+
+def artifact(name: str) -> Path:
+    """Find something an earlier notebook made: yours if it is there, the recorded one otherwise, and say which.
+
+    Raises FileNotFoundError with the way out when there is neither.
+    """
+    own, recorded = folder() / name, RECORDED / name
+    if own.exists():
+        print(f"Using your own {name}.")
+        return own
+    if recorded.exists():
+        print(f"No {name} of your own yet: using the recorded one (made from simulated labels).")
+        return recorded
+    raise FileNotFoundError(f"there is no {name}, neither of your own in {own.parent} nor recorded: run the notebook that makes it first")
+
+
 class Run:
     """A seed, a device, a folder; the only place that knows files. Without a folder nothing is written and nothing can be resumed."""
 
-    def __init__(self, folder: Path | str | None = None, *, seed: int = 0, device: torch.device | str | None = None, checkpoint_every: int = 25,
-                 config: Any = None, quiet: bool = False):  # fmt: skip
+    def __init__(
+        self, folder: Path | str | None = None, *, seed: int = 0, device: torch.device | str | None = None,
+        checkpoint_every: int = 25, config: Any = None, quiet: bool = False,
+    ):  # fmt: skip
         self.folder = Path(folder) if folder is not None else None
         self.seed, self.quiet, self.checkpoint_every = seed, quiet, checkpoint_every
         self.device = torch.device(device) if device is not None else default_device()
@@ -128,9 +151,11 @@ class Run:
         tensors["generator"] = self.generator.get_state()
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, new / "state.safetensors")
         beta = getattr(controller, "beta", None)
-        _write_json(new / "state.json", {"steps_done": steps_done, "param_groups": state["param_groups"], "beta": beta, "lines": self._lines})
-        shutil.rmtree(old, ignore_errors=True)
-        if final.exists():
+        _write_json(
+            new / "state.json", {"steps_done": steps_done, "param_groups": state["param_groups"], "beta": beta, "lines": self._lines}
+        )
+        if final.exists():  # otherwise the old one is all there is, left by a kill between the two renames below
+            shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
         new.rename(final)
         shutil.rmtree(old, ignore_errors=True)
@@ -146,10 +171,9 @@ class Run:
         state = json.loads((folders[0] / "state.json").read_text())
         tensors = load_file(folders[0] / "state.safetensors")
         saved = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        try:
-            model.load_state_dict(saved)
-        except RuntimeError as error:
-            raise ValueError(f"the checkpoint in {self.folder} belongs to another model: choose another folder or remove it") from error
+        if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in model.state_dict().items()}:
+            raise ValueError(f"the checkpoint in {self.folder} belongs to another model: choose another folder or remove it")
+        model.load_state_dict(saved)
         entries: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer."):

@@ -1,7 +1,7 @@
 """Floor 2: `sample` writes responses, `replay` reads them again. Twins: same temperature, same slice, same mask, one file.
 
-    columns:   q0 q1 q2 | y0 y1 y2        the hidden state at column t predicts the token at t + 1, so
-    read at:         q2   y0 y1           y0 is read at the LAST query column and the last response token is never read
+columns:   q0 q1 q2 | y0 y1 y2        the hidden state at column t predicts the token at t + 1, so
+read at:         q2   y0 y1           y0 is read at the LAST query column and the last response token is never read
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rlhf_helpers.tensors import entropy, token_logprobs
 
 @torch.no_grad()
 def sample(
-    policy: Policy, queries: Queries, length: int, temperature: float = 1.0, generator: torch.Generator | None = None, chunk: int = 512
+    policy: Policy, queries: Queries, length: int, temperature: float = 1.0, generator: torch.Generator | None = None, chunk: int = 128
 ) -> Rollout:
     """Sample `length` tokens for every query: no top-k, no top-p, no early stop (paper, section 2.2).
 
@@ -30,16 +30,23 @@ def sample(
     context = getattr(policy.lm.config, "max_position_embeddings", None)
     longest = int(queries.mask.sum(-1).max()) + length
     if context is not None and longest > context:
-        raise ValueError(f"query and response take {longest} tokens but the model's context is {context}: shorten query_length or response_length")
+        raise ValueError(
+            f"query and response take {longest} tokens but the model's context is {context}: shorten query_length or response_length"
+        )
     if temperature < 0:
         raise ValueError(f"temperature must not be negative, got {temperature}")
-    parts = [_sample_rows(policy, queries[i : i + chunk].to(policy.device), length, temperature, generator) for i in range(0, len(queries), chunk)]
+    parts = [
+        _sample_rows(policy, queries[i : i + chunk].to(policy.device), length, temperature, generator)
+        for i in range(0, len(queries), chunk)
+    ]
     responses, logprobs, values = (torch.cat(column) for column in zip(*parts, strict=True))
     mask = torch.ones_like(responses, dtype=torch.bool)
     return Rollout(queries.to(policy.device), responses, mask, logprobs, values)
 
 
-def _sample_rows(policy: Policy, queries: Queries, length: int, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, ...]:
+def _sample_rows(
+    policy: Policy, queries: Queries, length: int, temperature: float, generator: torch.Generator | None
+) -> tuple[Tensor, ...]:
     cache = DynamicCache()
     tokens, mask = queries.tokens, queries.mask  # what the model reads next; what it may look at
     responses, logprobs, values = [], [], []

@@ -109,7 +109,9 @@ def queries(task: Task, tokenizer: PreTrainedTokenizerBase, count: int, *, split
             if len(chosen) == count:
                 break
         if len(chosen) == before:
-            raise ValueError(f"no text of {task.dataset!r} ({split}) gives a prompt for {task.name}: does the tokenizer know {task.start_text!r}?")
+            raise ValueError(
+                f"no text of {task.dataset!r} ({split}) gives a prompt for {task.name}: does the tokenizer know {task.start_text!r}?"
+            )
     return pad_queries(task, chosen, tokenizer)
 
 

@@ -101,4 +101,5 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: 
 
 def explained_variance(predicted: Tensor, actual: Tensor, mask: Tensor | None = None) -> Tensor:
     """1 - Var(actual - predicted) / Var(actual): 1 is perfect, 0 no better than a constant; NaN if `actual` is constant."""
-    return 1 - masked_variance(actual - predicted, mask) / masked_variance(actual, mask)
+    variance = masked_variance(actual, mask)
+    return torch.where(variance > 0, 1 - masked_variance(actual - predicted, mask) / variance, torch.nan)

@@ -1,0 +1,119 @@
+"""Record what notebooks fall back on: comparisons with simulated labels, a reward model, a tuned policy, its curves (`make recorded`).
+
+Also the figures of merit of the bundled world: run with several seeds (`--seeds 0 1 2`) it prints, for both style tasks, the reward
+model's accuracy against the labeler's ceiling, win rate, KL and times, and keeps them in `data/recorded/results.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+DATA = Path(__file__).resolve().parent
+sys.path.insert(0, str(DATA.parent))
+from rlhf_helpers import evaluation, labelers, models, ppo, reward, tasks  # noqa: E402
+from rlhf_helpers.runs import RECORDED, Run  # noqa: E402
+
+COMPARISONS, HELD_OUT, JUDGED = 5_000, 1_000, 512
+
+
+def record_comparisons(names: list[str]) -> None:
+    """Collect 6,000 comparisons of the base model (the last 1,000 held out) and let each task's labeler choose; written as parquet.
+
+    The style tasks share prompts, lengths and temperature, so they share the samples too.
+    """
+    policy, tokenizer, task = models.Policy.load(), models.load_tokenizer(), tasks.get(names[0])
+    queries = tasks.queries(task, tokenizer, COMPARISONS + HELD_OUT, split="train", seed=1)
+    collected = labelers.collect(policy, tokenizer, task, queries, seed=1)
+    RECORDED.mkdir(exist_ok=True)
+    for name in names:
+        comparisons = [replace(c, task=name) for c in collected]
+        labels, others = (labelers.simulated(tasks.get(name), *who).label(comparisons) for who in [("simulated", 0), ("another", 1)])
+        print(f"{name}: {len(comparisons)} comparisons; two labelers agree on {labelers.agreement(labels, others):.1%}")
+        rows = [
+            {"query": c.query, "options": list(c.options), "choice": x.choice, "labeler": x.labeler, "source": c.source, "round": c.round}
+            for c, x in zip(comparisons, labels, strict=True)
+        ]
+        pd.DataFrame(rows).to_parquet(RECORDED / f"{name}_comparisons.parquet", compression="zstd", index=False)
+
+
+def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int) -> dict:
+    """Fit, normalise, tune and judge once; every number measured on data that training has not seen."""
+    policy, tokenizer = models.Policy.load(), models.load_tokenizer()
+    comparisons, labels = labelers.recorded(task)
+    labeler = labelers.simulated(task)
+    fitted = reward.encode(task, comparisons[:COMPARISONS], labels[:COMPARISONS], tokenizer)
+    held_out = reward.encode(task, comparisons[COMPARISONS:], labels[COMPARISONS:], tokenizer)
+    ceiling = sum(
+        max(range(len(c.options)), key=lambda k, c=c: labeler.utility(c.options[k])) == x.choice
+        for c, x in zip(comparisons[COMPARISONS:], labels[COMPARISONS:], strict=True)
+    ) / len(held_out)
+
+    start = time.time()
+    model = models.RewardModel.from_policy(policy, seed)
+    history = reward.fit(model, fitted, reward.RewardConfig(), Run(seed=seed))
+    pool = tasks.queries(task, tokenizer, 2_000, seed=100 + seed)
+    reward.normalize(model, policy, pool[slice(0, 512)], task, tokenizer, seed=seed)
+    fit_seconds = time.time() - start
+    accuracy = reward.accuracy(reward.predictions(model, held_out), held_out.choices)
+
+    start = time.time()
+    config, base = ppo.PPOConfig(episodes=episodes), policy.frozen_copy()
+    metrics = ppo.tune(policy, lambda rollout: reward.score(model, rollout, task, tokenizer), pool, task, config, Run(seed=seed))
+    tune_seconds = time.time() - start
+
+    test = tasks.queries(task, tokenizer, JUDGED, split="test", seed=seed)
+    asked, first_is_zero = evaluation.pairs(policy, base, test, task, tokenizer, seed=seed)
+    judge = labelers.simulated(task, name="held-out judge", seed=1_000 + seed)
+    won = evaluation.judge(asked, first_is_zero, judge.label(asked))
+    measured = evaluation.measure(policy, base, test, task, lambda r: reward.score(model, r, task, tokenizer), seed=seed)
+    if keep:
+        model.save(RECORDED / f"reward_{task.name}")
+        policy.save(RECORDED / f"policy_{task.name}")
+        for name, lines in (("fit", history), ("ppo", metrics)):
+            (RECORDED / f"{name}_{task.name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for c, zero in list(zip(asked, first_is_zero, strict=True))[:6]:
+            print(f"\n{c.query}\n  base:  {c.options[1 if zero else 0]}\n  tuned: {c.options[0 if zero else 1]}")
+    tokens = fitted.mask.sum().item()
+    return {
+        "task": task.name, "seed": seed, "accuracy": accuracy, "ceiling": ceiling, "share_of_ceiling": accuracy / ceiling,
+        "win_rate": won.rate, "low": won.low, "high": won.high, "kl_nats": measured["kl_nats_per_response"], "score": measured["score"],
+        "fit_seconds": fit_seconds, "fit_tokens_per_second": tokens / fit_seconds,
+        "tune_seconds": tune_seconds, "episodes": episodes, "episodes_per_second": episodes / tune_seconds,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="+", default=["sentiment", "descriptiveness"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--episodes", type=int, default=ppo.PPOConfig.episodes)
+    parser.add_argument("--keep", default="sentiment", help="the task whose seed-0 models are kept in data/recorded")
+    parser.add_argument("--collect", action="store_true", help="sample and label the comparisons again first")
+    args = parser.parse_args()
+    if args.collect:
+        record_comparisons(args.tasks)
+    results = []
+    for name in args.tasks:
+        task = tasks.get(name)
+        if args.collect or not (RECORDED / f"{name}_comparisons.parquet").exists():
+            start = time.time()
+            comparisons, labels = record_comparisons(task, models.Policy.load(), models.load_tokenizer())
+            other = labelers.simulated(task, name="another", seed=1).label(comparisons)
+            print(
+                f"{name}: {len(comparisons)} comparisons in {time.time() - start:.0f} s; agreement {labelers.agreement(labels, other):.3f}"
+            )
+        for seed in args.seeds:
+            results.append(one_seed(task, seed, keep=seed == 0 and name == args.keep, episodes=args.episodes))
+            print(json.dumps(results[-1], indent=1), flush=True)
+    (RECORDED / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The checks of notebook 01: the right answer passes, each slip is named, nothing raises."""
+
+import math
+
+import pytest
+import torch
+
+from rlhf_helpers import tensors
+
+try:
+    from rlhf_helpers import checks
+
+    checks.nb01_logprob
+except (ImportError, AttributeError):  # not merged yet
+    from rlhf_helpers import _checks_01 as checks
+
+
+def said(capsys, function, answer):
+    verdict = function(answer)
+    return verdict, capsys.readouterr().out
+
+
+ALL = [checks.nb01_logprob, checks.nb01_entropy, checks.nb01_response_logits, checks.nb01_ends_at, checks.nb01_perplexity]
+
+
+@pytest.mark.parametrize("check", ALL)
+@pytest.mark.parametrize("answer", [..., None, lambda *_: None, lambda *_: ...])
+def test_unsolved_says_so(check, answer, capsys):
+    verdict, text = said(capsys, check, answer)
+    assert verdict is False and text.startswith("Not solved yet")
+
+
+@pytest.mark.parametrize("check", ALL)
+def test_a_student_function_that_raises_is_reported(check, capsys):
+    verdict, text = said(capsys, check, lambda *_: 1 / 0)
+    assert verdict is False and "ZeroDivisionError" in text
+
+
+@pytest.mark.parametrize("check", ALL)
+@pytest.mark.parametrize("answer", [lambda *_: "word", lambda *_: torch.zeros(2, 2), lambda *_: float("nan"), 3])
+def test_nonsense_is_refused_without_raising(check, answer, capsys):
+    verdict, text = said(capsys, check, answer)
+    assert verdict is False and text.startswith("Not yet")
+
+
+def logprob(x, y, t):
+    return (x / t).log_softmax(-1)[y]
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (logprob, "Right"),
+        (lambda x, y, t: tensors.token_logprobs(x.view(1, 1, -1), torch.tensor([[y]]), t)[0, 0], "Right"),
+        (lambda x, y, t: logprob(x, y, t).item(), "Right"),
+        (lambda x, y, t: logprob(x, y, 1 / t), "multiplied by the temperature"),
+        (lambda x, y, t: logprob(x, y, 1), "forgot the temperature"),
+        (lambda x, y, t: logprob(x, y, 1) / t, "after the softmax"),
+        (lambda x, y, t: logprob(x, y, t).exp(), "this is the probability"),
+        (lambda x, y, t: -logprob(x, y, t), "sign"),
+        (lambda x, y, t: x[y] / t, "normaliser"),
+        (lambda x, y, t: x[y] / t - x.logsumexp(-1), "normaliser was not divided"),
+        (lambda x, y, t: logprob(x, y, t) / math.log(2), "base 2"),
+        (lambda x, y, t: logprob(x, y, t) + 1, "was expected"),
+    ],
+)
+def test_logprob(answer, named, capsys):
+    verdict, text = said(capsys, checks.nb01_logprob, answer)
+    assert verdict is (named == "Right") and named in text
+
+
+def surprises(x, t):
+    logprobs = (x / t).log_softmax(-1)
+    return -logprobs.exp() * logprobs
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (lambda x, t: surprises(x, t).sum(), "Right"),
+        (tensors.entropy, "Right"),
+        (lambda x, t: -surprises(x, t).sum(), "minus sign"),
+        (lambda x, t: surprises(x, 1).sum(), "forgot the temperature"),
+        (lambda x, t: surprises(x, 1 / t).sum(), "multiplied by the temperature"),
+        (lambda x, t: surprises(x, t).mean(), "MEAN"),
+        (lambda x, t: -(x / t).log_softmax(-1).mean(), "weights are missing: this is the plain mean"),
+        (lambda x, t: -(x / t).log_softmax(-1).sum(), "weights are missing: this is the plain sum"),
+        (lambda x, t: surprises(x, t).sum() / math.log(2), "bits"),
+        (lambda x, t: -(x / t).log_softmax(-1).max(), "likeliest token only"),
+    ],
+)
+def test_entropy(answer, named, capsys):
+    verdict, text = said(capsys, checks.nb01_entropy, answer)
+    assert verdict is (named == "Right") and named in text
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (lambda x, r: x[:, -r - 1 : -1], "Right"),
+        (lambda x, r: x[:, x.shape[1] - r - 1 : x.shape[1] - 1], "Right"),
+        (lambda x, r: x[:, -r:], "one column late"),
+        (lambda x, r: x[:, -r - 2 : -2], "too early"),
+        (lambda x, r: x[:, :r], "FIRST columns"),
+        (lambda x, r: x[:, -r - 1 :], "one column too many"),
+        (lambda x, r: x[:, -r:-1], "first prediction is missing"),
+        (lambda x, r: x[:, :-1], "query's own predictions"),
+        (lambda x, r: x[0], "expected a tensor (B, R, V)"),
+        (lambda x, r: 2 * x[:, -r - 1 : -1], "other columns"),
+    ],
+)
+def test_response_logits(answer, named, capsys):
+    verdict, text = said(capsys, checks.nb01_response_logits, answer)
+    assert verdict is (named == "Right") and named in text
+
+
+def found(ids, period, start):
+    return [i for i, x in enumerate(ids) if x == period and i >= start]
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (lambda ids, p, a: next(iter(found(ids, p, a)), None), "Right"),
+        (lambda ids, p, a: ids.index(p, a) if p in ids[a:] else None, "Right"),
+        (lambda ids, p, a: next(iter(found(ids, p, 0)), None), "first period anywhere"),
+        (lambda ids, p, a: next(iter(found(ids, p, a + 1)), None), ">="),
+        (lambda ids, p, a: max(found(ids, p, a), default=None), "LAST period"),
+        (lambda ids, p, a: found(ids, p, a)[0] + 1 if found(ids, p, a) else None, "one too high"),
+        (lambda ids, p, a: ids[a:].index(p) if p in ids[a:] else None, "start of the response"),
+        (lambda ids, p, a: found(ids, p, a)[0] if found(ids, p, a) else len(ids) - 1, "return None"),
+        (lambda ids, p, a: found(ids, p, a)[0] if found(ids, p, a) else -1, "return None"),
+        (lambda ids, p, a: bool(found(ids, p, a)), "WHETHER"),
+        (lambda ids, p, a: 2, "expected 5"),
+    ],
+)
+def test_ends_at(answer, named, capsys):
+    verdict, text = said(capsys, checks.nb01_ends_at, answer)
+    assert verdict is (named == "Right") and named in text
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (lambda x: (-x.mean()).exp(), "Right"),
+        (lambda x: x.mean().exp(), "minus sign"),
+        (lambda x: (-x.sum()).exp(), "SUM"),
+        (lambda x: (-x).exp().mean(), "averaged 1 / p"),
+        (lambda x: -x.mean(), "its exponential"),
+        (lambda x: 2 ** -x.mean(), "power of 2"),
+        (lambda x: 1 / x.exp().mean(), "average the logarithms"),
+        (lambda x: (-x.mean()).exp() + 1, "was expected"),
+    ],
+)
+def test_perplexity(answer, named, capsys):
+    verdict, text = said(capsys, checks.nb01_perplexity, answer)
+    assert verdict is (named == "Right") and named in text

@@ -1,0 +1,367 @@
+"""PPO: every formula by hand, one whole step derived again from the paper, and the optimum it must reach by enumeration."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from torch.distributions import Categorical
+
+from rlhf_helpers import ppo, sampling
+from rlhf_helpers.ppo import KLController, PPOConfig
+from rlhf_helpers.records import Queries
+from rlhf_helpers.runs import Run
+from rlhf_helpers.tasks import Task
+
+SMALL = PPOConfig(episodes=48, batch=8, epochs=2, lr=1e-3, kl_target=1.0, kl_horizon=100)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def letter_score(rollout):
+    """Like even tokens, the first ones most."""
+    return ((rollout.responses % 2 == 0).float() * torch.tensor([2.0, 1.0, 1.0, 1.0, 0.5])).sum(-1) - 2
+
+
+# ---- rewards and controller ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_token_pays_its_kl_and_the_last_gets_the_score():
+    logprobs, reference = torch.tensor([[-1.0, -2.0, -0.5]]), torch.tensor([[-1.5, -1.0, -0.5]])
+    rewards = ppo.shape_rewards(torch.tensor([4.0]), logprobs, reference, torch.ones(1, 3, dtype=torch.bool), beta=0.1)
+    # The log ratios are 0.5, -1 and 0: going where the reference would rather not go costs, the opposite pays.
+    assert rewards.tolist() == [pytest.approx([-0.05, 0.1, 4.0])]
+
+
+def test_under_a_mask_the_score_goes_to_the_last_token_that_counts_and_garbage_nowhere():
+    mask = torch.tensor([[True, True, False, False], [True, True, True, True], [True, False, False, False]])
+    logprobs = torch.where(mask, -1.0, float("nan"))
+    rewards = ppo.shape_rewards(torch.tensor([1.0, 2.0, 3.0]), logprobs, torch.full((3, 4), -2.0), mask, beta=0.5)
+    assert rewards.tolist() == [[-0.5, 0.5, 0, 0], [-0.5, -0.5, -0.5, 1.5], [2.5, 0, 0, 0]]
+
+
+def test_the_rewards_of_a_response_sum_to_score_minus_beta_kl():
+    logprobs, reference = torch.randn(2, 6, 5, generator=generator())
+    scores = torch.randn(6, generator=generator(1))
+    rewards = ppo.shape_rewards(scores, logprobs, reference, torch.ones(6, 5, dtype=torch.bool), beta=0.3)
+    assert torch.allclose(rewards.sum(-1), scores - 0.3 * (logprobs - reference).sum(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("kl, expected", [
+    (6.0, 0.15),  # on target
+    (6.6, 0.15 * (1 + 0.1 * 512 / 10_000)),  # 10 % over
+    (5.4, 0.15 * (1 - 0.1 * 512 / 10_000)),
+    (60.0, 0.15 * (1 + 0.2 * 512 / 10_000)),  # clipped: 1.02 % at most
+    (-3.0, 0.15 * (1 - 0.2 * 512 / 10_000)),  # an estimate may be negative
+])  # fmt: skip
+def test_the_controller_moves_beta_towards_the_target_by_a_clipped_error(kl, expected):
+    controller = KLController(beta=0.15, target=6.0, horizon=10_000)
+    controller.update(kl, episodes=512)
+    assert controller.beta == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_a_target_beta_stays():
+    controller = KLController(beta=0.03, target=None, horizon=10_000)
+    controller.update(50.0, 512)
+    assert controller.beta == 0.03
+
+
+# ---- the two clipped losses ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("advantage, ratio, loss, slope", [
+    (2.0, 1.1, -2.2, -2.2),  # inside: the gradient in log p is -A r
+    (2.0, 1.5, -2.4, 0.0),  # better already than the clip allows to count: no gradient at all
+    (2.0, 0.5, -1.0, -1.0),  # a good token made rarer: never clipped
+    (-2.0, 0.9, 1.8, 1.8),
+    (-2.0, 0.5, 1.6, 0.0),  # a bad token made rarer already: no gradient
+    (-2.0, 1.5, 3.0, 3.0),  # a bad token made more frequent: never clipped
+])  # fmt: skip
+def test_policy_loss_and_gradient_hand_worked(advantage, ratio, loss, slope):
+    old = torch.tensor([[-1.3]])
+    now = (old + math.log(ratio)).requires_grad_()
+    ours = ppo.policy_loss(now, old, torch.tensor([[advantage]]), torch.ones(1, 1, dtype=torch.bool), cliprange=0.2)
+    ours.backward()
+    assert ours.item() == pytest.approx(loss, rel=1e-5)
+    assert now.grad.item() == pytest.approx(slope, rel=1e-5) and (slope != 0 or now.grad.item() == 0)
+
+
+@pytest.mark.parametrize("value, target, loss, slope", [
+    (1.1, 3.0, 3.61 / 2, -1.9),  # inside: half the square, slope v - R
+    (1.5, 3.0, 3.24 / 2, 0.0),  # moved far towards the target: judged as if at 1.2, no gradient
+    (0.5, 3.0, 6.25 / 2, -2.5),  # moved away: judged as it is
+    (0.5, -3.0, 14.44 / 2, 0.0),  # the same, mirrored: judged as if at 0.8
+    (1.5, -3.0, 20.25 / 2, 4.5),
+])  # fmt: skip
+def test_value_loss_and_gradient_hand_worked(value, target, loss, slope):
+    now = torch.tensor([[value]], requires_grad=True)
+    ours = ppo.value_loss(now, torch.tensor([[1.0]]), torch.tensor([[target]]), torch.ones(1, 1, dtype=torch.bool), cliprange=0.2)
+    ours.backward()
+    assert ours.item() == pytest.approx(loss, rel=1e-5)
+    assert now.grad.item() == pytest.approx(slope, rel=1e-5) and (slope != 0 or now.grad.item() == 0)
+
+
+def test_losses_average_over_tokens_that_count_and_garbage_has_no_gradient():
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    numbers = torch.randn(3, 2, 3, generator=generator(2))
+    for loss in (ppo.policy_loss, ppo.value_loss):
+        now = numbers[0].clone().requires_grad_()
+        ours = loss(now, numbers[1], numbers[2], mask, 0.2)
+        assert ours.item() == pytest.approx(loss(numbers[0][mask], numbers[1][mask], numbers[2][mask], mask[mask], 0.2).item(), rel=1e-5)
+        ours.backward()
+        assert not now.grad[~mask].any()
+        spoilt = [torch.where(mask, n, float("inf")) for n in numbers]
+        assert loss(*spoilt, mask, 0.2).item() == pytest.approx(ours.item(), rel=1e-6)
+
+
+# ---- minibatches and config ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_epoch_is_a_fresh_permutation_cut_into_equal_parts():
+    config = PPOConfig(episodes=64, batch=64, minibatches=4, epochs=3)
+    parts = list(ppo.minibatches(config, generator()))
+    assert [len(p) for p in parts] == [16] * 12
+    epochs = [torch.cat(parts[i : i + 4]) for i in (0, 4, 8)]
+    assert all(torch.equal(e.sort().values, torch.arange(64)) for e in epochs)
+    assert len({tuple(e.tolist()) for e in epochs}) == 3
+    assert all(torch.equal(a, b) for a, b in zip(parts, ppo.minibatches(config, generator())))
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"batch": 32, "minibatches": 8}, "leaves 4 rows each"),  # the released code asserts the same 8
+    ({"batch": 4}, "leaves 4 rows each"),
+    ({"batch": 30, "minibatches": 4}, "must be equal"),
+    ({"episodes": 63, "batch": 64}, "less than one batch"),
+])  # fmt: skip
+def test_batches_too_small_to_whiten_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PPOConfig(**settings)
+
+
+def test_steps_are_whole_batches():
+    assert PPOConfig(episodes=1_000_000, batch=512).steps == 1953 and PPOConfig(batch=32, minibatches=4, episodes=32).steps == 1
+
+
+def test_check_finite_passes_numbers_and_names_what_is_none():
+    numbers = torch.tensor([1.0, -2.0])
+    assert ppo.check_finite("score", numbers) is numbers
+    for bad in ("nan", "inf", "-inf"):
+        with pytest.raises(FloatingPointError, match=f"score is {bad}: training stopped"):
+            ppo.check_finite("score", torch.tensor([1.0, float(bad)]))
+
+
+# ---- one step, derived again -----------------------------------------------------------------------------------------------------------
+
+
+def paper_loss(policy, rollout, rewards, temperature, config):
+    """The loss from the paper and its code, in float64, loops written out, logits from transformers' own forward of unpadded rows."""
+    rewards, old, old_values = rewards.double(), rollout.logprobs.double(), rollout.values.double()
+    rows, count = rewards.shape
+    if config.whiten_rewards:
+        rewards = (rewards - rewards.mean()) / (rewards.var(correction=0) + 1e-8).sqrt() + rewards.mean()
+    advantages = torch.zeros_like(rewards)
+    for b in range(rows):
+        for t in range(count):
+            for k in range(t, count):
+                after = old_values[b, k + 1] if k + 1 < count else 0.0
+                advantages[b, t] += config.lam ** (k - t) * (rewards[b, k] + after - old_values[b, k])
+    returns = advantages + old_values
+    advantages = (advantages - advantages.mean()) / (advantages.var(correction=0) + 1e-8).sqrt()
+    pg, vf = 0.0, 0.0
+    for b in range(rows):
+        prompt = rollout.queries.tokens[b][rollout.queries.mask[b]]
+        out = policy.lm(torch.cat([prompt, rollout.responses[b]])[None], output_hidden_states=True)
+        for t in range(count):
+            column = len(prompt) + t - 1
+            logprob = Categorical(logits=out.logits[0, column].double() / temperature).log_prob(rollout.responses[b, t])
+            value = policy.value_head(out.hidden_states[-1][0, column]).double()[0]
+            ratio, a = (logprob - old[b, t]).exp(), advantages[b, t]
+            pg = pg - torch.minimum(a * ratio, a * ratio.clamp(1 - config.cliprange, 1 + config.cliprange))
+            near = old_values[b, t] + (value - old_values[b, t]).clamp(-config.cliprange, config.cliprange)
+            vf = vf + 0.5 * torch.maximum((value - returns[b, t]) ** 2, (near - returns[b, t]) ** 2)
+    return (pg + config.value_coef * vf) / (rows * count)
+
+
+@pytest.mark.parametrize("whiten", [True, False])
+def test_loss_and_gradient_equal_the_papers_formulas(make_policy, policy, task, ragged, whiten):
+    config = dataclasses.replace(SMALL, whiten_rewards=whiten, lam=0.8, value_coef=0.3)
+    rollout = sampling.sample(policy, ragged.repeat(2), 5, task.temperature, generator())
+    rewards = torch.randn(8, 5, generator=generator(1)) + 0.5
+    with torch.no_grad():  # an update lies between sampling and now, so that some tokens are clipped
+        for p in policy.parameters():
+            p += 0.05 * torch.randn(p.shape, generator=generator(2))
+    loss, stats = ppo.losses(policy, rollout, rewards, task, config)
+    expected = paper_loss(policy, rollout, rewards, task.temperature, config)
+    assert 0.1 < stats["clip_fraction"] < 0.9
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    ours, theirs = (torch.autograd.grad(x, list(policy.parameters())) for x in (loss, expected))
+    for a, b in zip(ours, theirs):
+        assert torch.allclose(a, b, atol=1e-4, rtol=1e-3)  # float32 sums in two orders
+
+
+def test_before_any_update_nothing_is_clipped_and_the_policy_loss_is_zero(policy, task, ragged):
+    rollout = sampling.sample(policy, ragged.repeat(2), 5, task.temperature, generator())
+    _, stats = ppo.losses(policy, rollout, torch.randn(8, 5, generator=generator(1)), task, SMALL)
+    assert stats["clip_fraction"] == 0 and stats["approx_kl_nats_per_token"] < 1e-10
+    assert abs(stats["policy_loss"]) < 1e-5  # minus the mean of advantages that are centred
+
+
+def test_a_steps_summary_is_what_happened(make_policy, task, ragged):
+    policy, reference = make_policy(0), make_policy(5)
+    frozen = {k: v.clone() for k, v in reference.state_dict().items()}
+    seen, controller = [], KLController(0.3, 1.0, 100)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=1e-3)
+    summary = ppo.step(
+        policy, reference, lambda r: letter_score(r) + 0 * len(seen.append(r) or ""), ragged.repeat(2), task, SMALL, optimizer, controller,
+        generator(),
+    )  # fmt: skip
+    (rollout,) = seen
+    logratio = []
+    for b in range(8):
+        prompt = rollout.queries.tokens[b][rollout.queries.mask[b]]
+        logits = reference.lm(torch.cat([prompt, rollout.responses[b]])[None]).logits[0, len(prompt) - 1 : -1].double()
+        exact = Categorical(logits=logits / task.temperature).log_prob(rollout.responses[b])
+        logratio.append((rollout.logprobs[b].double() - exact).sum().item())
+    kl, scores = sum(logratio) / 8, letter_score(rollout)
+    assert summary["kl_nats_per_response"] == pytest.approx(kl, rel=1e-4)
+    assert summary["score"] == pytest.approx(scores.mean().item(), rel=1e-5)
+    assert summary["beta"] == 0.3  # that of this batch, not the next
+    assert summary["score_minus_kl_penalty"] == pytest.approx(scores.mean().item() - 0.3 * kl, rel=1e-4)
+    assert summary["entropy_nats_per_response"] == pytest.approx(-rollout.logprobs.sum(-1).mean().item(), rel=1e-5)
+    assert controller.beta == pytest.approx(0.3 * (1 + max(-0.2, min(0.2, kl - 1)) * 8 / 100), rel=1e-6)
+    assert all(torch.equal(v, frozen[k]) for k, v in reference.state_dict().items())
+    assert all(isinstance(number, float) for number in summary.values())
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------------------------
+
+
+def tune(make_policy, folder, ragged, task, score=letter_score, config=SMALL, **options):
+    """Tune a fresh policy in a folder, as a new process would; returns it and the lines."""
+    policy = make_policy()
+    run = Run(folder, seed=7, device="cpu", checkpoint_every=2, quiet=True)
+    return policy, ppo.tune(policy, score, ragged.repeat(3), task, config, run, **options)
+
+
+def failing(after, error):
+    """Score as usual `after` times, then do what `error` says."""
+    calls = []
+
+    def score(rollout):
+        calls.append(1)
+        return letter_score(rollout) if len(calls) <= after else error(rollout)
+
+    return score
+
+
+def interrupt(rollout):
+    raise KeyboardInterrupt
+
+
+def whole(folder):
+    return {name: (folder / "checkpoint" / name).read_bytes() for name in ("state.json", "state.safetensors")}
+
+
+def test_the_learning_rate_falls_in_a_straight_line_and_metrics_say_so(make_policy, tmp_path, ragged, task):
+    _, lines = tune(make_policy, tmp_path, ragged, task)
+    assert [line["lr"] for line in lines] == pytest.approx([1e-3 * (1 - i / 6) for i in range(6)])
+    assert [line["episodes"] for line in lines] == [8, 16, 24, 32, 40, 48]
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines
+
+
+def test_the_first_kl_is_zero_because_the_reference_is_the_policy_as_it_came(make_policy, ragged, task):
+    _, lines = tune(make_policy, None, ragged, task)
+    assert abs(lines[0]["kl_nats_per_response"]) < 1e-5
+    assert any(abs(line["kl_nats_per_response"]) > 1e-4 for line in lines[1:])
+    _, other = tune(make_policy, None, ragged, task, reference=make_policy(5))
+    assert abs(other[0]["kl_nats_per_response"]) > 0.1
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 5])
+def test_stopped_and_resumed_equals_straight_through_bit_for_bit(make_policy, tmp_path, ragged, task, stop_after):
+    straight, lines = tune(make_policy, tmp_path / "straight", ragged, task)
+    with pytest.raises(KeyboardInterrupt):
+        tune(make_policy, tmp_path / "stopped", ragged, task, failing(stop_after, interrupt))
+    resumed, resumed_lines = tune(make_policy, tmp_path / "stopped", ragged, task)
+    assert resumed_lines == lines and len(lines) == 6
+    assert all(torch.equal(v, straight.state_dict()[k]) for k, v in resumed.state_dict().items())
+    # Policy, optimizer and generator are tensors of the checkpoint; step, controller, learning rate and metrics are in its JSON.
+    assert whole(tmp_path / "stopped") == whole(tmp_path / "straight")
+    assert (tmp_path / "stopped" / "metrics.jsonl").read_bytes() == (tmp_path / "straight" / "metrics.jsonl").read_bytes()
+
+
+def test_a_finished_run_does_no_further_step(make_policy, tmp_path, ragged, task):
+    first, lines = tune(make_policy, tmp_path, ragged, task)
+    again, same = tune(make_policy, tmp_path, ragged, task, failing(0, interrupt))
+    assert same == lines and all(torch.equal(v, first.state_dict()[k]) for k, v in again.state_dict().items())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_score_that_is_not_a_number_stops_the_run_with_the_last_checkpoint_whole(make_policy, tmp_path, ragged, task, bad):
+    with pytest.raises(KeyboardInterrupt):
+        tune(make_policy, tmp_path / "good", ragged, task, failing(3, interrupt))
+    spoil = failing(3, lambda rollout: letter_score(rollout).index_fill(0, torch.tensor([2]), bad))
+    with pytest.raises(FloatingPointError, match=f"score is {bad}"):
+        tune(make_policy, tmp_path / "bad", ragged, task, spoil)
+    assert whole(tmp_path / "bad") == whole(tmp_path / "good")
+    assert json.loads(whole(tmp_path / "bad")["state.json"])["steps_done"] == 2
+
+
+def test_a_kl_that_explodes_stops_the_run_and_says_what_to_do(make_policy, tmp_path, ragged, task):
+    wild = dataclasses.replace(SMALL, lr=0.3, kl_coef=0.0, epochs=4)
+    with pytest.raises(RuntimeError, match=r"over the limit of 5.*Lower the learning rate \(0.3\) or raise kl_coef \(0\)"):
+        tune(make_policy, tmp_path, ragged, task, config=wild, kl_limit=5.0)
+    logged = [json.loads(line)["kl_nats_per_response"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert logged and max(logged) <= 5
+
+
+def test_the_checkpoint_of_another_model_is_refused(make_policy, tmp_path, ragged, task):
+    tune(make_policy, tmp_path, ragged, task)
+    wider = make_policy(width=32)
+    with pytest.raises(ValueError, match="belongs to another model"):
+        ppo.tune(wider, letter_score, ragged.repeat(3), task, SMALL, Run(tmp_path, device="cpu", quiet=True))
+
+
+# ---- the exact oracle ------------------------------------------------------------------------------------------------------------------
+
+VOCABULARY, LENGTH, BETA, TEMPERATURE = 5, 2, 0.4, 0.7
+ANSWERS = torch.cartesian_prod(*[torch.arange(VOCABULARY)] * LENGTH)  # all 25 of them
+
+
+def answer_logprobs(policy, queries):
+    """Enumerate log p(answer | query) at the temperature, by transformers' own forward of unpadded rows: (B, 25) float64."""
+    rows = []
+    for tokens, keep in zip(queries.tokens, queries.mask):
+        prompt = tokens[keep]
+        with torch.no_grad():
+            logits = policy.lm(torch.cat([prompt.expand(len(ANSWERS), -1), ANSWERS], 1)).logits[:, len(prompt) - 1 : -1].double()
+        rows.append((logits / TEMPERATURE).log_softmax(-1).gather(-1, ANSWERS.unsqueeze(-1)).sum((-1, -2)))
+    return torch.stack(rows)
+
+
+def divergence(p, q):
+    return (p.exp() * (p - q)).sum(-1)
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_ppo_reaches_the_optimum_that_enumeration_finds(make_policy, whiten):
+    """pi*(y|x) is proportional to pi_ref(y|x) exp(r(x, y) / beta). Whitening rewards moves nothing here: rescaling about the mean adds
+    the same to every token of answers of one length, and a positive factor moves no optimum."""
+    policy = make_policy(vocabulary=VOCABULARY, context=8, stir=0.05)
+    queries = Queries(torch.tensor([[0, 1], [2, 3]]), torch.tensor([[False, True], [True, True]]))
+    table = torch.rand(2, len(ANSWERS), generator=generator(1))
+    place = VOCABULARY ** torch.arange(LENGTH - 1, -1, -1)
+    reference = answer_logprobs(policy, queries)
+    optimum = (reference + table.double() / BETA).log_softmax(-1)
+    assert divergence(reference, optimum).min() > 0.2  # there is something to learn
+
+    def score(rollout):
+        return table[rollout.queries.mask[:, 0].long(), (rollout.responses * place).sum(-1)]
+
+    task = Task("toy", "none", 2, LENGTH, ".", 0, temperature=TEMPERATURE)
+    config = PPOConfig(102_400, batch=1024, minibatches=2, epochs=2, lr=1e-2, kl_coef=BETA, kl_target=None, whiten_rewards=whiten)
+    ppo.tune(policy, score, queries, task, config, Run(device="cpu", quiet=True))
+    assert divergence(answer_logprobs(policy, queries), optimum).max() < 1e-3

@@ -1,0 +1,217 @@
+"""The reward model: what it is shown, what it learns, what its numbers mean to PPO."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from rlhf_helpers import reward, sampling
+from rlhf_helpers.models import RewardModel
+from rlhf_helpers.records import Comparison, Label, Queries, Rollout
+from rlhf_helpers.reward import RewardConfig
+from rlhf_helpers.runs import Run
+from rlhf_helpers.tasks import pad_queries
+
+
+@pytest.fixture
+def model(policy):
+    return RewardModel.from_policy(policy, seed=3)
+
+
+@pytest.fixture
+def task(task):
+    return dataclasses.replace(task, name="t")
+
+
+def comparisons(count, seed=0):
+    """Four options of five letters; the best one has the most letters a."""
+    generator = torch.Generator().manual_seed(seed)
+    letters = "abcd"
+    texts = ["".join(letters[i] for i in row) for row in torch.randint(4, (5 * count, 5), generator=generator)]
+    asked = [Comparison("t", texts[5 * i], tuple(texts[5 * i + 1 : 5 * i + 5])) for i in range(count)]
+    best = [max(range(4), key=lambda k: c.options[k].count("a")) for c in asked]
+    return asked, [Label(c.id, "me", k) for c, k in zip(asked, best)]
+
+
+def test_choice_loss_hand_worked():
+    rewards = torch.tensor([[0.0, math.log(2), math.log(3), math.log(4)], [5.0, 5.0, 5.0, 5.0]])
+    expected = [-math.log(4 / 10), -math.log(1 / 10), math.log(4)]
+    assert reward.choice_loss(rewards[:1], torch.tensor([3])).item() == pytest.approx(expected[0])
+    assert reward.choice_loss(rewards[:1], torch.tensor([0])).item() == pytest.approx(expected[1])
+    assert reward.choice_loss(rewards, torch.tensor([3, 1])).item() == pytest.approx((expected[0] + expected[2]) / 2)
+
+
+def test_choice_loss_sees_differences_alone_and_pulls_the_chosen_up():
+    rewards = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    choices = torch.tensor([0, 1, 2, 3, 0, 1])
+    loss = reward.choice_loss(rewards, choices)
+    assert reward.choice_loss(rewards + 100 * torch.arange(6)[:, None], choices).item() == pytest.approx(loss.item(), abs=1e-4)
+    loss.backward()
+    chosen = torch.nn.functional.one_hot(choices, 4).bool()
+    assert (rewards.grad[chosen] < 0).all() and (rewards.grad[~chosen] > 0).all()
+    assert torch.allclose(rewards.grad, (rewards.softmax(-1) - chosen.float()) / 6, atol=1e-6)
+
+
+def test_encoded_rows_hold_query_then_option_and_mask_the_rest(task, letters):
+    asked = [Comparison("t", "ab", ("c", "def")), Comparison("t", "abcd", ("ee", ""))]
+    encoded = reward.encode(task, asked, [Label(asked[1].id, "me", 1), Label(asked[0].id, "me", 0)], letters)
+    assert encoded.tokens.shape == encoded.mask.shape == (2, 2, 7) and encoded.choices.tolist() == [1, 0]
+    shown = [letters.batch_decode([row[keep].tolist()])[0] for row, keep in zip(encoded.tokens.view(4, 7), encoded.mask.view(4, 7))]
+    assert shown == ["abcdee", "abcd", "abc", "abdef"]
+
+
+def test_a_comparison_labelled_by_three_people_counts_three_times(task, letters):
+    asked, labels = comparisons(1)
+    labels = [dataclasses.replace(labels[0], labeler=name, choice=k) for k, name in enumerate("xyz")]
+    assert reward.encode(task, asked, labels, letters).choices.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("fault, message", [
+    (lambda a, b: (a, []), "no labels yet"),
+    (lambda a, b: (a[:1], b), "not among the 1 given"),
+    (lambda a, b: (a, [dataclasses.replace(b[0], choice=4)]), "choice 4, but there are 4 options"),
+    (lambda a, b: ([c := Comparison("u", "a", ("b", "c"))], [Label(c.id, "me", 0)]), "belongs to the task 'u', not 't'"),
+    (lambda a, b: ([*a, c := Comparison("t", "a", ("b", "c"))], [*b, Label(c.id, "me", 0)]), r"\[2, 4\] options are mixed"),
+])  # fmt: skip
+def test_faulty_labels_are_named(task, letters, fault, message):
+    with pytest.raises(ValueError, match=message):
+        reward.encode(task, *fault(*comparisons(2)), letters)
+
+
+def test_every_option_gets_the_reward_of_its_own_text(task, letters, model):
+    asked, labels = comparisons(3)
+    rewards = reward.predictions(model, reward.encode(task, asked, labels, letters), chunk=2)
+    for c, row in zip(asked, rewards):
+        for option, ours in zip(c.options, row):
+            tokens = torch.tensor([letters(c.query + option)["input_ids"]])
+            assert ours.item() == pytest.approx(model(tokens, torch.ones_like(tokens, dtype=torch.bool)).item(), abs=1e-5)
+
+
+def test_accuracy_hand_worked():
+    assert reward.accuracy(torch.tensor([[1.0, 2.0], [4.0, 3.0], [5.0, 6.0]]), torch.tensor([1, 1, 1])) == pytest.approx(2 / 3)
+
+
+def test_fit_learns_what_was_chosen_and_judges_new_options(task, letters, model):
+    train, held_out = (reward.encode(task, *comparisons(count, seed), letters) for count, seed in ((1200, 1), (200, 2)))
+    before = reward.accuracy(reward.predictions(model, held_out), held_out.choices)
+    lines = reward.fit(model, train, RewardConfig(batch=32, epochs=2, lr=1e-2), Run(device="cpu", quiet=True))
+    rewards = reward.predictions(model, held_out)
+    assert len(lines) == 75 and lines[-1]["loss"] < 0.9 < lines[0]["loss"]
+    # Ties in the number of letters make a perfect score impossible: count any best option as right.
+    best = [[o.count("a") for o in c.options] for c in comparisons(200, 2)[0]]
+    right = sum(counts[k] == max(counts) for counts, k in zip(best, rewards.argmax(-1).tolist())) / 200
+    assert right > 0.9 and before < 0.5
+
+
+def test_the_first_step_of_fit_is_adams_on_the_mean_loss(task, letters, model):
+    data = reward.encode(task, *comparisons(8), letters)
+    scores = reward.option_rewards(model, data).double()
+    loss = -(scores.exp() / scores.exp().sum(-1, keepdim=True)).log()[torch.arange(8), data.choices].mean()
+    weight = model.classifier.score.weight
+    (gradient,) = torch.autograd.grad(loss, weight)
+    expected = weight.detach() - 0.01 * gradient / (gradient.abs() + 1e-5)  # Adam's first step: m / sqrt(v) is the sign
+    lines = reward.fit(model, data, RewardConfig(batch=8, lr=0.01), Run(device="cpu", quiet=True))
+    assert lines[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert torch.allclose(weight, expected, atol=1e-5)
+
+
+def test_fit_starts_from_gain_one_and_leaves_gain_and_bias_alone(task, letters, model):
+    data = reward.encode(task, *comparisons(40), letters)
+    model.gain.fill_(7.0)
+    model.bias.fill_(3.0)
+    reward.fit(model, data, RewardConfig(batch=8), Run(device="cpu", quiet=True))
+    assert (model.gain.item(), model.bias.item()) == (1, 0)
+
+
+def test_a_fit_that_was_stopped_ends_bit_for_bit_the_same(task, letters, policy, tmp_path, monkeypatch):
+    data, config = reward.encode(task, *comparisons(48), letters), RewardConfig(batch=8, lr=1e-2)
+
+    def fit(folder):
+        model = RewardModel.from_policy(policy, seed=3)
+        run = Run(tmp_path / folder, device="cpu", checkpoint_every=2, quiet=True)
+        return model, reward.fit(model, data, config, run)
+
+    straight, lines = fit("straight")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        calls = iter(range(10))
+        real = reward.choice_loss
+        patch.setattr(reward, "choice_loss", lambda *a: real(*a) if next(calls) < 3 else (_ for _ in ()).throw(KeyboardInterrupt))
+        fit("stopped")
+    resumed, resumed_lines = fit("stopped")
+    assert resumed_lines == lines and len(lines) == 6
+    assert all(torch.equal(v, straight.state_dict()[k]) for k, v in resumed.state_dict().items())
+
+
+def test_a_loss_that_is_not_a_number_stops_the_fit(task, letters, model):
+    with torch.no_grad():
+        model.classifier.score.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="loss is nan"):
+        reward.fit(model, reward.encode(task, *comparisons(8), letters), RewardConfig(batch=8), Run(device="cpu", quiet=True))
+
+
+def test_after_normalize_the_references_whole_responses_score_mean_0_and_deviation_1(task, letters, model, policy, ragged):
+    queries = ragged.repeat(32)
+    for _ in range(2):  # twice is the same as once
+        reward.normalize(model, policy, queries, task, letters, seed=4)
+        rollout = sampling.sample(policy, queries, 5, 0.7, torch.Generator().manual_seed(4))
+        text, mask = torch.cat([queries.tokens, rollout.responses], 1), torch.cat([queries.mask, rollout.mask], 1)
+        with torch.no_grad():
+            scores = model(text, mask).double()
+        assert abs(scores.mean().item()) < 1e-5 and scores.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_normalize_keeps_the_order_of_texts(task, letters, model, policy, ragged):
+    tokens = torch.randint(16, (20, 6), generator=torch.Generator().manual_seed(5))
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    before = model(tokens, mask)
+    reward.normalize(model, policy, ragged.repeat(8), task, letters)
+    assert model.gain.item() > 0 and model.gain.item() != 1
+    assert torch.equal(model(tokens, mask).argsort(), before.argsort())
+
+
+def test_a_reward_model_that_says_the_same_of_everything_cannot_be_normalised(task, letters, model, policy, ragged):
+    with torch.no_grad():
+        model.classifier.score.weight.zero_()
+    with pytest.raises(ValueError, match="cannot be normalised"):
+        reward.normalize(model, policy, ragged, task, letters)
+
+
+def written(letters, queries, answers):
+    responses = torch.tensor([letters(a)["input_ids"] for a in answers])
+    zeros = torch.zeros(responses.shape)
+    return Rollout(queries, responses, torch.ones_like(responses, dtype=torch.bool), zeros, zeros)
+
+
+def test_score_reads_up_to_the_first_stop_that_may_end_and_punishes_the_endless(task, letters, model, ragged):
+    model.gain.fill_(50.0)
+    model.bias.fill_(20.0)
+    # An answer may end from index 2 on: early stops do not count; what follows the first that does is never read.
+    rollout = written(letters, ragged, ["ab.cd", "a..bc", ".b.a.", "abcde"])
+    ours = reward.score(model, rollout, task, letters)
+    for row, keep, answer, score in zip(ragged.tokens, ragged.mask, ["ab.", "a..", ".b."], ours):
+        tokens = torch.cat([row[keep], torch.tensor(letters(answer)["input_ids"])])[None]
+        assert score.item() == pytest.approx(model(tokens, torch.ones_like(tokens, dtype=torch.bool)).item(), abs=1e-3)
+    assert ours[3].item() == -1  # neither gain nor bias touches the penalty
+    other = written(letters, ragged, ["ab.nn", "a..ll", ".b.mm", "nnnnn"])
+    assert torch.allclose(reward.score(model, other, task, letters), ours, atol=1e-3)
+    harsh = dataclasses.replace(task, penalty=-3.5)
+    assert reward.score(model, rollout, harsh, letters)[3].item() == -3.5
+
+
+def test_prefix_and_suffix_are_for_the_policy_alone(task, letters, model):
+    long = dataclasses.replace(task, prefix="kl", suffix="mnm")
+    rows = [letters(text)["input_ids"] for text in ("abcdef", "b", "cab")]
+    plain, wrapped = (pad_queries(t, rows, letters) for t in (task, long))
+    assert wrapped.tokens.shape[1] == plain.tokens.shape[1] + 5
+    answers = ["ab.cd", "abcd.", "nn.nn"]
+    ours = reward.score(model, written(letters, wrapped, answers), long, letters)
+    assert torch.allclose(ours, reward.score(model, written(letters, plain, answers), task, letters), atol=1e-5)
+
+
+def test_scores_carry_no_gradient_and_do_not_depend_on_other_rows(task, letters, model, ragged):
+    rollout = written(letters, ragged, ["ab.cd", "abcd.", ".b.a.", "bbb.a"])
+    scores = reward.score(model, rollout, task, letters)
+    assert not scores.requires_grad and scores.shape == (4,)
+    alone = Queries(ragged.tokens[2:3, 3:], ragged.mask[2:3, 3:])
+    assert reward.score(model, written(letters, alone, [".b.a."]), task, letters).item() == pytest.approx(scores[2].item(), abs=1e-5)

@@ -1,0 +1,205 @@
+"""A run's files: metrics, prompts of each step, and checkpoints that survive a kill at any moment."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from rlhf_helpers import runs
+from rlhf_helpers.runs import Run
+
+
+class Killed(BaseException):
+    """Like the end of a process: nothing catches it."""
+
+
+def made(width=3, value=0.0):
+    model = nn.Linear(width, 1)
+    nn.init.constant_(model.weight, value)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    model(torch.ones(1, width)).sum().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+class Controller:
+    beta = 0.15
+
+
+@pytest.mark.parametrize("pool, count", [(10, 4), (7, 7), (5, 12), (64, 64), (9, 1)])
+def test_every_pass_over_the_prompts_meets_each_once_in_a_fresh_order(pool, count):
+    run = Run(seed=3, device="cpu")
+    stream = torch.cat([run.rows(pool, count, step) for step in range(6 * pool)])
+    assert len(stream) == 6 * pool * count
+    passes = stream.view(-1, pool)
+    assert torch.equal(passes.sort(-1).values, torch.arange(pool).expand_as(passes))
+    assert len({tuple(p.tolist()) for p in passes[:4]}) == 4
+
+
+def test_prompts_depend_on_seed_and_step_alone():
+    first, again, other = Run(seed=1, device="cpu"), Run(seed=1, device="cpu"), Run(seed=2, device="cpu")
+    first.rows(50, 8, 0)
+    torch.rand(5, generator=first.generator)
+    assert torch.equal(first.rows(50, 8, 9), again.rows(50, 8, 9))
+    assert not torch.equal(first.rows(50, 8, 9), other.rows(50, 8, 9))
+
+
+def test_metrics_are_one_json_line_per_step(tmp_path):
+    run = Run(tmp_path, device="cpu")
+    run.log(0, {"score": 0.1})
+    run.log(1, {"score": float("nan")})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0] == {"step": 0, "score": 0.1} and lines[1]["score"] != lines[1]["score"]
+    assert [line["step"] for line in run.metrics()] == [0, 1]
+
+
+def test_the_description_says_what_ran(tmp_path):
+    Run(tmp_path, seed=7, device="cpu", config=runs.PROFILES["quick"])
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert described["seed"] == 7 and described["config"]["batch"] == 32 and described["versions"]["torch"] == torch.__version__
+
+
+def test_a_run_without_folder_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, (model, optimizer) = Run(device="cpu"), made()
+    run.log(0, {"score": 1.0})
+    run.save(1, model, optimizer)
+    assert not list(tmp_path.iterdir()) and run.restore(model, optimizer) == 0 and not run.is_checkpoint(0, 1)
+
+
+def test_checkpoints_come_every_so_often_and_at_the_end(tmp_path):
+    run = Run(tmp_path, device="cpu", checkpoint_every=3)
+    assert [step for step in range(8) if run.is_checkpoint(step, 8)] == [2, 5, 7]
+
+
+def test_profiles_come_from_the_environment(monkeypatch):
+    monkeypatch.delenv("RLHF_PROFILE", raising=False)
+    assert runs.profile().name == "laptop"
+    monkeypatch.setenv("RLHF_PROFILE", "quick")
+    assert runs.profile().name == "quick"
+    monkeypatch.setenv("RLHF_PROFILE", "huge")
+    with pytest.raises(ValueError, match="choose one of laptop, quick, gpu"):
+        runs.profile()
+
+
+def test_everything_comes_back_as_it_was(tmp_path):
+    run, (model, optimizer), controller = Run(tmp_path, device="cpu"), made(value=2.0), Controller()
+    torch.rand(9, generator=run.generator)
+    controller.beta = 0.1 + 0.2  # needs all its digits
+    run.log(0, {"score": 1 / 3})
+    run.save(1, model, optimizer, controller)
+    expected = torch.rand(4, generator=run.generator)
+    run.log(1, {"score": 9.0})  # a step after the checkpoint, lost with the process
+
+    again, (model2, optimizer2), controller2 = Run(tmp_path, seed=99, device="cpu"), made(), Controller()
+    assert again.restore(model2, optimizer2, controller2) == 1
+    assert torch.equal(model2.weight, model.weight) and torch.equal(model2.bias, model.bias)
+    for mine, theirs in zip(optimizer.state_dict()["state"].values(), optimizer2.state_dict()["state"].values()):
+        assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+    assert controller2.beta == 0.1 + 0.2
+    assert torch.equal(torch.rand(4, generator=again.generator), expected)
+    assert again.metrics() == [{"step": 0, "score": 1 / 3}]
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
+
+
+def test_the_restored_optimizer_goes_on_as_the_old_one(tmp_path):
+    model, optimizer = made()
+    Run(tmp_path, device="cpu").save(1, model, optimizer)
+    model2, optimizer2 = made(value=5.0)
+    Run(tmp_path, device="cpu").restore(model2, optimizer2)
+    for m, o in ((model, optimizer), (model2, optimizer2)):
+        o.zero_grad()
+        m(torch.tensor([[1.0, -2.0, 0.5]])).square().sum().backward()
+        o.step()
+    assert torch.equal(model.weight, model2.weight) and torch.equal(model.bias, model2.bias)
+
+
+def test_metrics_of_a_run_stopped_before_its_first_checkpoint_are_dropped(tmp_path):
+    Run(tmp_path, device="cpu").log(0, {"score": 1.0})
+    run, (model, optimizer) = Run(tmp_path, device="cpu"), made()
+    assert run.restore(model, optimizer) == 0
+    run.log(0, {"score": 2.0})
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
+
+
+def test_the_checkpoint_of_another_model_is_refused_and_spoils_nothing(tmp_path):
+    run, (other, optimizer) = Run(tmp_path, device="cpu"), made(width=4)
+    run.save(1, other, optimizer)
+    model, optimizer = made(width=3, value=5.0)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match="belongs to another model"):
+        Run(tmp_path, device="cpu").restore(model, optimizer)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def kill_at(monkeypatch, moment, how):
+    """Kill the process at file operation number `moment`: before it, halfway through it, or after it."""
+    count = 0
+
+    def dying(operation, halfway):
+        def call(*args, **kwargs):
+            nonlocal count
+            count += 1
+            if count != moment:
+                return operation(*args, **kwargs)
+            if how == "after":
+                operation(*args, **kwargs)
+            elif how == "halfway":
+                halfway(*args)
+            raise Killed
+
+        return call
+
+    def half_removed(folder, *_):
+        for file in sorted(Path(folder).iterdir(), reverse=True)[:1] if Path(folder).exists() else []:
+            file.unlink()  # state.safetensors goes, state.json stays
+
+    monkeypatch.setattr(runs, "save_file", dying(runs.save_file, lambda _, path: Path(path).write_bytes(b"half")))
+    monkeypatch.setattr(runs, "_write_json", dying(runs._write_json, lambda path, _: Path(path).write_text("{")))
+    monkeypatch.setattr(shutil, "rmtree", dying(shutil.rmtree, half_removed))
+    monkeypatch.setattr(Path, "rename", dying(Path.rename, lambda *_: None))
+    monkeypatch.setattr(Path, "mkdir", dying(Path.mkdir, lambda *_: None))
+
+
+def save_until_killed(folder, steps_done, moment, how):
+    """Save once in the folder; returns whether the save got through."""
+    run, (model, optimizer) = Run(folder, device="cpu"), made(value=float(steps_done))
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, moment, how)
+        try:
+            run.save(steps_done, model, optimizer)
+        except Killed:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("how", ["before", "halfway", "after"])
+def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint_and_so_does_a_second_kill(tmp_path, how):
+    moment, survived = 0, False
+    while not survived:
+        moment, second, survived_second = moment + 1, 0, False
+        while not survived_second:
+            second += 1
+            folder = tmp_path / f"{moment}-{second}"
+            assert save_until_killed(folder, 1, 0, how)
+            survived = save_until_killed(folder, 2, moment, how)
+            survived_second = save_until_killed(folder, 3, second, how)
+            model, optimizer = made()
+            found = Run(folder, device="cpu").restore(model, optimizer)
+            assert found in ((3,) if survived_second else (2, 3) if survived else (1, 2, 3)), (moment, second)
+            assert torch.equal(model.weight, made(value=float(found))[0].weight), (moment, second)
+    assert moment > 5  # the loop did meet the file operations
+
+
+def test_artifacts_are_your_own_first_then_the_recorded_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RLHF_RUNS", str(tmp_path / "own"))
+    monkeypatch.setattr(runs, "RECORDED", tmp_path / "recorded")
+    with pytest.raises(FileNotFoundError, match="run the notebook that makes it"):
+        runs.artifact("labels")
+    (tmp_path / "recorded" / "labels").mkdir(parents=True)
+    assert runs.artifact("labels") == tmp_path / "recorded" / "labels" and "simulated" in capsys.readouterr().out
+    (tmp_path / "own" / "labels").mkdir(parents=True)
+    assert runs.artifact("labels") == tmp_path / "own" / "labels" and "your own" in capsys.readouterr().out

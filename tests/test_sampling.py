@@ -1,0 +1,166 @@
+"""`sample` against transformers' generate and exact probabilities; `replay` against transformers' forward."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.distributions import Categorical
+
+from rlhf_helpers import sampling
+from rlhf_helpers.records import Queries
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def equal(first, second, atol=1e-5):
+    return torch.allclose(first, second, atol=atol)
+
+
+def exact_rows(policy, rollout, temperature):
+    """Yield transformers' own tempered distribution and hidden states for every unpadded row: (R, V), (R, d)."""
+    count = rollout.responses.shape[1]
+    for tokens, keep, response in zip(rollout.queries.tokens, rollout.queries.mask, rollout.responses):
+        out = policy.lm(torch.cat([tokens[keep], response])[None], output_hidden_states=True)
+        window = slice(int(keep.sum()) - 1, int(keep.sum()) - 1 + count)
+        yield Categorical(logits=out.logits[0, window].double() / temperature), out.hidden_states[-1][0, window]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.7, 1.0, 1.6])
+@torch.no_grad()
+def test_sample_and_replay_agree_with_each_other_and_with_transformers(policy, ragged, temperature):
+    rollout = sampling.sample(policy, ragged, 5, temperature, generator())
+    replay = sampling.replay(policy, rollout, temperature)
+    assert equal(replay.logprobs, rollout.logprobs) and equal(replay.values, rollout.values)
+    for i, (exact, hidden) in enumerate(exact_rows(policy, rollout, temperature)):
+        assert equal(rollout.logprobs[i].double(), exact.log_prob(rollout.responses[i]))
+        assert equal(replay.entropy[i].double(), exact.entropy())
+        assert equal(rollout.values[i], policy.value_head(hidden).squeeze(-1))
+
+
+@torch.no_grad()
+def test_a_rollout_carries_its_queries_and_counts_every_token(policy, ragged):
+    rollout = sampling.sample(policy, ragged, 5, 0.7, generator())
+    assert torch.equal(rollout.queries.tokens, ragged.tokens) and torch.equal(rollout.queries.mask, ragged.mask)
+    assert rollout.responses.shape == (4, 5) and rollout.mask.all()
+    assert not rollout.logprobs.requires_grad and rollout.logprobs.dtype == rollout.values.dtype == torch.float32
+
+
+@torch.no_grad()
+def test_chunks_change_no_number_of_replay_and_no_greedy_token(policy, ragged):
+    rollout = sampling.sample(policy, ragged, 5, 0, chunk=3)
+    assert torch.equal(rollout.responses, sampling.sample(policy, ragged, 5, 0).responses)
+    whole = sampling.replay(policy, rollout, 0.7)
+    for chunk in (1, 3, 4, 50):
+        assert all(equal(a, b) for a, b in zip(whole, sampling.replay(policy, rollout, 0.7, chunk=chunk)))
+
+
+def test_chunked_samples_are_scored_in_their_own_rows(policy, ragged):
+    rollout = sampling.sample(policy, ragged.repeat(3), 5, 0.7, generator(), chunk=5)
+    with torch.no_grad():
+        replay = sampling.replay(policy, rollout, 0.7)
+    assert len(rollout) == 12 and equal(replay.logprobs, rollout.logprobs) and equal(replay.values, rollout.values)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_greedy_equals_generate_on_unpadded_rows(make_policy, ragged, seed):
+    policy = make_policy(seed, layers=2)
+    rollout = sampling.sample(policy, ragged, 8, temperature=0)
+    policy.lm.generation_config.eos_token_id = None
+    for tokens, keep, response in zip(ragged.tokens, ragged.mask, rollout.responses):
+        prompt = tokens[keep][None]
+        theirs = policy.lm.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False, pad_token_id=0)
+        assert torch.equal(theirs[0, keep.sum() :], response)
+
+
+def test_more_padding_and_its_contents_change_no_sample(policy, ragged):
+    wide = Queries(
+        torch.cat([torch.full((4, 3), 7), torch.where(ragged.mask, ragged.tokens, 11)], 1),
+        torch.cat([torch.zeros(4, 3, dtype=torch.bool), ragged.mask], 1),
+    )
+    for temperature in (0, 0.7):
+        plain, padded = (sampling.sample(policy, q, 6, temperature, generator(1)) for q in (ragged, wide))
+        assert torch.equal(plain.responses, padded.responses)
+        assert equal(plain.logprobs, padded.logprobs) and equal(plain.values, padded.values)
+
+
+def test_frequencies_are_the_exact_tempered_probabilities(make_policy):
+    policy, rows = make_policy(vocabulary=5, stir=0.15), 20_000
+    query = Queries(torch.tensor([[0, 3, 1]]), torch.tensor([[False, True, True]]))
+    rollout = sampling.sample(policy, query.repeat(rows), 2, 0.6, generator(2), chunk=7_000)
+    pairs = torch.cartesian_prod(torch.arange(5), torch.arange(5))
+    with torch.no_grad():
+        logits = policy.lm(torch.cat([torch.tensor([[3, 1]]).expand(25, 2), pairs], 1)).logits.double()
+    logprobs = (logits / 0.6).log_softmax(-1)
+    expected = rows * (logprobs[:, 1].gather(1, pairs[:, :1]) + logprobs[:, 2].gather(1, pairs[:, 1:])).squeeze(1).exp()
+    counted = torch.bincount(rollout.responses[:, 0] * 5 + rollout.responses[:, 1], minlength=25)
+    assert expected.min() > 5  # so that chi-square applies
+    assert ((counted - expected) ** 2 / expected).sum() < 51.18  # 0.1 % of chi-square with 24 degrees of freedom
+
+
+def test_the_generator_alone_decides(policy, ragged):
+    queries = ragged.repeat(8)
+    torch.manual_seed(1)
+    first = sampling.sample(policy, queries, 5, 0.7, generator(3))
+    torch.manual_seed(2)
+    again, other = (sampling.sample(policy, queries, 5, 0.7, generator(seed)) for seed in (3, 4))
+    assert torch.equal(first.responses, again.responses) and not torch.equal(first.responses, other.responses)
+
+
+@torch.no_grad()
+def test_a_value_stands_before_its_token_and_the_last_token_is_never_read(policy, ragged):
+    rollout = sampling.sample(policy, ragged, 5, 0.7, generator())
+    for t in range(5):
+        responses = rollout.responses.clone()
+        responses[:, t] = (responses[:, t] + 1) % 16
+        before, after = sampling.replay(policy, rollout), sampling.replay(policy, dataclasses.replace(rollout, responses=responses))
+        assert equal(before.values[:, : t + 1], after.values[:, : t + 1]) and equal(before.entropy[:, : t + 1], after.entropy[:, : t + 1])
+        assert equal(before.logprobs[:, :t], after.logprobs[:, :t]) and not equal(before.logprobs[:, t], after.logprobs[:, t])
+        if t < 4:
+            assert not equal(before.values[:, t + 1 :], after.values[:, t + 1 :])
+
+
+@torch.no_grad()
+def test_garbage_after_a_response_changes_nothing_before_it(policy, ragged):
+    rollout = sampling.sample(policy, ragged, 5, 0.7, generator())
+    mask = torch.arange(5) < torch.tensor([[5], [2], [3], [1]])
+    short = dataclasses.replace(rollout, mask=mask)
+    spoilt = dataclasses.replace(short, responses=torch.where(mask, rollout.responses, 13))
+    for plain, other in zip(sampling.replay(policy, short, 0.7), sampling.replay(policy, spoilt, 0.7)):
+        assert equal(plain[mask], other[mask])
+    assert equal(sampling.replay(policy, spoilt, 0.7).logprobs[mask], rollout.logprobs[mask])
+
+
+def test_replays_gradient_is_that_of_transformers_forward(policy, ragged):
+    rollout = sampling.sample(policy, ragged, 5, 0.7, generator())
+    weights = torch.randn(2, 4, 5, generator=generator(5))
+    replay = sampling.replay(policy, rollout, 0.7)
+    (weights[0] * replay.logprobs + weights[1] * replay.values).sum().backward()
+    ours = {name: p.grad.clone() for name, p in policy.named_parameters()}
+    policy.zero_grad()
+    total = 0
+    for i, (exact, hidden) in enumerate(exact_rows(policy, rollout, 0.7)):
+        total = total + (weights[0, i] * exact.log_prob(rollout.responses[i])).sum()
+        total = total + (weights[1, i] * policy.value_head(hidden).squeeze(-1)).sum()
+    total.backward()
+    for name, p in policy.named_parameters():
+        assert torch.allclose(ours[name], p.grad, atol=1e-4, rtol=1e-4), name
+    assert not replay.entropy.requires_grad  # for looking only
+
+
+def test_what_does_not_fit_the_context_is_refused(policy, ragged):
+    sampling.sample(policy, ragged, 26, 0.7, generator())  # 6 + 26 = 32 fits
+    with pytest.raises(ValueError, match="33 tokens but the model's context is 32"):
+        sampling.sample(policy, ragged, 27, 0.7, generator())
+
+
+def test_pads_do_not_count_against_the_context(policy):
+    mask = torch.arange(40) >= 36
+    queries = Queries(torch.full((1, 40), 3), mask[None])
+    assert sampling.sample(policy, queries, 28, 0).responses.shape == (1, 28)
+
+
+def test_negative_temperatures_are_refused(policy, ragged):
+    with pytest.raises(ValueError, match="must not be negative"):
+        sampling.sample(policy, ragged, 3, -1.0)
