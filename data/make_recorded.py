@@ -70,7 +70,7 @@ def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int) -> dict:
 
     test = tasks.queries(task, tokenizer, JUDGED, split="test", seed=seed)
     asked, first_is_zero = evaluation.pairs(policy, base, test, task, tokenizer, seed=seed)
-    judge = labelers.simulated(task, name="held-out judge", seed=1_000 + seed)
+    judge = labelers.simulated(task, name="held-out judge", seed=1_000 + seed, temperature=0)  # knows the taste without its noise
     won = evaluation.judge(asked, first_is_zero, judge.label(asked))
     measured = evaluation.measure(policy, base, test, task, lambda r: reward.score(model, r, task, tokenizer), seed=seed)
     if keep:

@@ -132,13 +132,14 @@ class Face:
         """Sum the work up in a few lines, for the end."""
         s, p = self.session, self.session.progress
         labels = {x.comparison_id: x.choice for x in s.labels()}
-        lines = [f"{len(labels)} choices, {p.done - len(labels)} times \u201ccannot tell\u201d, {p.skipped} skipped."]
+        lines = [f"Choices: {len(labels)}. Cannot tell: {p.done - len(labels)}. Skipped: {p.skipped}."]
         again = [x for x in s.labels(repeats=True) if x.comparison_id in labels]
         if again:
             same = sum(labels[x.comparison_id] == x.choice for x in again)
-            lines.append(f"{len(again)} came back in another order: the same choice {same} times.")
+            lines.append(f"Shown a second time, in another order: {len(again)}. The same choice again: {same}.")
         if won := Counter(self.sides[i][choice] for i, choice in labels.items() if i in self.sides):
-            lines.append("Uncovered: " + ", ".join(f"{name} preferred {n} times" for name, n in won.most_common()) + ".")
+            names = dict.fromkeys(name for pair in self.sides.values() for name in pair)
+            lines.append("Preferred: " + ", ".join(f"{name} {won[name]}" for name in names) + ".")
         return lines
 
     def picture(self) -> str:

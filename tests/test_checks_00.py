@@ -4,15 +4,8 @@ import dataclasses
 
 import pytest
 
-from rlhf_helpers import runs
+from rlhf_helpers import checks, runs
 from rlhf_helpers.ppo import PPOConfig
-
-try:
-    from rlhf_helpers import checks
-
-    checks.nb00_machine
-except (ImportError, AttributeError):  # not merged yet
-    from rlhf_helpers import _checks_00 as checks
 
 GOOD = {"guessing": 0.25, "base_score": 0.0, "first_kl": 0, "win_rate": 0.7}
 
@@ -38,6 +31,7 @@ def test_unsolved_predictions_say_so(unsolved, capsys):
         ("base_score", 1, "STANDARD DEVIATION"),
         ("base_score", 5, "normalize"),
         ("first_kl", 6, "target"),
+        ("first_kl", PPOConfig().kl_target, "target"),
         ("first_kl", 1, "IS the reference"),
         ("win_rate", 70, "not per cent"),
         ("win_rate", "many", "expected a number"),

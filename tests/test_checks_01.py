@@ -5,14 +5,7 @@ import math
 import pytest
 import torch
 
-from rlhf_helpers import tensors
-
-try:
-    from rlhf_helpers import checks
-
-    checks.nb01_logprob
-except (ImportError, AttributeError):  # not merged yet
-    from rlhf_helpers import _checks_01 as checks
+from rlhf_helpers import checks, tensors
 
 
 def said(capsys, function, answer):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rlhf_helpers import _checks_02 as checks
+from rlhf_helpers.checks import nb02 as checks
 
 
 def agreement(first, second):

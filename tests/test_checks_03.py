@@ -7,13 +7,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from rlhf_helpers import reward
-
-try:
-    from rlhf_helpers import checks
-
-    checks.nb03_choice_loss  # noqa: B018  (merged)
-except (ImportError, AttributeError):
-    from rlhf_helpers import _checks_03 as checks
+from rlhf_helpers.checks import nb03 as checks
 
 ALL = [checks.nb03_choice_loss, checks.nb03_pairwise, checks.nb03_last_real_token, checks.nb03_ceiling, checks.nb03_normalise]
 

@@ -6,13 +6,7 @@ import pytest
 import torch
 
 from rlhf_helpers import ppo, tensors
-
-try:
-    from rlhf_helpers import checks
-
-    checks.nb05_gae  # noqa: B018  (merged)
-except (ImportError, AttributeError):
-    from rlhf_helpers import _checks_05 as checks
+from rlhf_helpers.checks import nb05 as checks
 
 ALL = [
     checks.nb05_kl_penalty, checks.nb05_place_score, checks.nb05_rescale, checks.nb05_gae, checks.nb05_policy_loss, checks.nb05_next_beta,

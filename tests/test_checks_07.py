@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from rlhf_helpers import _checks_07 as checks
 from rlhf_helpers import evaluation
+from rlhf_helpers.checks import nb07 as checks
 
 Z = 1.959963984540054
 

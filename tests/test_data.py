@@ -27,7 +27,8 @@ def world() -> grammar.World:
 
 @pytest.fixture(scope="module")
 def corpus() -> dict[str, pd.DataFrame]:
-    return {f"{kind}-{split}": pd.read_parquet(DATA / "corpus" / f"{kind}-{split}.parquet") for kind in KINDS for split in make_corpus.SIZES[kind]}
+    names = [f"{kind}-{split}" for kind in KINDS for split in make_corpus.SIZES[kind]]
+    return {name: pd.read_parquet(DATA / "corpus" / f"{name}.parquet") for name in names}
 
 
 def kind_of(world: grammar.World, frame: grammar.Frame) -> str:

@@ -274,7 +274,7 @@ def test_judging_is_blind_and_apart_from_the_labels(store: LabelStore, monkeypat
     assert len(set(shown)) == 2  # the sides change
     assert [x.comparison_id for x in card.labels()] == [p.id for p in pairs]  # as they were passed
     assert evaluation.judge(pairs, first_is_zero, card.labels()).rate == 0.5
-    assert "tuned preferred 3 times" in card.summary()[-1] and "base preferred 3 times" in card.summary()[-1]
+    assert card.summary() == ["Choices: 6. Cannot tell: 0. Skipped: 0.", "Preferred: tuned 3, base 3."]
     assert store.labels("sentiment") == [] and len(store.comparisons("sentiment")) == 12
     with pytest.raises(ValueError, match="exactly two"):
         widgets.judge(questions(2), "ann", store=store)

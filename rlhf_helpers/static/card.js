@@ -29,7 +29,7 @@ function pace(minutes) {
 }
 
 function header(view) {
-  const left = pace(view.minutes);
+  const left = view.state === "done" ? "" : pace(view.minutes);
   const shown = view.state === "done" ? view.total : Math.min(view.done + 1, view.total);
   const bar = el("div", {
     class: "lm-bar", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": view.total, "aria-valuenow": view.done,
@@ -131,7 +131,9 @@ class Card {
   }
 
   hint() {
-    return this.view.state === "item" ? `Click an option, or click the card and press 1 to ${Math.min(this.view.options.length, 9)}. Esc leaves.` : "";
+    if (this.view.state !== "item") return "";
+    const last = Math.min(this.view.options.length, 9);
+    return `Click an option, or click the card and press 1 ${last === 2 ? "or" : "to"} ${last}. Esc leaves.`;
   }
 
   say(message, tone = "") {

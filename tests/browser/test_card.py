@@ -1,6 +1,7 @@
 """The labelling card in a real JupyterLab and a real browser; what it saved is read from the database by this process.
 
-RLHF_SCREENSHOTS=folder keeps pictures of the card. Skipped where Playwright or Chromium is missing.
+RLHF_SCREENSHOTS=folder keeps pictures of the card, RLHF_BROWSER_WAIT=seconds is the patience for each step.
+Skipped where Playwright or Chromium is missing.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, for instance: apt-get install chromium")]
 
-WAIT_MS = 120_000  # a busy machine is slow, not wrong
+WAIT_MS = 1000 * int(os.environ.get("RLHF_BROWSER_WAIT", "120"))  # a busy machine is slow, not wrong
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -78,6 +79,7 @@ class Lab:
                    f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={self.work}", "--ServerApp.allow_root=True",
                    f"--LabApp.user_settings_dir={home / 'us'}", f"--LabApp.workspaces_dir={home / 'ws'}",
                    "--LabApp.extension_manager=readonly", "--LabApp.news_url=None",
+                   "--ServerApp.jpserver_extensions={'jupyter_lsp': False, 'jupyter_server_terminals': False}",  # starts faster
                    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
         folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
         env = {**os.environ, **{name: str(home / name.lower()) for name in folders}, "JUPYTER_PREFER_ENV_PATH": "1"}

@@ -7,25 +7,14 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlhf_helpers.checks.verdict import ask as _ask
+from rlhf_helpers.checks.verdict import say as _say
+
 Answer = Callable[..., Any]
 
 
-def _say(done: bool, message: str) -> bool:
-    print(("Right: " if done else "Not yet: ") + message)
-    return done
 
 
-def _ask(answer: Any, *arguments: Any) -> tuple[Any, str | None]:
-    """Call the student's function; return its value, and a sentence if there is none to judge."""
-    if answer is None or answer is ...:
-        return None, "not solved yet. The cell above is waiting for you."
-    try:
-        value = answer(*arguments)
-    except Exception as error:  # a student's slip must not stop the notebook
-        return None, f"your function stopped with {type(error).__name__}: {error}"
-    if value is None or value is ...:
-        return None, "not solved yet (your function returns nothing; is there a `return`?)."
-    return value, None
 
 
 def _compare(answer: Any, cases: Sequence[tuple], right: Answer, slips: Mapping[str, Answer], praise: str) -> bool:

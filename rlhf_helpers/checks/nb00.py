@@ -103,8 +103,8 @@ def _nb00_base(x: float) -> tuple[bool, str]:
 def _nb00_kl(x: float) -> tuple[bool, str]:
     if x == 0:
         return True, "before the first update policy and reference are the same model."
-    if math.isclose(x, 6):
-        return False, "6 nats is the target that the controller steers to; it does not start there."
+    if x in (6, PPOConfig().kl_target):
+        return False, f"{x:g} nats is a target to steer to (ours or the paper's); training does not start there."
     return False, "before the first update the policy IS the reference. How far is a model from itself?"
 
 
