@@ -40,7 +40,7 @@ def record_comparisons(names: list[str]) -> None:
             {"query": c.query, "options": list(c.options), "choice": x.choice, "labeler": x.labeler, "source": c.source, "round": c.round}
             for c, x in zip(comparisons, labels, strict=True)
         ]
-        pd.DataFrame(rows).to_parquet(RECORDED / f"{name}_comparisons.parquet", compression="zstd", index=False)
+        pd.DataFrame(rows).to_parquet(RECORDED / f"{name}_comparisons.parquet", compression="zstd", compression_level=19, index=False)
 
 
 def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int) -> dict:
@@ -74,6 +74,8 @@ def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int) -> dict:
     won = evaluation.judge(asked, first_is_zero, judge.label(asked))
     measured = evaluation.measure(policy, base, test, task, lambda r: reward.score(model, r, task, tokenizer), seed=seed)
     if keep:
+        model.classifier.half()  # half the size of the clone; loaded as float32 again
+        policy.lm.half()
         model.save(RECORDED / f"reward_{task.name}")
         policy.save(RECORDED / f"policy_{task.name}")
         for name, lines in (("fit", history), ("ppo", metrics)):
