@@ -4,11 +4,13 @@ Modules in reading order; each imports only from lower floors:
 
     0  tensors      pure maths: masked means, whitening, log-probabilities, KL, GAE
        records      what flows: Queries, Rollout, Comparison, Label
+       database     tables of the label store
     1  tasks        the four tasks: prompts, lengths, truncation, penalty
        models       policy with value head, reward model, reference; load and save
        runs         profile, seed, device, metrics file, checkpoint
        store        the label store
     2  sampling     sample, and its twin replay
+       sessions     one labelling session
     3  labelers     simulated labelers, collecting comparisons, agreement
        reward       fit on choices, normalise, score
     4  ppo          losses, step, tune

@@ -265,9 +265,12 @@ def whole(folder):
     return {name: (folder / "checkpoint" / name).read_bytes() for name in ("state.json", "state.safetensors")}
 
 
-def test_the_learning_rate_falls_in_a_straight_line_and_metrics_say_so(make_policy, tmp_path, ragged, task):
+def test_the_learning_rate_falls_in_a_straight_line_and_metrics_say_so(make_policy, tmp_path, ragged, task, monkeypatch):
+    used, real = [], torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a, **k: used.append(self.param_groups[0]["lr"]) or real(self, *a, **k))
     _, lines = tune(make_policy, tmp_path, ragged, task)
     assert [line["lr"] for line in lines] == pytest.approx([1e-3 * (1 - i / 6) for i in range(6)])
+    assert used == pytest.approx([1e-3 * (1 - i // 2 / 6) for i in range(12)])  # the same in both epochs of a step
     assert [line["episodes"] for line in lines] == [8, 16, 24, 32, 40, 48]
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines
 
@@ -356,7 +359,7 @@ def test_ppo_reaches_the_optimum_that_enumeration_finds(make_policy, whiten):
     place = VOCABULARY ** torch.arange(LENGTH - 1, -1, -1)
     reference = answer_logprobs(policy, queries)
     optimum = (reference + table.double() / BETA).log_softmax(-1)
-    assert divergence(reference, optimum).min() > 0.2  # there is something to learn
+    assert divergence(reference, optimum).min() > 0.1  # there is something to learn
 
     def score(rollout):
         return table[rollout.queries.mask[:, 0].long(), (rollout.responses * place).sum(-1)]

@@ -1,0 +1,436 @@
+# %% [markdown]
+# # 00 · The whole game
+#
+# A small language model has read stories about one harbour town, Saltmere, and nothing else. Give it the beginning of a story and it
+# goes on: sometimes somebody laughs, sometimes a quarrel breaks out, sometimes it simply rains. All of that was in its books.
+#
+# Suppose you want the happy continuations. You cannot write down a formula for *happy*, but you can point: **this one rather than those
+# three.** Is pointing enough to change what the model writes? In this notebook you run the whole road once, small and fast, from
+# pointing to a changed model. A few cells from here you will see what the model writes, what a labeler chose, and what the finished road
+# makes of it. Everything that stays unexplained here has a notebook of its own.
+#
+# **After this notebook you can**
+#
+# - name the four stages of learning from preferences, and say what each takes in and gives out;
+# - read a comparison, and the label a simulated labeler gave it;
+# - run a short PPO training, and read its two most important curves;
+# - judge a tuned model on prompts it has never seen, with an interval;
+# - find your way: what the other notebooks do and how long they take.
+#
+# | active | machine (two laptop cores) | you need |
+# |---|---|---|
+# | about 20 minutes | about 3 minutes | Python, and a rough idea of what a language model does |
+
+# %%
+import dataclasses
+import inspect
+import json
+import math
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from IPython.display import Code, Markdown
+from ipywidgets import IntSlider
+
+from rlhf_helpers import checks, evaluation, labelers, models, plots, ppo, reward, sampling, tasks
+from rlhf_helpers.runs import Run, artifact, default_device, profile
+
+size, task, device = profile(), tasks.SENTIMENT, default_device()
+pd.set_option("display.max_colwidth", None)
+plt.rcParams.update(plots.STYLE)
+
+# %%
+plots.pipeline("all");
+
+# %% [markdown]
+# Read the picture from left to right. A model **samples** continuations. Somebody **labels** them: which is best? A **reward model**
+# learns from the labels to give any text a number. **PPO** changes the language model so that the number goes up. Then somebody
+# **judges** whether the text really got better, and the circle can start again. The same picture opens every notebook, with the stage
+# you are in marked.
+#
+# ## Is everything there?
+#
+# The course needs no network, no account and no GPU. One call looks at what it does need.
+
+# %%
+checks.nb00_machine()
+
+# %% [markdown]
+# Every line should say *fine*. Your labels and your trainings go into the folder named in the second line; nothing else on your machine
+# is touched. If you want them elsewhere, set the environment variable `RLHF_RUNS` before you start JupyterLab.
+#
+# One thing only you can see: is there a slider below, and does it move? If you see mere words instead, close JupyterLab and start it
+# with `make lab`. (On a page that only shows the notebook, such as a code host, there is no slider.)
+
+# %%
+IntSlider(value=3, min=1, max=5, description="Move me")
+
+# %% [markdown]
+# ## Stage 1: the model writes
+#
+# The model that comes with the course has about two and a half million parameters, some fifty times fewer than the smallest GPT-2. It
+# was trained on hand-made stories about Saltmere and nothing else. A prompt is the beginning of such a story; the model writes
+# `task.response_length` tokens more. Here are four prompts from the test set, which no training in this notebook touches.
+
+# %%
+policy, tokenizer = models.Policy.load().to(device), models.load_tokenizer()
+prompts = tasks.queries(task, tokenizer, 4, split="test", seed=7)
+rollout = sampling.sample(policy, prompts, task.response_length, task.temperature, torch.Generator(device).manual_seed(0))
+pd.DataFrame(
+    {"prompt": tasks.query_texts(task, prompts, tokenizer), "the model goes on": tasks.texts(task, rollout.responses, tokenizer)}
+)
+
+# %% [markdown]
+# Read them aloud. The grammar mostly holds, the town is recognisable, and the mood goes any way. A few words may be odd: it is a
+# *small* model. This one is our **base model**, and everything we do later will be measured against it.
+#
+# ## Stage 2: somebody chooses
+#
+# For each prompt the base model wrote four continuations, and a labeler said which is the most positive. The course brings recorded
+# comparisons, so that you can run everything today. In notebook 02 you are the labeler.
+
+# %%
+comparisons, labels = labelers.recorded(task)
+labeler = labelers.simulated(task)
+asked, label = comparisons[0], labels[0]
+print("Prompt:", asked.query.strip())
+pd.DataFrame(
+    {
+        "continuation": asked.options,
+        "utility": [labeler.utility(option) for option in asked.options],
+        "probability": [round(p, 2) for p in labeler.probabilities(asked.options)],
+        "chosen": ["<-" if k == label.choice else "" for k in range(4)],
+    }
+)
+
+# %% [markdown]
+# These labels are **simulated**, and wherever one is used in this course you are told so. The simulated labeler counts positive and
+# negative words (its *utility*) and then chooses with noise: better texts more often, but not always. Real people do not agree with each
+# other either. In the paper that this course follows, two people picked the same of four texts 38 % of the time; guessing gives 25 %.
+# How noisy is ours? Let a second simulated labeler with the same taste label the same comparisons.
+
+# %%
+second = labelers.simulated(task, name="another", seed=1)
+agreement = labelers.agreement(labels, second.label(comparisons))
+assert all(label.simulated for label in labels) and 0.28 < agreement < 0.48
+Markdown(f"{len(comparisons):,} recorded comparisons. Two simulated labelers agree on **{agreement:.0%}** of them; guessing gives 25 %.")
+
+# %% [markdown]
+# So a label carries a little information and a lot of noise. Is there enough in it? Compare the texts that were chosen with all the
+# texts on offer, through the labeler's own eyes.
+
+# %%
+offered = [labeler.utility(option) for c in comparisons for option in c.options]
+chosen = [labeler.utility(c.options[x.choice]) for c, x in zip(comparisons, labels)]
+figure, axes = plt.subplots(figsize=(6, 2.8))
+bins = [b - 0.5 for b in range(-8, 10)]
+axes.hist(offered, bins, density=True, histtype="stepfilled", color=plots.PALE, label="all four on offer")
+axes.hist(chosen, bins, density=True, histtype="step", color=plots.BLUE, linewidth=2, label="the one that was chosen")
+axes.set(xlabel="utility (positive words minus negative words)", ylabel="share", title="What the simulated labeler chose")
+axes.legend(frameon=False);
+
+# %% [markdown]
+# *How to read it:* grey is what the base model writes, the blue outline is what was chosen. The outline stands a little to the right.
+# That shift is all there is to learn from.
+
+# %%
+assert sum(chosen) / len(chosen) > sum(offered) / len(offered)
+
+# %% [markdown]
+# ## Stage 3: from choices to numbers
+#
+# PPO needs a score for any text at any time, and no labeler can sit beside it. So a **reward model** learns to predict the choices: the
+# language model's own trunk, with one number on top. We fit one here on a fifth of the labels (it takes less than a minute on most
+# machines), and then load one that was fitted on all of them.
+
+# %% tags=["slow"]
+few = size.comparisons // 5
+fitted = reward.encode(task, comparisons[:few], labels[:few], tokenizer)
+small = models.RewardModel.from_policy(policy)
+history = reward.fit(small, fitted, reward.RewardConfig(), Run(seed=0))
+print(f"{len(fitted):,} comparisons seen once; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at the end")
+
+# %%
+scorer = models.RewardModel.load(artifact("reward_sentiment")).to(device)
+
+# %% [markdown]
+# Does either of them know anything? We ask on comparisons that neither has seen: how often does the option with the highest number turn
+# out to be the one that was chosen? Nobody can be right all the time, because the labels are noisy. The last row says how often a
+# labeler *without* noise would be right: that is the ceiling.
+
+# %%
+held_comparisons, held_labels = comparisons[-size.judged :], labels[-size.judged :]
+held = reward.encode(task, held_comparisons, held_labels, tokenizer)
+best = torch.tensor([[labeler.utility(option) for option in c.options] for c in held_comparisons])
+rows = [
+    ("guessing", 0.25),
+    (f"reward model, {few:,} labels", reward.accuracy(reward.predictions(small, held), held.choices)),
+    ("reward model, all labels", reward.accuracy(reward.predictions(scorer, held), held.choices)),
+    ("the noiseless labeler", reward.accuracy(best, held.choices)),
+]
+pd.DataFrame(rows, columns=["who predicts", "held-out accuracy"]).round(2)
+
+# %% [markdown]
+# We go on with the second model. It was also **normalised**: its numbers were shifted and stretched so that the base model's answers
+# score 0 on average, with a standard deviation of 1. One rule comes on top. An answer is cut at the first full stop after a while; one
+# that never comes to a full stop scores -1, whatever it says.
+#
+# ## Before you tune: write it down
+#
+# ### Exercise 1: four predictions
+#
+# Difficulty ●○○○○ · importance ●●●●○ · 3 minutes
+#
+# Predictions are worth most when they are written down before the run. Fill in four numbers.
+#
+# - `guessing`: the accuracy of somebody who picks one of the four options blindly;
+# - `base_score`: roughly, the mean score of the base model's own answers;
+# - `first_kl`: the distance, in nats, between the policy and the base model *before* the first update (KL divergence: how surprised one
+#   model is on average by the choices of the other);
+# - `win_rate`: your guess. A judge compares an answer of the briefly tuned model with one of the base model. How often does the tuned
+#   one win?
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# The first three need no training at all. Four options, one is right. What did normalising do to the mean? How far is a model from an
+# exact copy of itself? For the last there is no right answer yet: any share between 0 and 1.
+#
+# </details>
+
+# %% tags=["exercise"]
+prediction = {"guessing": ..., "base_score": ..., "first_kl": ..., "win_rate": ...}
+
+# %% tags=["solution"]
+prediction = {"guessing": 0.25, "base_score": 0.0, "first_kl": 0.0, "win_rate": 0.7}
+
+# %% tags=["check"]
+solved = checks.nb00_predictions(prediction)
+
+# %% tags=["catch-up"]
+if not solved:  # go on with these
+    prediction = {"guessing": 0.25, "base_score": 0.0, "first_kl": 0.0, "win_rate": 0.7}
+
+# %% [markdown]
+# ## Stage 4: tune
+#
+# **PPO** (proximal policy optimisation) does the same small thing again and again: let the model answer a batch of prompts, score the
+# answers, make the tokens of good answers a little more likely and those of bad answers a little less. A penalty holds it back: the
+# further the model moves away from the base model, the more reward it loses. Here is one such step, as it stands in the package.
+
+# %%
+Code(inspect.getsource(ppo.step), language="python")
+
+# %% [markdown]
+# You are not meant to understand it yet. Find the four verbs: *sample*, *score*, *shape the rewards*, *improve*. That is the whole
+# algorithm; notebook 05 builds every line of it by hand. Now run it, less than half as long as we do there.
+#
+# | machine | the next cell takes |
+# |---|---|
+# | two laptop cores | one to two minutes |
+# | a GPU | well under a minute |
+
+
+# %%
+def score(rollout):
+    """What PPO maximises: the reward of the answer, or -1 if it never ends."""
+    return reward.score(scorer, rollout, task, tokenizer)
+
+
+config = ppo.PPOConfig(episodes=2 * size.episodes // 5, batch=size.batch)
+pool = tasks.queries(task, tokenizer, config.episodes, seed=100)
+print(f"{config.steps} steps with {config.batch} answers each")
+
+# %% tags=["slow"]
+tuned = models.Policy.load().to(device)
+metrics = ppo.tune(tuned, score, pool, task, config, Run(seed=0))
+pd.DataFrame(metrics)[["step", "score", "kl_nats_per_response", "beta"]].iloc[[0, len(metrics) // 2, -1]].round(2)
+
+# %% [markdown]
+# The first row is your `base_score` and your `first_kl`. Then look at the curves. For comparison, the grey line is a recorded training
+# that ran to its full length.
+
+# %%
+whole = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_text().splitlines()]
+figure, panels = plt.subplots(1, 2, figsize=(9, 2.8))
+for axes, key, name in zip(panels, ["score", "kl_nats_per_response"], ["score", "KL, nats per answer"]):
+    axes.plot([m["episodes"] for m in whole], [m[key] for m in whole], color=plots.GREY, linestyle="--", label="full length")
+    axes.plot([m["episodes"] for m in metrics], [m[key] for m in metrics], color=plots.BLUE, marker=".", label="your short run")
+    axes.set(xlabel="answers sampled so far", ylabel=name)
+panels[0].legend(frameon=False);
+
+# %% [markdown]
+# *How to read it:* left, what the policy earns; right, what it pays for it, as distance from the base model. You always look at the two
+# together. A score that climbs while the KL runs away is no success: it usually means that the policy has found texts which the reward
+# model likes and nobody else does.
+
+# %%
+assert abs(metrics[0]["kl_nats_per_response"]) < 0.01 and abs(metrics[0]["score"]) < 1
+if size.name != "quick":  # the quick profile only shows that everything runs
+    early, late = ([m["score"] for m in part] for part in (metrics[:5], metrics[-5:]))
+    assert sum(late) > sum(early), "the score did not rise: look at the curves"
+
+# %% [markdown]
+# ## Before and after
+#
+# Numbers can deceive, texts less so. The same prompts as at the beginning, answered by the base model, by your short run, and by the
+# recorded policy that was tuned to the end. Behind each answer stands its score.
+
+# %%
+finished = models.Policy.load(artifact("policy_sentiment")).to(device)
+
+
+def answers(model, queries, seed=0):
+    """Let a model answer, and return texts and scores."""
+    rollout = sampling.sample(model, queries, task.response_length, task.temperature, torch.Generator(device).manual_seed(seed))
+    return tasks.texts(task, rollout.responses, tokenizer), [round(x, 1) for x in score(rollout).tolist()]
+
+
+# %%
+table = {"prompt": [text.strip()[-90:] for text in tasks.query_texts(task, prompts, tokenizer)]}
+for name, model in (("base", policy), ("short run", tuned), ("full length", finished)):
+    table[name], table[f"score ({name})"] = answers(model, prompts)
+pd.DataFrame(table)
+
+# %% [markdown]
+# (Of each prompt you see the end.) Can you tell, without the scores, which column is which? Are the tuned answers still good English? Do they still fit the
+# prompt, or does the model say the same cheerful thing every time? Keep these three questions; they are the ones that matter in every
+# later notebook.
+#
+# ## Stage 5: judge
+#
+# The score comes from the reward model, and the policy was trained to please exactly that model. So it cannot be the judge. We need
+# somebody who was not involved: a **held-out simulated judge**, with the same taste as the labeler and its own noise. It sees two
+# answers to a prompt that no training has used, in random order, and picks one.
+
+# %%
+test = tasks.queries(task, tokenizer, size.judged, split="test", seed=0)
+judge = labelers.simulated(task, name="held-out judge", seed=1_000)
+
+
+def wins_against_base(model):
+    """Win rate against the base model in the eyes of the held-out simulated judge."""
+    asked, first_is_zero = evaluation.pairs(model, policy, test, task, tokenizer)
+    return evaluation.judge(asked, first_is_zero, judge.label(asked))
+
+
+rates = {"short run": wins_against_base(tuned), "full length": wins_against_base(finished)}
+print("\n".join(f"{name:<12} {rate}" for name, rate in rates.items()))
+
+# %%
+plots.win_rates([{"model": name, "wins": rate.wins, "total": rate.total} for name, rate in rates.items()]);
+
+# %% [markdown]
+# *How to read it:* a bar is the share of prompts on which the tuned answer won, the whisker its 95 % interval. The dashed line at one
+# half means "no difference": where the whisker does not reach it, chance is a poor explanation. Where would your prediction stand?
+
+# %%
+if size.name == "laptop":
+    assert rates["full length"].low > 0.5, "the full-length policy should win"
+short = rates["short run"]
+hit = short.low <= prediction["win_rate"] <= short.high
+Markdown(f"You predicted {prediction['win_rate']:.0%}. Measured: **{short}**. " + ("Well predicted." if hit else "What surprised you?"))
+
+# %% [markdown]
+# That was the whole game: samples, choices, a reward model, PPO, a judge. Nobody wrote down what *happy* means, except inside the
+# simulated labeler, and the tuned model never saw that.
+#
+# ## Now you: change one knob
+#
+# ### Exercise 2: no penalty
+#
+# Difficulty ●●○○○ · importance ●●●●○ · 5 minutes (and the machine as long as before)
+#
+# The score is not all that PPO maximises: from each answer's score it takes `kl_coef` (called *beta*) times the distance from the base
+# model. What happens without it? Make a config called `free` that is equal to `config` in everything, except that there is no penalty.
+# Before you run it, finish this sentence: *without the penalty, the score will ... and the KL will ...*
+#
+# Configs cannot be changed once made; `dataclasses.replace(config, knob=value)` gives you a changed copy.
+
+# %%
+print(config)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# One knob is enough. `kl_coef` is where beta starts. `kl_target` only steers: the controller *multiplies* beta by something near 1
+# after every step. What do you get when you multiply 0?
+#
+# </details>
+
+# %% tags=["exercise"]
+free = ...
+
+# %% tags=["solution"]
+free = dataclasses.replace(config, kl_coef=0.0)
+
+# %% tags=["check"]
+solved = checks.nb00_one_knob(config, free)
+
+# %% tags=["catch-up"]
+if not solved:
+    free = dataclasses.replace(config, kl_coef=0.0)
+
+# %% [markdown]
+# Same seed, same prompts, same number of steps: only the penalty is gone. (`kl_limit` switches off the alarm that would stop a policy
+# which wanders too far. Here we want to watch it wander.)
+
+# %% tags=["slow"]
+unbound = models.Policy.load().to(device)
+free_metrics = ppo.tune(unbound, score, pool, task, free, Run(seed=0), kl_limit=math.inf)
+rates["no penalty"] = wins_against_base(unbound)
+
+# %%
+rows = []
+for name, model in (("base", policy), ("short run", tuned), ("no penalty", unbound)):
+    measured = evaluation.measure(model, policy, test, task, score)
+    rate = f"{rates[name].rate:.0%}" if name in rates else ""
+    rows.append((name, round(measured["score"], 2), round(measured["kl_nats_per_response"], 1), rate))
+pd.DataFrame(rows, columns=["model", "score", "KL (nats)", "win rate against base"])
+
+# %%
+pd.DataFrame({"with the penalty": answers(tuned, prompts)[0], "without": answers(unbound, prompts)[0]})
+
+# %% [markdown]
+# Compare with the sentence you finished. Two things to look at. First, the price: how many nats did each run pay for a point of score?
+# Second, the texts: with a short run the difference may be small. Left alone for longer, a policy without a penalty drifts to the few
+# phrases that the reward model likes best. Notebook 05 gives you the knobs to see that for yourself.
+#
+# ## The map
+#
+# | notebook | you ... | minutes: active / machine |
+# |---|---|---|
+# | **00 The whole game** | have just run all of it once | 20 / 3 |
+# | **01 Sampling** | take apart how a model writes: log-probabilities, temperature, padding, where an answer ends | 40 / 3 |
+# | **02 Be the labeler** | write a rubric, label comparisons here in the notebook, and measure how consistent you are | 60 / 1 |
+# | **03 A reward model from your labels** | derive the loss, fit it on your own clicks, and compare it with the ceiling | 60 / 8 |
+# | **05 PPO written out** | build PPO piece by piece and read its training curves | 90 / 10 |
+# | **07 Did it work?** | judge blind, with an interval, and ask whether reward and people agree | 60 / 5 |
+#
+# The gaps in the numbers are left for side roads: you can walk the core without them. Each notebook opens alone. If something from an
+# earlier one is missing, it uses the recorded version and says so.
+#
+# **With two hours:** 00, 02, 03, the first half of 05, then 07. **With four weeks:** one or two a week, in order, with all exercises.
+#
+# ## Recap
+#
+# - Four stages and a verdict: sample, label, fit a reward model, tune with PPO; then judge with somebody who was not involved.
+# - A comparison says little and says it noisily. Thousands of them say enough.
+# - The reward model is a stand-in for the labeler. The KL penalty keeps the policy where the stand-in can be trusted.
+# - Score and KL belong together, and texts belong beside both.
+#
+# ## Questions
+#
+# 1. The reward model is trained on texts of the *base* model. Why does that become a problem the further PPO goes?
+# 2. The judge shares the labeler's taste. What would you conclude if the policy won in the eyes of this judge, but not in yours?
+# 3. Which of the five stages would you make better first, if the tuned texts disappointed you? How could you find out which one it is?
+#
+# ## Further reading
+#
+# - Ziegler et al. (2019), [Fine-Tuning Language Models from Human Preferences](https://arxiv.org/abs/1909.08593): section 1 for the idea,
+#   section 2 for the method, figure 1 for the same picture as ours.
+# - Christiano et al. (2017), [Deep reinforcement learning from human preferences](https://arxiv.org/abs/1706.03741): the idea before it
+#   met language.
+# - Stiennon et al. (2020), [Learning to summarize from human feedback](https://arxiv.org/abs/2009.01325): the same road, a year later and
+#   larger.

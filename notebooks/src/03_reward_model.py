@@ -1,0 +1,847 @@
+# %% [markdown]
+# # 03 · A reward model from your labels
+#
+# A labeler reads a prompt and four continuations, and clicks one. That click is all we get: no mark out of ten, no reason. PPO needs
+# something else: one number for any text, many times a second. The **reward model** turns the first into the second.
+#
+# **After this notebook you can**
+#
+# - derive the loss that turns choices into numbers, code it, and say what it can *not* see;
+# - turn comparisons into tokens and read a reward at the right one;
+# - judge a reward model fairly: with an interval, against a ceiling, and by its calibration;
+# - give the reward a zero and a unit, and explain the penalty of -1;
+# - say how many labels were enough, and where the model is wrong.
+#
+# | active | machine (two laptop cores) | you need |
+# |---|---|---|
+# | about 60 minutes | about 8 minutes | notebooks 01 and 02; softmax, logarithms, a little PyTorch |
+
+# %%
+import inspect
+import json
+import math
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from IPython.display import Code, Markdown, display
+from torch.nn.functional import pad
+
+from rlhf_helpers import checks, evaluation, labelers, models, plots, reward, sampling, tasks
+from rlhf_helpers.records import Label
+from rlhf_helpers.runs import Run, default_device, folder, profile
+from rlhf_helpers.store import LabelStore
+
+# %matplotlib inline
+size, task = profile(), tasks.SENTIMENT
+full = size.name != "quick"  # the quick profile only shows that everything runs; its numbers mean nothing
+pd.set_option("display.max_colwidth", None)
+plt.rcParams.update(plots.STYLE)
+
+# %%
+plots.pipeline("reward");
+
+# %% [markdown]
+# ## One click
+#
+# The world is the harbour town of Saltmere, the task is *sentiment*: which continuation is the most positive? The course brings 6,000
+# recorded comparisons. Their labels are **simulated**: a program counts positive and negative words, and then chooses with a lot of
+# noise, so that two such labelers agree about as often as two people did in the paper (38 %, where chance is 25 %). Later in this
+# notebook we use your own labels as well.
+
+# %%
+policy = models.Policy.load().to(default_device())
+tokenizer = models.load_tokenizer()
+comparisons, labels = labelers.recorded(task)
+labeler = labelers.simulated(task)
+
+n, m = (min(size.comparisons, 5_000), 1_000) if full else (size.comparisons, 64)
+fit_comparisons, fit_labels = comparisons[:n], labels[:n]
+held_comparisons, held_labels = comparisons[5_000 : 5_000 + m], labels[5_000 : 5_000 + m]
+print(f"{n:,} comparisons to fit, {m:,} held out; all labels simulated: {all(x.simulated for x in labels)}")
+
+# %%
+example, click = fit_comparisons[0], fit_labels[0]
+print("Prompt:", example.query.strip())
+pd.DataFrame({"continuation": example.options, "clicked": ["<-" if k == click.choice else "" for k in range(4)]})
+
+# %% [markdown]
+# Which one would *you* have clicked? And which four numbers would you write beside them? The first question is easy, the second is not.
+# So we ask only for choices, and let the model find numbers that explain them.
+#
+# ## 1. From choices to a loss
+#
+# Suppose every continuation $y_i$ of a prompt $x$ has a reward $r(x, y_i)$, and that people choose better ones more often, but not always.
+# The simplest model that says so is a softmax over the options:
+#
+# $$P(b \mid x, y_0, \dots, y_3) = \frac{e^{r(x, y_b)}}{\sum_{i=0}^{3} e^{r(x, y_i)}}$$
+#
+# where $b$ is the option that was clicked. We want the rewards that make the recorded clicks as probable as possible. Take the
+# logarithm, so that products over comparisons become sums; change the sign, so that smaller is better; average:
+#
+# $$\text{loss}(r) = -\,\mathbb{E}\left[\, r(x, y_b) - \log \sum_{i=0}^{3} e^{r(x, y_i)} \right]$$
+#
+# This is equation 1 of the paper (which prints it without the minus sign). You know it under another name: cross-entropy, with the four
+# options as classes. Here it is by hand, for four rewards and a click on option 2.
+
+# %%
+rewards, choice = [1.0, 0.0, 2.0, -1.0], 2
+total = sum(math.exp(r) for r in rewards)
+probabilities = [math.exp(r) / total for r in rewards]
+print("probabilities:", [round(p, 3) for p in probabilities], " loss:", round(-math.log(probabilities[choice]), 4))
+
+# %% [markdown]
+# **Predict.** A model that knows nothing gives every option the same reward. What is its loss? Write your answer down, then run.
+
+# %%
+know_nothing = -math.log(1 / 4)
+print(f"{know_nothing:.4f} = ln 4, whatever the equal rewards are. This is the chance loss; every curve below starts near it or above.")
+
+# %% [markdown]
+# ### Exercise 1: the choice loss
+# Difficulty ●●○○○ · importance ●●●●● · 8 minutes
+#
+# Write the loss for a batch. `rewards` has shape (B, K): K options for each of B comparisons. `choices` has shape (B,): the index of the
+# click. Return one number, the mean over the batch. Use tensor operations and no ready-made cross-entropy.
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# `rewards.logsumexp(-1)` is the second term, and does not overflow. For the first, `rewards[torch.arange(B), choices]` picks one entry
+# from each row (`gather` does too).
+#
+# </details>
+
+# %% tags=["exercise"]
+def choice_loss(rewards, choices):
+    """rewards (B, K) float, choices (B,) long; returns a scalar tensor."""
+    ...
+
+
+# %% tags=["solution"]
+def choice_loss(rewards, choices):
+    """rewards (B, K) float, choices (B,) long; returns a scalar tensor."""
+    chosen = rewards[torch.arange(len(choices)), choices]  # (B,)
+    return (rewards.logsumexp(-1) - chosen).mean()
+
+
+# %% tags=["check"]
+solved = checks.nb03_choice_loss(choice_loss)
+
+# %% tags=["catch-up"]
+if not solved:
+    choice_loss = reward.choice_loss  # go on with the package's version
+
+# %% [markdown]
+# Whatever you build by hand is held against the package at once:
+
+# %%
+torch.manual_seed(0)
+rewards, choices = 3 * torch.randn(64, 4), torch.randint(4, (64,))
+mine, theirs = choice_loss(rewards, choices), reward.choice_loss(rewards, choices)
+assert torch.allclose(mine, theirs)
+print(f"yours {mine:.6f}, reward.choice_loss {theirs:.6f}, difference {abs(mine - theirs):.0e}")
+
+# %% [markdown]
+# ### What the softmax cannot see
+#
+# Add a constant to all four rewards: numerator and denominator are both multiplied by $e^c$, and nothing changes. So the loss can never
+# teach the model a constant. Ask autograd: give the rewards a gain and a bias, and look at the gradients.
+
+# %%
+gain, bias = torch.tensor(1.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
+choice_loss(gain * rewards + bias, choices).backward()
+assert abs(bias.grad) < 1e-6 < abs(gain.grad)
+print(f"gradient of the gain: {gain.grad:+.3f}    of the bias: {bias.grad:+.0e} (zero, up to rounding)")
+
+# %% [markdown]
+# The reason is in the gradient by the rewards themselves: *predicted probability minus one for the click*. It sums to zero in every row.
+# What the clicked option gains, the other three lose.
+
+# %%
+rewards.requires_grad_(True)
+choice_loss(rewards, choices).backward()
+by_hand = (rewards.detach().softmax(-1) - torch.eye(4)[choices]) / len(choices)
+assert torch.allclose(rewards.grad, by_hand, atol=1e-6)
+print("largest row sum of the gradient:", f"{rewards.grad.sum(-1).abs().max():.0e}")
+
+# %% [markdown]
+# Two consequences. The reward has no natural zero: section 7 gives it one. And the constant may differ *from prompt to prompt*: the loss
+# never compares answers to two prompts. Section 11 looks at what the model did with that freedom.
+#
+# ### Exercise 2: two options
+# Difficulty ●○○○○ · importance ●●●○○ · 5 minutes
+#
+# Later papers ask for the better of two texts. Show that nothing new is needed: divide $e^{r_c} / (e^{r_c} + e^{r_r})$ above and below by
+# $e^{r_c}$, and recognise the sigmoid of a difference. Write that loss, averaged, without a softmax.
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# The probability of the click is $\sigma(r_c - r_r)$. `torch.nn.functional.logsigmoid` is its logarithm, safe for large differences.
+#
+# </details>
+
+# %% tags=["exercise"]
+def pairwise_loss(chosen, rejected):
+    """Rewards of the chosen and of the rejected text, each (B,); returns a scalar tensor."""
+    ...
+
+
+# %% tags=["solution"]
+def pairwise_loss(chosen, rejected):
+    """Rewards of the chosen and of the rejected text, each (B,); returns a scalar tensor."""
+    return -torch.nn.functional.logsigmoid(chosen - rejected).mean()
+
+
+# %% tags=["check"]
+solved = checks.nb03_pairwise(pairwise_loss)
+
+# %% tags=["catch-up"]
+if not solved:
+    def pairwise_loss(chosen, rejected):
+        return reward.choice_loss(torch.stack([chosen, rejected], -1), torch.zeros(len(chosen), dtype=torch.long))
+
+# %%
+a, b = torch.randn(2, 64)
+as_choice = reward.choice_loss(torch.stack([a, b], dim=-1), torch.zeros(64, dtype=torch.long))
+assert torch.allclose(pairwise_loss(a, b), as_choice)
+print(f"K = 2 is logistic regression on the difference: {pairwise_loss(a, b):.6f} = {as_choice:.6f}")
+
+# %% [markdown]
+# A click among four can carry up to ln 4 = 1.39 nats, a click between two at most ln 2 = 0.69. Reading four texts takes longer, too.
+#
+# ## 2. From a comparison to tokens
+#
+# Each comparison becomes four rows: the prompt, then one answer. Prompts end in the same column, so short ones get pads on the left; short
+# answers get pads on the right. The **mask** says which tokens are real. It is made here, together with the tokens, and carried along:
+# nobody guesses it again from token ids.
+
+# %%
+data = reward.encode(task, fit_comparisons, fit_labels, tokenizer)
+held = reward.encode(task, held_comparisons, held_labels, tokenizer)
+print(f"tokens {tuple(data.tokens.shape)}: comparisons, options, columns; {data.mask.float().mean():.0%} of the cells are real tokens")
+
+# %%
+def pieces(ids):
+    """Tokens as readable pieces, pads as `pad`."""
+    return ["pad" if i == tokenizer.pad_token_id else tokenizer.decode([i]) for i in ids.tolist()]
+
+
+plots.token_strip(pieces(data.tokens[0, 0]), data.mask[0, 0], selected="real token");
+
+# %% [markdown]
+# **How to read it.** One row of the tensor, wrapped like text: pads, the prompt, the first answer, pads. Hatched tokens are not real. Below
+# are the last twelve columns of all four rows: the answers end in different places.
+
+# %%
+tails = [pieces(row[-12:]) for row in data.tokens[0]]
+plots.token_strip(tails, data.mask[0, :, -12:], titles=[f"option {k}" for k in range(4)], selected="real token");
+
+# %% [markdown]
+# Before you trust a mask, decode what it selects:
+
+# %%
+for k in range(4):
+    text = tokenizer.decode(data.tokens[0, k][data.mask[0, k]])
+    assert text == example.query + example.options[k]
+    print(k, "...", text[-70:])
+
+# %% [markdown]
+# The reward is read at **one** position: the last real token, the only one whose hidden state has seen the whole text. Where is it? Do it
+# on paper first, for three rows of six columns (`.` is a pad, letters are tokens):
+#
+# | column | 0 | 1 | 2 | 3 | 4 | 5 | real tokens | last real column |
+# |---|---|---|---|---|---|---|---|---|
+# | row 0, pads on the left | . | . | A | B | C | D | 4 | **5** |
+# | row 1, pads on the right | A | B | C | D | . | . | 4 | **3** |
+# | row 2, both | . | A | B | C | . | . | 3 | **3** |
+#
+# "Number of real tokens minus one" is right in row 1 alone. "The last column" is right in row 0 alone. Both mistakes run without an
+# error, and both train to something.
+#
+# ### Exercise 3: the last real token
+# Difficulty ●●●○○ · importance ●●●●● · 10 minutes
+#
+# Given a mask of shape (B, T), return the column of the last `True` of each row, shape (B,), for any mixture of pads.
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# `argmax` on a row of zeros and ones finds the *first* one. Turn the mask round with `.flip(-1)`, search, and turn the answer round as
+# well: distance $d$ from the right edge is column $T - 1 - d$. (`argmax` wants numbers: `.long()`.)
+#
+# </details>
+
+# %% tags=["exercise"]
+def last_real_token(mask):
+    """mask (B, T) bool; returns (B,) long."""
+    ...
+
+
+# %% tags=["solution"]
+def last_real_token(mask):
+    """mask (B, T) bool; returns (B,) long."""
+    from_the_right = mask.flip(-1).long().argmax(-1)
+    return mask.shape[1] - 1 - from_the_right
+
+
+# %% tags=["check"]
+solved = checks.nb03_last_real_token(last_real_token)
+
+# %% tags=["catch-up"]
+if not solved:
+    def last_real_token(mask):
+        return mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)  # the line of RewardModel.forward
+
+# %% [markdown]
+# Now hold it against the package. Here is the forward pass of the reward model; find your line in it.
+
+# %%
+display(Code(inspect.getsource(models.RewardModel.forward), language="python"))
+
+# %% [markdown]
+# Take one text and pad it by six columns: on the left, on the right, three on each side. A correct reward model does not notice. For
+# contrast, the right-hand numbers of the table are read at the *last column* instead.
+
+# %%
+reward_model = models.RewardModel.from_policy(policy, seed=0)  # a fresh one; section 3 says how it starts
+real = data.tokens[0, 0][data.mask[0, 0]]
+sides = {"no pads": (0, 0), "left": (6, 0), "right": (0, 6), "both": (3, 3)}
+
+
+@torch.no_grad()
+def read_at(tokens, mask, column):
+    """Raw reward read at one column of each row, by hand: trunk, hidden state, head."""
+    positions = models.positions(mask)
+    hidden = reward_model.classifier.base_model(input_ids=tokens, attention_mask=mask, position_ids=positions).last_hidden_state
+    return reward_model.classifier.score(hidden[torch.arange(len(tokens)), column]).squeeze(-1)
+
+
+# %%
+rows = []
+for side, (left, right) in sides.items():
+    tokens = pad(real, (left, right), value=tokenizer.pad_token_id)[None].to(policy.device)
+    mask = pad(torch.ones_like(real, dtype=torch.bool), (left, right))[None].to(policy.device)
+    by_hand, forward = read_at(tokens, mask, last_real_token(mask)), reward_model(tokens, mask).detach()
+    assert torch.allclose(by_hand, forward, atol=1e-5)
+    rows.append({"pads": side, "RewardModel.forward": forward.item(), "by hand": by_hand.item(), "last column": read_at(tokens, mask, -1).item()})
+table = pd.DataFrame(rows).set_index("pads")
+assert table["RewardModel.forward"].std() < 1e-4 < table["last column"].std()
+assert data.mask[:, :, -1].float().mean() < 0.5  # most rows end in a pad
+table.round(4)
+
+# %% [markdown]
+# Two columns do not move. The third does as soon as the row ends in a pad, as most rows of `encode` do: that slip would score whatever the
+# model thinks of padding.
+#
+# ## 3. How it starts
+#
+# The trunk is the base model, copied: it already knows Saltmere's English. Only the head is new: one weight per hidden unit, drawn from a
+# normal distribution with standard deviation $1/\sqrt{d+1}$ as in the released code. It has no bias; you know why. An untrained reward
+# model is confident about nothing: its rewards spread widely.
+
+# %%
+weight = reward_model.classifier.score.weight.detach()
+d = weight.shape[1]
+print(f"{d} hidden units; head: standard deviation {weight.std():.4f}, rule 1/sqrt(d + 1) = {(d + 1) ** -0.5:.4f}")
+untrained = reward.predictions(reward_model, held)  # (comparisons, 4)
+print(f"untrained, held out: loss {choice_loss(untrained, held.choices):.3f} (chance {math.log(4):.3f}), "
+      f"accuracy {reward.accuracy(untrained, held.choices):.1%} (chance 25%)")
+
+# %% [markdown]
+# The loss is *above* ln 4: being sure and wrong costs more than knowing nothing. The first steps of training will mostly unlearn that.
+#
+# ## 4. The fit
+#
+# One pass over the labels in random order, 32 comparisons a step, Adam, learning rate falling to 0 in a straight line. That is the
+# paper's recipe; only the learning rate is larger, because our model is fifty times smaller than the smallest GPT-2. Read it:
+
+# %%
+display(Code(inspect.getsource(reward.fit), language="python"))
+
+# %% [markdown]
+# How low can the loss go? Not to 0: the labeler is noisy. Of a simulated labeler we know the true probability of every choice, so we can
+# compute the loss of somebody who knows *exactly* what it wants and how noisy it is. Below that there is only luck.
+
+# %%
+def surprise(asked, given):
+    """-log of the probability with which the simulated labeler makes each choice, averaged."""
+    return -sum(math.log(labeler.probabilities(c.options)[x.choice]) for c, x in zip(asked, given)) / len(given)
+
+
+floor = surprise(held_comparisons, held_labels)
+display(Markdown(f"The floor on the held-out labels is **{floor:.3f}** nats; chance is {math.log(4):.3f}. All the learning fits in between."))
+
+# %% [markdown]
+# **Predict** before the slow cell: where between the two will the loss end? How often will the model name the clicked option: nearer 25 %,
+# 50 %, or 90 %?
+#
+# | profile | comparisons | time |
+# |---|---|---|
+# | `laptop`, two cores | 5,000 | 2 to 3 minutes |
+# | `quick` (a check, nothing learned) | 256 | seconds |
+
+# %% tags=["slow"]
+history = reward.fit(reward_model, data, reward.RewardConfig(), Run(seed=0, device=policy.device))
+print(f"{len(history)} steps of 32 comparisons")
+
+# %%
+left, right = plots.reward_fit(history)
+left.axhline(floor, color=plots.RED, linestyle="--", label=f"floor: {floor:.2f}")
+left.legend(fontsize=8.5);
+
+# %% [markdown]
+# **How to read it.** Pale: one batch of 32. Strong: the running mean. A batch of 32 measures accuracy only to within some 17 points either
+# way, so never judge by the last point. The loss starts above chance, drops below it early, and then creeps towards the floor.
+# With one pass every batch is new to the model, so this is nearly a held-out curve already.
+#
+# ## 5. How good is it? Against what?
+#
+# Do not expect 100 %. The labeler often clicks something other than the text it likes best. The fair **ceiling** is what its own taste
+# *without* the noise reaches against its own noisy clicks.
+#
+# ### Exercise 4: the ceiling
+# Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
+#
+# `utility` maps a text to a number. For each comparison find the option with the highest utility (on a tie the first, as `argmax` does)
+# and return the share of labels that clicked it. Comparisons and labels stand in the same order.
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# `values = [utility(o) for o in c.options]`, then `values.index(max(values))`. Compare with `label.choice`; divide by how many there are.
+#
+# </details>
+
+# %% tags=["exercise"]
+def ceiling(comparisons, labels, utility):
+    """Share of the labels that equal the option of highest utility."""
+    ...
+
+
+# %% tags=["solution"]
+def ceiling(comparisons, labels, utility):
+    """Share of the labels that equal the option of highest utility."""
+    hits = 0
+    for c, label in zip(comparisons, labels, strict=True):
+        values = [utility(option) for option in c.options]
+        hits += values.index(max(values)) == label.choice
+    return hits / len(labels)
+
+
+# %% tags=["check"]
+solved = checks.nb03_ceiling(ceiling)
+
+# %% tags=["catch-up"]
+if not solved:
+    def ceiling(comparisons, labels, utility):
+        best = [max(range(len(c.options)), key=lambda k, c=c: utility(c.options[k])) for c in comparisons]
+        return sum(b == x.choice for b, x in zip(best, labels)) / len(labels)
+
+# %% [markdown]
+# Beside the ceiling stands a second yardstick: how often does *another* simulated labeler, with the same taste but its own noise, click
+# the same option? Every share gets its Wilson interval, because all of them come from a finite number of comparisons.
+
+# %%
+held_rewards = reward.predictions(reward_model, held)
+accuracy = reward.accuracy(held_rewards, held.choices)
+top = ceiling(held_comparisons, held_labels, labeler.utility)
+colleague = labelers.simulated(task, name="a second simulated labeler", seed=1).label(held_comparisons)
+agreement = labelers.agreement(held_labels, colleague)
+
+
+def interval(share, count=m):
+    """Wilson's interval around a share of `count` comparisons."""
+    return evaluation.win_rate(round(share * count), count)
+
+
+def percent(table):
+    return table.map("{:.1%}".format)
+
+
+# %%
+shares = {"untrained model": reward.accuracy(untrained, held.choices), "a second labeler": agreement, "reward model": accuracy, "ceiling": top}
+table = pd.DataFrame([{"who": k, "names the click": w.rate, "low": w.low, "high": w.high} for k, w in ((k, interval(s)) for k, s in shares.items())])
+percent(table.set_index("who"))
+
+# %%
+_, ax = plt.subplots(figsize=(7, 2.4))
+bars = [table["names the click"] - table["low"], table["high"] - table["names the click"]]
+ax.errorbar(table["names the click"], table["who"], xerr=bars, fmt="o", color=plots.BLUE, capsize=4)
+ax.axvline(0.25, color=plots.GREY, linestyle=":", label="chance: 1/4")
+ax.set(xlabel="agreement with the held-out clicks", xlim=(0.1, 0.7), title="Who names the click?")
+ax.invert_yaxis()
+ax.legend();
+
+# %% [markdown]
+# **How to read it.** A dot is a measured share, its bar the 95 % interval; bars that overlap a lot are not told apart by this many
+# comparisons.
+
+# %%
+if full:
+    assert agreement < accuracy and 0.8 * top < accuracy < 1.1 * top
+display(Markdown(f"The reward model reaches **{accuracy / top:.0%}** of the ceiling, and its held-out loss is "
+                 f"{choice_loss(held_rewards, held.choices):.3f} (floor {floor:.3f}, chance {math.log(4):.3f})."))
+
+# %% [markdown]
+# With 5,000 labels the model agrees with the labeler *more often than a second labeler does*. That is no magic. The colleague adds noise
+# of its own to every click. The model has seen thousands of clicks, and their noise has averaged out; what stays is the taste.
+#
+# ## 6. Does it mean what it says?
+#
+# The softmax turns rewards into probabilities, so the model makes a promise with each comparison: "option 2 is clicked with 60 %".
+# **Calibration** asks whether such promises are kept. Collect all predicted probabilities, four per comparison, sort them into bins, and
+# count how often the option was really clicked.
+
+# %%
+promise = held_rewards.softmax(-1)  # (comparisons, 4)
+clicked = torch.eye(4)[held.choices]  # 1 where the click was
+plots.calibration(promise, clicked, bins=10 if full else 4);
+
+# %% [markdown]
+# **How to read it.** On the dashed line promises are kept. A row of points flatter than the line belongs to an overconfident model, a steeper
+# one to a timid model. The bars are Wilson intervals again. So the *size* of a reward has a meaning: a difference of 1 says "$e$ times as
+# likely to be clicked". Remember this in the next section.
+#
+# ## 7. A zero and a unit
+#
+# PPO will weigh the reward against a KL penalty, so it matters whether rewards run from -1 to 1 or from 300 to 400. The paper fixes it
+# with two numbers: `gain * r + bias`, chosen so that the **base model's own responses score 0 on average, with standard deviation 1**.
+#
+# ### Exercise 5: gain and bias
+# Difficulty ●●○○○ · importance ●●●●○ · 6 minutes
+#
+# From raw rewards, shape (N,), compute the two numbers. Divide by N in the standard deviation (`correction=0`), as the released code does.
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# First the unit: which gain makes the standard deviation 1? Then the zero: `gain * mean + bias = 0`. The gain comes first.
+#
+# </details>
+
+# %% tags=["exercise"]
+def gain_and_bias(raw):
+    """raw (N,) float; returns (gain, bias)."""
+    ...
+
+
+# %% tags=["solution"]
+def gain_and_bias(raw):
+    """raw (N,) float; returns (gain, bias)."""
+    gain = 1 / raw.std(correction=0)
+    return gain, -raw.mean() * gain
+
+
+# %% tags=["check"]
+solved = checks.nb03_normalise(gain_and_bias)
+
+# %% tags=["catch-up"]
+if not solved:
+    def gain_and_bias(raw):
+        return 1 / raw.std(correction=0), -raw.mean() / raw.std(correction=0)
+
+# %% [markdown]
+# Now for real: let the base model answer some prompts, score the whole responses, and compare with `reward.normalize`.
+
+# %%
+prompts = tasks.queries(task, tokenizer, 512 if full else 64, seed=100)
+generator = torch.Generator(policy.device).manual_seed(0)
+rollout = sampling.sample(policy, prompts, task.response_length, task.temperature, generator)
+tokens, mask = (torch.cat(pair, 1) for pair in ((rollout.queries.tokens, rollout.responses), (rollout.queries.mask, rollout.mask)))
+with torch.no_grad():
+    raw = reward_model(tokens, mask)
+gain, bias = gain_and_bias(raw)
+
+# %%
+reward.normalize(reward_model, policy, prompts, task, tokenizer, seed=0)
+assert torch.allclose(torch.stack([gain, bias]), torch.stack([reward_model.gain, reward_model.bias]), rtol=1e-3, atol=1e-3)
+normal = reward_model.gain * raw + reward_model.bias
+pd.DataFrame({"mean": [raw.mean().item(), normal.mean().item()], "standard deviation": [raw.std(correction=0).item(), normal.std(correction=0).item()]},
+             index=["before", "after"]).round(3)
+
+# %%
+ax = plots.score_histogram(raw.cpu(), normal.cpu(), names=("raw", "normalised"))
+ax.axvline(task.penalty, color=plots.RED, linestyle=":")
+ax.annotate("penalty", (task.penalty, 1), xycoords=("data", "axes fraction"), color=plots.RED, ha="right");
+
+# %% [markdown]
+# **How to read it.** The same responses twice, moved and stretched, with nobody overtaking anybody. The dotted line is the penalty, -1,
+# about which more below: see how little it would have to do with the raw scale.
+#
+# What has changed for the comparisons? **Predict** for both accuracy and loss: better, worse, or the same?
+
+# %%
+after = reward.predictions(reward_model, held)
+assert reward.accuracy(after, held.choices) == accuracy
+pd.DataFrame({"accuracy": [accuracy, reward.accuracy(after, held.choices)],
+              "loss": [choice_loss(held_rewards, held.choices).item(), choice_loss(after, held.choices).item()]},
+             index=["as trained", "normalised"]).round(3)
+
+# %% [markdown]
+# A positive gain keeps every order, so the accuracy is the same to the last digit. The loss is not: the trained scale was fitted to the
+# labeler's noise, and we have just replaced it. The calibration of section 6 is gone: a price for a fixed unit.
+#
+# In the released code gain and bias are *trainable*. The model is normalised before **and** after training, and the second normalisation
+# overwrites both. **The trained gain is thrown away**, and the bias never had a gradient. So our `fit` does not train them at all.
+#
+# ### The penalty for not ending
+#
+# A response has 24 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none. They get the
+# fixed score **-1**, *after* normalisation, so the number means "one standard deviation below the average answer of the base
+# model", for any reward model. On raw rewards the same -1 could be a prize.
+
+# %%
+scores = reward.score(reward_model, rollout, task, tokenizer).cpu()
+kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
+texts = tasks.texts(task, rollout.responses, tokenizer)
+assert (scores[~finished.cpu()] == task.penalty).all()
+show = [*finished.nonzero().flatten()[:3].tolist(), *(~finished).nonzero().flatten()[:3].tolist()]
+pd.DataFrame({"response, as scored": [texts[i] for i in show], "ends": [bool(finished[i]) for i in show], "score": [scores[i].item() for i in show]}).round(2)
+
+# %%
+display(Markdown(f"{(~finished).float().mean():.0%} of the base model's responses never end and score {task.penalty:g}. Among those that "
+                 f"do, {(scores[finished.cpu()] < task.penalty).float().mean():.0%} score even less: for them, *not* ending would pay."))
+
+# %% [markdown]
+# Save now: everything below is only looking. The folder opens with plain transformers, and gain and bias are in its `config.json`.
+
+# %%
+reward_model.save(folder() / "reward_sentiment")
+(folder() / "fit_sentiment.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+again = models.RewardModel.load(folder() / "reward_sentiment").to(policy.device)
+with torch.no_grad():
+    assert torch.allclose(again(tokens[:8], mask[:8]), reward_model(tokens[:8], mask[:8]), atol=1e-5)
+print("saved and read back: reward_sentiment, fit_sentiment.jsonl")
+
+# %% [markdown]
+# ## 8. How many labels?
+#
+# Labels cost time and money. We fit again, from scratch, on small parts of the labels; the smallest several times over, because with few
+# labels it matters *which* ones you got. **Predict**: does a fifth of the labels give a fifth of the learning?
+
+# %% tags=["slow"]
+plan = {250: 3, 1_000: 1} if full else {32: 2, 64: 1}  # number of labels: number of separate draws
+points = [{"labels": n, "accuracy": accuracy}]
+for count, draws in plan.items():
+    for i in range(draws):
+        part = models.RewardModel.from_policy(policy, seed=i)
+        reward.fit(part, data[slice(i * count, (i + 1) * count)], reward.RewardConfig(), Run(seed=i, device=policy.device))
+        points.append({"labels": count, "accuracy": reward.accuracy(reward.predictions(part, held), held.choices)})
+points = pd.DataFrame(points).sort_values("labels", ignore_index=True)
+
+# %%
+found = [interval(x) for x in points["accuracy"]]
+points["low"], points["high"] = [w.low for w in found], [w.high for w in found]
+_, ax = plt.subplots(figsize=(6.5, 3.6))
+bars = [points["accuracy"] - points["low"], points["high"] - points["accuracy"]]
+ax.errorbar(points["labels"], points["accuracy"], yerr=bars, fmt="o", color=plots.BLUE, capsize=4, alpha=0.8, label="reward model")
+ax.axhline(0.25, color=plots.GREY, linestyle=":", label="chance: 1/4")
+ax.axhline(top, color=plots.GREEN, linestyle="-.", label="ceiling")
+ax.set(xscale="log", xlabel="number of labels", ylabel="held-out accuracy", title="What labels buy")
+ax.set_xticks(sorted(set(points["labels"])), [f"{x:,}" for x in sorted(set(points["labels"]))], minor=False)
+ax.minorticks_off()
+ax.legend();
+
+# %% [markdown]
+# **How to read it.** The horizontal axis is logarithmic: each step to the right costs a multiple. Dots above each other are separate draws
+# of equally many labels; if they lie further apart than you like, that is what "250 labels" means.
+
+# %%
+if full:
+    assert points["accuracy"].iloc[-1] > points["accuracy"].iloc[0]
+few = points[points["labels"] == min(plan)]["accuracy"].mean()
+display(Markdown(f"From {min(plan)} labels the model has gone **{(few - 0.25) / (top - 0.25):.0%}** of the way from chance to the ceiling, from "
+                 f"{n:,} labels **{(accuracy - 0.25) / (top - 0.25):.0%}**."))
+
+# %% [markdown]
+# The paper asked the same of the finished policy: how often do people prefer it to the untuned model? On sentiment, 51.9 % of the time with
+# 200 labels, 74.9 % with 500, 84.4 % with 1,000, 87.9 % with 5,000, and 87.1 % with 20,000. For style, a few thousand are enough.
+#
+# ## 9. Your labels
+#
+# Now your own clicks from notebook 02, if there are at least twenty. If not, forty *simulated* ones stand in until you have labelled.
+
+# %%
+def my_labels():
+    """Comparisons of four and the labels a person gave them, from the label store."""
+    if not (folder() / "labels.db").exists():
+        return [], []
+    store = LabelStore(folder() / "labels.db")
+    asked = {c.id: c for c in store.comparisons(task.name) if len(c.options) == 4}
+    given = [x for x in store.labels(task.name) if not x.simulated and x.comparison_id in asked]
+    store.close()
+    return [asked[x.comparison_id] for x in given], given
+
+
+# %%
+my_comparisons, mine = my_labels()
+yours = len(mine) >= 20
+if not yours:
+    print(f"You have given {len(mine)} labels of this task so far; 40 SIMULATED labels stand in for yours.")
+    my_comparisons, mine = held_comparisons[:40], held_labels[:40]
+my_data = reward.encode(task, my_comparisons, mine, tokenizer)
+print(f"{len(mine)} labels, {'yours' if yours else 'simulated'}")
+
+# %% [markdown]
+# A few dozen labels are too few to keep a test set aside. Use every label for both, but never at once: **cross-validation**. Cut the labels
+# into four parts; fit on three, test on the fourth; change places. One pass would be one step, so we take smaller batches and several passes.
+
+# %%
+few_labels = reward.RewardConfig(batch=8, epochs=4 if full else 1, lr=5e-4)
+part = torch.arange(len(my_data)) % 4
+hits = 0
+for k in range(4):
+    model = models.RewardModel.from_policy(policy, seed=k)
+    reward.fit(model, my_data[part != k], few_labels, Run(seed=k, device=policy.device, quiet=True))
+    test = my_data[part == k]
+    hits += (reward.predictions(model, test).argmax(-1) == test.choices).sum().item()
+
+# %%
+owner = "your" if yours else "the stand-in"
+others = (reward.predictions(reward_model, my_data).argmax(-1) == my_data.choices).sum().item()
+rows = {f"fitted on {owner} labels (cross-validated)": evaluation.win_rate(hits, len(mine)),
+        f"fitted on {n:,} simulated labels": evaluation.win_rate(others, len(mine))}
+mine_table = pd.DataFrame([{"reward model": k, f"names {owner} click": w.rate, "low": w.low, "high": w.high} for k, w in rows.items()])
+percent(mine_table.set_index("reward model"))
+
+# %%
+widest = max(w.high - w.low for w in rows.values())
+apart = rows[f"fitted on {n:,} simulated labels"].low > 0.25
+display(Markdown(f"Be honest with so few: the wider interval spans **{widest:.0%}**. The model of the simulated labels "
+                 f"{'is clearly better than chance on' if apart else 'cannot be told from chance on'} these {len(mine)} labels."))
+
+# %% [markdown]
+# The second row compares *taste*: a word counter's with yours. Where it is low, you and the counter want different things, and that is a
+# finding about the counter. The first row is about *number*: a few dozen labels seldom lift a model clear of chance. Label two hundred, and
+# run this section again.
+#
+# ## 10. Where it is wrong
+#
+# First the clicks that surprise the model most. For each we also ask the labeler's noiseless utility (positive minus negative words) who is
+# right.
+
+# %%
+utilities = torch.tensor([[labeler.utility(o) for o in c.options] for c in held_comparisons])
+favourite, best = held_rewards.argmax(-1), utilities.argmax(-1)
+
+
+def errors(rows, other, name):
+    """Show where the model's favourite differs from another choice."""
+    return pd.DataFrame([{
+        "model's favourite": held_comparisons[i].options[favourite[i]], "utility": utilities[i, favourite[i]].item(),
+        name: held_comparisons[i].options[other[i]], "its utility": utilities[i, other[i]].item(),
+        "model promised it": f"{promise[i, other[i]]:.0%}"} for i in rows])
+
+
+# %%
+surprising = promise[torch.arange(m), held.choices].argsort()
+errors(surprising[:5].tolist(), held.choices, "clicked")
+
+# %%
+worst = surprising[: m // 20]
+defended = (utilities[worst, favourite[worst]] >= utilities[worst, held.choices[worst]]).float().mean()
+display(Markdown(f"Among the {len(worst)} most surprising clicks, the noiseless utility sides with the model (or sees a tie) in "
+                 f"**{defended:.0%}**. So many are the labeler's slips of the finger, not the model's."))
+
+# %% [markdown]
+# The remaining errors are the model's own. Sort by how much utility its favourite gives away against the best option:
+
+# %%
+loss_of_utility = utilities.max(-1).values - utilities[torch.arange(m), favourite]
+errors(loss_of_utility.argsort(descending=True)[:5].tolist(), best, "best by utility")
+
+# %%
+display(Markdown(f"The model's favourite is as good as the best by utility in **{(loss_of_utility == 0).float().mean():.0%}** of the held-out "
+                 f"comparisons. (Against the noisy clicks it was {accuracy:.0%}.)"))
+
+# %% [markdown]
+# Look for a pattern: a rare word, a negation, two moods in one sentence, broken grammar that the word counter does not mind?
+#
+# ## 11. What has it learned?
+#
+# The labeler counts words and turns them round after "not", "never", "nobody". Does the model know that? Write sentences and see. Each pair
+# below differs by a negation. **Predict** the sign of the difference for every pair.
+
+# %%
+@torch.no_grad()
+def rate(query, texts):
+    """Normalised reward of some texts after one prompt."""
+    asked = labelers.Comparison(task.name, query, tuple(texts))
+    encoded = reward.encode(task, [asked], [Label(asked.id, "nobody", 0)], tokenizer)
+    return reward.option_rewards(reward_model, encoded)[0].cpu().tolist()
+
+
+query = " The boats came back to Saltmere before noon, and the whole quay was waiting."
+pairs = [
+    (" The old ferryman was happy with the way the long day had ended.", " The old ferryman was not happy with the way the long day had ended."),
+    (" Everybody agreed that the soup was delicious, and asked the baker for more.", " Nobody agreed that the soup was delicious, or asked the baker for more."),
+    (" The news from the harbour was terrible, and they walked home in the rain.", " The news from the harbour was never terrible, and they walked home in the rain."),
+    (" They were afraid of the storm and of the dark water below the steps.", " They were not afraid of the storm or of the dark water below the steps."),
+]
+
+# %%
+rows = [{"text": t, "utility": labeler.utility(t), "reward": r} for p in pairs for t, r in zip(p, rate(query, p))]
+pd.DataFrame(rows).round(2)
+
+# %%
+change = [(labeler.utility(b) - labeler.utility(a), rate(query, (a, b))) for a, b in pairs]
+same = sum((u > 0) == (r[1] > r[0]) for u, r in change)
+display(Markdown(f"In **{same} of {len(pairs)}** pairs the negation moves the reward in the direction in which it moves the labeler's utility."))
+
+# %% [markdown]
+# Compare the *sizes* as well as the signs: turning "+2" into "-2" should move the reward twice as far as leaving the word out. A model that
+# has met few negations has little reason to learn the rule, and a strong reason to learn the words. A policy trained on this reward will
+# find out.
+#
+# And the constant that may differ from prompt to prompt? Put the *same* answers after different prompts:
+
+# %%
+answers = [p[0] for p in pairs]
+openings = [query, " It was a dreadful night, and everyone was miserable.", " It was a splendid morning, and everyone was delighted."]
+grid = pd.DataFrame([rate(q, answers) for q in openings], index=[q.strip()[:32] + "..." for q in openings], columns=[f"answer {k}" for k in range(4)])
+grid.round(2)
+
+# %%
+constants = grid.mean(axis=1)
+display(Markdown(f"Between prompts the mean reward of the same answers moves by up to **{constants.max() - constants.min():.2f}** standard "
+                 "deviations. No label ever asked for that, or against it."))
+
+# %% [markdown]
+# PPO does not mind much: an answer cannot change what depends on the prompt alone, and the advantage takes it out. But never compare rewards
+# of answers to *different* prompts as if the labels had vouched for them.
+#
+# ## Recap
+#
+# - A click becomes a loss through a softmax over the options; with two options it is logistic regression. Chance is ln K.
+# - The loss sees differences within a comparison only. Zero and unit come from normalising on the base model's responses; a trained gain
+#   would be thrown away.
+# - The reward is read at the last *real* token, wherever the pads stand.
+# - Judge accuracy against a ceiling and with an interval. A good model may agree with a labeler more than a second labeler does.
+# - The most surprising errors are often the labeler's. The model's own come from what the labels rarely showed.
+#
+# | change one knob | and look at |
+# |---|---|
+# | `reward.RewardConfig(lr=1e-4)` or `lr=1e-2` | how fast the loss leaves chance; whether it comes down smoothly |
+# | `reward.RewardConfig(epochs=4)` | training accuracy against held-out accuracy: when do they part? |
+# | `labelers.simulated(task, temperature=0)`, relabel `fit_comparisons` | the floor, the ceiling, and how few labels are enough without noise |
+# | `from_policy(policy, seed=1)` | how much of the result is luck of the head |
+#
+# ## Questions
+#
+# 1. A labeler clicks at random one time in five. What happens to the ceiling, and what to the *order* of the learned rewards?
+# 2. Why must the held-out comparisons have other prompts, and not only other samples, than those fitted on?
+# 3. Two of four options are identical texts. What does the click between them teach, and what does it do to the accuracy?
+# 4. Somebody normalises before the fit, and not after. What breaks in PPO, and will any error message say so?
+# 5. The penalty is put in *before* normalisation, as a raw -1. For which reward model would rambling be the best policy?
+#
+# ## Further reading
+#
+# - Ziegler and others, *Fine-Tuning Language Models from Human Preferences* (2019), [arXiv 1909.08593](https://arxiv.org/abs/1909.08593):
+#   section 2 (the loss, equation 1, and the normalisation) and 3.1 (style tasks, and how many labels they need).
+# - Stiennon and others, *Learning to summarize from human feedback* (2020), [arXiv 2009.01325](https://arxiv.org/abs/2009.01325): pairs instead of fours.
+# - Bradley and Terry, *Rank analysis of incomplete block designs* (Biometrika, 1952), and Luce, *Individual Choice Behavior* (1959): the choice model.
+# - Guo and others, *On Calibration of Modern Neural Networks* (2017), [arXiv 1706.04599](https://arxiv.org/abs/1706.04599).
+#
+# Next: notebook 05 makes the policy climb this reward. Keep the list of what the model got wrong: PPO will find it too.
