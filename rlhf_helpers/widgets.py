@@ -98,7 +98,7 @@ class Face:
 
     def __repr__(self) -> str:
         s = self.session
-        return f"{s.labeler} on {s.task}: {s.progress.done} of {s.progress.total} labelled in {s.store.name}"
+        return f"{s.labeler} on {s.task}: {s.progress.done} of {s.progress.total} labelled in {Path(s.store.name).name}"
 
     def answer(self, kind: str, slot: int | None = None) -> bool:
         """Answer what the card shows, as a click would: choose with a slot from 0, tie, skip, undo. Returns whether it was saved."""

@@ -358,7 +358,7 @@ views = pd.DataFrame({"prefers the tuned model": {
     "simulated judge": result.rate,
     "what the reward model expects of a judge": believed.gather(1, tuned_column.unsqueeze(1)).mean().item(),
 }})  # fmt: skip
-views.style.format("{:.1%}")
+views.map("{:.1%}".format)
 
 # %% [markdown]
 # The first line is the examiner who sold the answers. It is almost always the highest: PPO was paid for exactly this number. The third
