@@ -6,7 +6,7 @@ PYTHON ?= python3
 ARGS ?=
 PY := .venv/bin/python
 
-.PHONY: help setup lab run test lint unit data base recorded notebooks pins clean
+.PHONY: help setup lab run test lint unit browser data base recorded notebooks pins clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -32,7 +32,10 @@ lint: setup ## style, and notebooks that no longer match their sources
 	$(PY) notebooks/build.py check
 
 unit: setup ## unit tests alone (all of them, slow ones too: ARGS="-m ''")
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --ignore=tests/browser $(ARGS)
+
+browser: setup ## the labelling card in a real JupyterLab and Chromium (apart from `make test`: it needs a quiet machine)
+	$(PY) -m pytest tests/browser $(ARGS)
 
 data: setup ## write the bundled texts and the tokenizer again, byte for byte
 	$(PY) data/make_corpus.py

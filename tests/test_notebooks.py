@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -379,3 +380,12 @@ def test_every_command_has_help_with_examples(capsys):
         with pytest.raises(SystemExit):
             build.main([command, "--help"])
         assert "examples:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_solutions_show_every_figure_they_draw(path):
+    """Without `%matplotlib inline` only the first figure of a notebook was shown, and nothing said so."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    drawn = [c for c in cells if c["cell_type"] == "code" and re.search(r"^(plots\.\w+\(|plots\.\w+ = )", "".join(c["source"]), re.MULTILINE)]
+    blank = [c["id"] for c in drawn if not any("image/png" in o.get("data", {}) for o in c["outputs"])]
+    assert drawn and blank == []

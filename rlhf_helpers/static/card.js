@@ -162,12 +162,18 @@ class Card {
     this.waiting = true;
     this.number += 1;
     clearTimeout(this.retry);
-    this.alarm = setTimeout(() => {
-      this.waiting = false; // a second press is harmless: the token lets only one through
-      this.root.dataset.state = "silent";
-      this.say("Not saved yet: the kernel does not answer. It may be busy; if it was restarted, run this cell again (earlier answers are safe).", "bad");
-    }, ALARM_MS);
-    this.model.send({ kind, slot, token, number: this.number, ms: performance.now() - this.drawnAt });
+    this.alarm = setTimeout(() => this.unheard(), ALARM_MS);
+    try {
+      this.model.send({ kind, slot, token, number: this.number, ms: performance.now() - this.drawnAt });
+    } catch {
+      this.unheard(); // the kernel was restarted: this card has nobody to talk to
+    }
+  }
+
+  unheard() {
+    this.waiting = false; // a second press is harmless: the token lets only one through
+    this.root.dataset.state = "silent";
+    this.say("Not saved yet: the kernel does not answer. It may be busy; if it was restarted, run this cell again (earlier answers are safe).", "bad");
   }
 
   key(event) {

@@ -79,7 +79,6 @@ class Lab:
                    f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={self.work}", "--ServerApp.allow_root=True",
                    f"--LabApp.user_settings_dir={home / 'us'}", f"--LabApp.workspaces_dir={home / 'ws'}",
                    "--LabApp.extension_manager=readonly", "--LabApp.news_url=None",
-                   "--ServerApp.jpserver_extensions={'jupyter_lsp': False, 'jupyter_server_terminals': False}",  # starts faster
                    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
         folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
         env = {**os.environ, **{name: str(home / name.lower()) for name in folders}, "JUPYTER_PREFER_ENV_PATH": "1"}
@@ -136,7 +135,8 @@ class Notebook:
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         cells = [nbformat.v4.new_code_cell(SET_UP + source), nbformat.v4.new_code_cell("print('LAST' + '-CELL')")]
-        nbformat.write(nbformat.v4.new_notebook(cells=cells), lab.work / name)
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}  # or JupyterLab asks which
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), lab.work / name)
         self.card = page.locator(".lm-card")
         self.open()
         self.run_all()
@@ -247,7 +247,6 @@ def test_a_sitting_with_reload_and_restart(lab: Lab, page: Any) -> None:
     assert not nb.card.evaluate("card => card.contains(document.activeElement)")
 
     # reload: run the cell again and go on
-    page.once("dialog", lambda dialog: dialog.accept())
     nb.open()
     nb.run_all()
     nb.done(4)
