@@ -36,6 +36,7 @@ from rlhf_helpers.runs import artifact, default_device, profile
 
 size, task, device = profile(), tasks.SENTIMENT, default_device()
 pd.set_option("display.max_colwidth", None)
+# %matplotlib inline
 plt.rcParams.update(plots.STYLE)
 
 # %%

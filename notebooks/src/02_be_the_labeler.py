@@ -38,6 +38,7 @@ from rlhf_helpers.store import LabelStore
 size = profile()
 task = tasks.SENTIMENT
 pd.set_option("display.max_colwidth", None)
+# %matplotlib inline
 plt.rcParams.update(plots.STYLE)
 
 # %%

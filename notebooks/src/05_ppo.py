@@ -26,6 +26,7 @@ from rlhf_helpers.runs import Run, artifact, folder, profile
 
 size, device, task = profile(), runs.default_device(), tasks.SENTIMENT
 pd.set_option("display.max_colwidth", None)
+# %matplotlib inline
 plt.rcParams.update(plots.STYLE)
 
 # %%

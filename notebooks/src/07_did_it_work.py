@@ -36,6 +36,7 @@ from rlhf_helpers.store import LabelStore
 
 size, task, device = profile(), tasks.SENTIMENT, default_device()
 pd.set_option("display.max_colwidth", None)
+# %matplotlib inline
 plt.rcParams.update(plots.STYLE)
 
 # %%
