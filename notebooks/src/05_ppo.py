@@ -59,11 +59,20 @@ def before_and_after(tuned, queries):
     return pd.DataFrame({"end of the prompt": prompts, "before": before, "score before": low, "after PPO": after, "score after": high}).round(2)
 
 
-shown = tasks.queries(task, tokenizer, 4, split="test", seed=5).to(device)
-before_and_after(models.Policy.load(artifact("policy_sentiment")).to(device), shown)
+test = tasks.queries(task, tokenizer, size.judged, split="test", seed=5).to(device)
+tuned = models.Policy.load(artifact("policy_sentiment")).to(device)
+before_and_after(tuned, test[:6])
+
+# %%
+def mean_score(policy):
+    return sum(answers(policy, test)[1]) / len(test)
+
+
+display(Markdown(f"Over {len(test)} test prompts the mean score is {mean_score(reference):.2f} before and {mean_score(tuned):.2f} after."))
 
 # %% [markdown]
-# Same prompts, same seed of the sampler, two models. Scores are in units of the reward model: the base model's responses have mean 0 and standard deviation 1.
+# Same prompts, same seed of the sampler, two models. One unit of score is the spread of the base model's own responses: whole, unpenalised, they have mean 0 and standard deviation 1.
+# Read the texts, too. Did the tuned model only become more cheerful, or did it also begin to repeat itself?
 #
 # **After this notebook you can**
 # - read `ppo.step` and say what every line is for;
@@ -612,7 +621,7 @@ if not solved:
 
 # %% [markdown]
 # Try it in a toy world, where the KL drifts towards 1.5 / beta. At the initial price of 0.15 that is 10 nats; the target is 6. The paper's horizon is 10,000 episodes, in a run
-# of a million. What happens in a run of 8,000? **Guess** what the dashed curve does before you run the cell.
+# of a million. What happens in a run of 6,400? **Guess** what the dashed curve does before you run the cell.
 
 # %%
 def toy_world(episodes, batch, horizon, beta=0.15, kl=0.0):
@@ -627,7 +636,7 @@ def toy_world(episodes, batch, horizon, beta=0.15, kl=0.0):
 
 
 # %%
-worlds = {"paper": (1_000_000, 512, 10_000), "short run, the paper's horizon": (8_000, 64, 10_000), "short run, horizon 1,000": (8_000, 64, 1_000)}
+worlds = {"paper": (1_000_000, 512, 10_000), "short run, the paper's horizon": (6_400, 64, 10_000), "short run, horizon 1,000": (6_400, 64, 1_000)}
 _, axes = plt.subplots(1, 2, figsize=(9, 3))
 for (name, world), style in zip(worlds.items(), ("-", "--", "-.")):
     betas, kls = toy_world(*world)
@@ -641,7 +650,7 @@ axes[0].legend(fontsize=8);
 
 # %% [markdown]
 # *How to read it:* over a million episodes the price climbs until the KL sits on the target (dotted). In a short run the same horizon hardly lets it move: the **initial beta decides**, and the target is a wish. A horizon that fits
-# the run gives the controller its power back. Beta can grow by at most $(1 + 0.2\,n/\mathrm{horizon})$ per step:
+# the run gives the controller its power back; ours is 1,000. Beta can grow by at most a factor of $1 + 0.2\,n/\mathrm{horizon}$ per step:
 
 # %%
 for horizon in (10_000, 1_000):
@@ -650,23 +659,24 @@ for horizon in (10_000, 1_000):
 # %% [markdown]
 # ## 12. The full run
 #
-# Here are all the knobs, with the paper's values in brackets.
+# Here are all the knobs, with the paper's values in brackets. Where ours differ, the reason is size: a small model bears (and needs) a larger learning rate, and our text
+# is less varied than English at large, so the same number of nats would be a longer way.
 
 # %%
 Code(inspect.getsource(ppo.PPOConfig).split("    def ")[0], language="python")
 
 # %% [markdown]
-# **Write down what you expect**, before you run it: score, KL, beta and entropy at the end. The scores of the untuned model have mean 0 and standard deviation 1.
+# **Write down what you expect** at the end, before you run it. You saw the first six steps in section 1; the learning rate now falls to 0 over the whole run.
 
 # %%
 prediction = {"score": None, "kl_nats_per_response": None, "beta": None, "entropy_nats_per_response": None}
 
 # %% [markdown]
-# | machine | the full run (laptop profile, 8,000 episodes) |
+# | machine | the full run |
 # |---|---|
-# | laptop, 4 to 8 cores | 2 to 4 minutes |
-# | two cores | 4 to 6 minutes |
-# | `RLHF_PROFILE=quick` | a few seconds, and no good model |
+# | two cores, `laptop` profile (6,400 episodes) | 4 to 8 minutes |
+# | two cores, `RLHF_PROFILE=quick` (256 episodes) | under a minute, and no good model |
+# | one GPU, `RLHF_PROFILE=gpu` (100,000 episodes) | the bar shows the time left |
 #
 # You may stop the kernel at any time: every 25 steps a checkpoint is written, and running the cell again goes on from there, bit for bit. The folder's name holds your
 # reward model's gain, so that a new reward model starts a new run.
@@ -686,14 +696,14 @@ plots.training_curves(metrics, kl_target=config.kl_target);
 #
 # | curve | what it is | healthy | worry if |
 # |---|---|---|---|
-# | score | mean reward of the batch, without KL penalty | climbs, then flattens | flat; or climbs while the samples die |
-# | KL | nats from the reference, per response | climbs, then bends | a straight line up, or no movement |
+# | score | mean reward of the batch, without the KL penalty | noisy, climbs, flattens | flat; or climbs while the samples die |
+# | KL | nats from the reference, per response | climbs, then bends towards the target | runs away, or does not move |
 # | beta | the price of a nat | moves slowly, follows the KL | rises and the KL still runs |
 # | entropy | how undecided the policy is, per response | falls somewhat | falls to nearly 0: one answer for everything |
-# | policy loss | the clipped loss | small, wavers below 0 | large |
-# | value loss | how wrong the values are | high at first, falls | flat from the start |
-# | clip fraction | share of tokens beyond the clip range | small | high at the first step, or rising |
-# | explained variance | how much of the returns the values foresee | rises from 0 | stays at 0, or below |
+# | policy loss | the clipped loss | a little below 0, shrinks with the learning rate | large |
+# | value loss | how wrong the values are, in rescaled rewards | well above one half, level or falling | flat at one half; growing without end |
+# | clip fraction | share of tokens beyond the clip range | highest at the start, then small | stays high, or rises |
+# | explained variance | how much of the returns the values foresee | rises slowly from 0 | stays at 0 to the end, or sinks below |
 #
 # The policy loss is the one you would watch in any other training. Here it tells you least: advantages are standardized anew in each batch.
 
@@ -705,7 +715,7 @@ ends.loc[list(prediction)].round(2).fillna("-")
 # **Never look at curves alone.** The same prompts as at the start, before and after *your* run:
 
 # %%
-before_and_after(policy, shown)
+before_and_after(policy, test[:6])
 
 # %% [markdown]
 # Read the right-hand column aloud. Is it still Saltmere? Is it what the labeler asked for, or only what the reward model measures? Notebook 07 asks judges who have not seen the scores.
@@ -750,13 +760,13 @@ suspects = {
 clue = {"flipped KL sign": "", "score on the first token": "", "returns after whitening": "", "forgotten temperature": ""}
 
 # %% tags=["slow"]
-short = min(24, config.steps)
-clinic = replace(config, batch=min(config.batch, 64), episodes=short * min(config.batch, 64))
+short = min(20, config.steps)
+clinic = replace(config, batch=32, episodes=32 * short)
 
 
 def short_run(bug=None):
+    start = models.Policy.load().to(device)
     with mock.patch.object(*bug) if bug else nullcontext():
-        start = models.Policy.load().to(device)
         return ppo.tune(start, score, pool, task, clinic, Run(seed=7), reference=reference, kl_limit=float("inf"))
 
 
@@ -764,7 +774,8 @@ patients = {"healthy": short_run()} | {name: short_run(bug) for name, bug in che
 plots.training_curves(patients, kl_target=clinic.kl_target);
 
 # %% [markdown]
-# *How to read it:* all four runs start from the same model and the same seed, so every difference comes from the bug. Look at the very first step, then at slopes. A curve that lies on the healthy one is evidence too.
+# *How to read it:* all four runs start from the same model and the same seed, so every difference comes from the bug. One curve may be so wild that it flattens the others; the table gives the
+# numbers of the first and the last step. Look at the very first step, then at slopes. A curve that lies on the healthy one is evidence too.
 #
 # **Exercise 7: the diagnosis.** Difficulty ●●●○○ · importance ●●●●● · 10 minutes
 

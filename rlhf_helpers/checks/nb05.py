@@ -333,9 +333,11 @@ def nb05_shuffle(suspects: Mapping[str, Any]) -> dict[str, Any]:
 
 LOOK_AGAIN = {
     "flipped KL sign": "with a flipped sign the policy is paid for leaving: the KL would run away from the healthy curve. Does it, here?",
-    "score on the first token": "then only the first token could learn from the score: score and KL would hardly move. Is that so here?",
-    "returns after whitening": "then the value loss would not start high and fall: it would lie flat, near one half. Look at it again.",
-    "forgotten temperature": "then the ratio would be far from 1 before anything was learnt: clip fraction and KL would be high at once.",
+    "score on the first token": "then only the first token could learn from the score, and all later ones only from the penalty: "
+    "score and explained variance would lag behind. Do they, here?",
+    "returns after whitening": "then the value loss would lie flat at exactly one half, whatever the policy does. Does it, here?",
+    "forgotten temperature": "then the ratio would be far from 1 before anything was learnt, and the KL far from 0 at the very first step. "
+    "Is it, here?",
 }
 
 
