@@ -104,13 +104,6 @@ def main() -> None:
     results = []
     for name in args.tasks:
         task = tasks.get(name)
-        if args.collect or not (RECORDED / f"{name}_comparisons.parquet").exists():
-            start = time.time()
-            comparisons, labels = record_comparisons(task, models.Policy.load(), models.load_tokenizer())
-            other = labelers.simulated(task, name="another", seed=1).label(comparisons)
-            print(
-                f"{name}: {len(comparisons)} comparisons in {time.time() - start:.0f} s; agreement {labelers.agreement(labels, other):.3f}"
-            )
         for seed in args.seeds:
             results.append(one_seed(task, seed, keep=seed == 0 and name == args.keep, episodes=args.episodes))
             print(json.dumps(results[-1], indent=1), flush=True)

@@ -13,7 +13,7 @@ import sys
 
 import torch
 from grammar import World, sentences
-from train_base import packed, perplexity
+from train_base import encoded, perplexity
 from train_tokenizer import DATA
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -108,7 +108,7 @@ def main() -> None:
     fits, counted = consistent(world, prompts, texts)
     true, posts, shown = truthful(world, policy, tokenizer)
     model = AutoModelForCausalLM.from_pretrained(DATA / "base", dtype=torch.float32)
-    test_perplexity = perplexity(model, packed("test", AutoTokenizer.from_pretrained(DATA / "base")), "cpu")
+    test_perplexity = perplexity(model, encoded("test", AutoTokenizer.from_pretrained(DATA / "base")))
     measured = {
         "test_perplexity": round(test_perplexity, 3),
         "well_formed": round(good / whole, 4), "whole_sentences": whole,

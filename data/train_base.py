@@ -1,6 +1,13 @@
-"""Train the base model on the corpus from nothing (`make base`): a small GPT-2, packed documents, one seed.
+"""Train the base model on the corpus from nothing (`make base`): a small GPT-2, one document per row, one seed.
 
-Writes transformers' format to `data/base`; the loss shows in the progress bar, the validation perplexity every 250 steps.
+It learns to copy before it learns to write. A story needs the names it began with, and a small model finds that out too late: names are
+interchangeable, so their embeddings fall together, and then nothing can tell which one to repeat. Three things prevent it, each measured
+by the probability of a repeated name (uniform over 111 names without them):
+- large token embeddings, so that a word's identity outlives what the blocks add to it;
+- drills first: rows of random words that only repeat each other, where copying is all there is to learn;
+- rows that hold one document each, so that whatever repeats is worth copying.
+
+Writes transformers' format to `data/base`; the loss shows in the progress bar, the validation perplexity every 500 steps.
 """
 
 from __future__ import annotations
@@ -8,16 +15,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from grammar import World
 from tqdm.auto import tqdm
-from train_tokenizer import CONTEXT, DATA, END, documents
+from train_tokenizer import CONTEXT, DATA, documents
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 SEED = 2019
 WIDTH, LAYERS, HEADS = 192, 4, 6
+DRILL_ROWS, DRILL_LENGTH = 24, 40
+IGNORED = -100  # cross_entropy's mark for targets that do not count
 
 
 def build(vocabulary: int, end: int) -> GPT2LMHeadModel:
@@ -27,37 +39,83 @@ def build(vocabulary: int, end: int) -> GPT2LMHeadModel:
         activation_function="gelu_pytorch_tanh",  # the same function as "gelu_new", fused
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=end, eos_token_id=end, pad_token_id=end + 1,
     )  # fmt: skip
-    return GPT2LMHeadModel(config)
+    model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        model.transformer.wte.weight.normal_(0, 0.5)
+        model.transformer.ln_f.weight.fill_(0.2)  # the output shares those embeddings: start with small logits all the same
+    return model
 
 
-def packed(split: str, tokenizer) -> torch.Tensor:
-    """Return one long row of tokens: documents in a fixed random order, an end token before each."""
-    texts = documents(split)
-    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(SEED))
-    end = tokenizer.convert_tokens_to_ids(END)
-    encoded = tokenizer([texts[i] for i in order])["input_ids"]
-    return torch.tensor([t for ids in encoded for t in [end, *ids]])
+def encoded(split: str, tokenizer, summaries: int = 1) -> list[list[int]]:
+    """Return every document of a split as tokens, an end token before and after it; those with a summary `summaries` times."""
+    end, texts = tokenizer.eos_token_id, documents(split)
+    texts += [text for text in texts if "TL;DR:" in text] * (summaries - 1)
+    return [[end, *ids, end] for ids in tokenizer(texts)["input_ids"]]
 
 
-def batches(tokens: torch.Tensor, batch: int, epoch: int) -> list[torch.Tensor]:
-    """Cut the row into blocks at a shift of its own per epoch, shuffle, and group: (batch, context + 1) each."""
-    generator = torch.Generator().manual_seed(SEED + epoch)
-    shift = int(torch.randint(CONTEXT, (1,), generator=generator))
-    count = (len(tokens) - shift - 1) // CONTEXT
-    order = torch.randperm(count, generator=generator) * CONTEXT + shift
-    return [torch.stack([tokens[i : i + CONTEXT + 1] for i in rows]) for rows in order.split(batch) if len(rows) == batch]
+def drill(vocabulary: Sequence[int], names: Sequence[int], rng: random.Random) -> list[int]:
+    """Make a row that only repeats names or any tokens: two to four in any order, or a phrase of 4 to 20 again and again."""
+    pool = names if rng.random() < 0.5 else vocabulary
+    if rng.random() < 0.5:
+        return rng.choices(rng.sample(pool, rng.randint(2, 4)), k=DRILL_LENGTH)
+    return (rng.sample(pool, rng.randint(4, 20)) * DRILL_LENGTH)[:DRILL_LENGTH]
+
+
+def batches(
+    rows: list[list[int]], batch: int, names: Sequence[int], full_stop: int, steps: int, drills_only: int, drills: int
+) -> Iterator[torch.Tensor]:
+    """Yield `steps` batches, padded on the right: drills only at first, then documents of like length, with `drills` in each for a third.
+
+    Every other time a document starts as a prompt does: without the end token, and after its first sentence if it is a story.
+    """
+    rng = random.Random(SEED)
+    vocabulary = range(max(map(max, rows)) + 1)
+    for _ in range(drills_only):
+        yield pad([drill(vocabulary, names, rng) for _ in range(DRILL_ROWS)])
+    groups: list[list[list[int]]] = []
+    for step in range(steps - drills_only):
+        if not groups:
+            order = sorted(range(len(rows)), key=lambda i: (len(rows[i]) // 16, rng.random()))
+            groups = [[rows[i] for i in order[k : k + batch]] for k in range(0, len(order) - batch + 1, batch)]
+            rng.shuffle(groups)
+        chosen = [begin_as_prompt(row, full_stop) if rng.random() < 0.5 else row for row in groups.pop()]
+        yield pad(chosen + [drill(vocabulary, names, rng) for _ in range(drills if step < steps // 3 else 0)])
+
+
+def begin_as_prompt(row: list[int], full_stop: int) -> list[int]:
+    story = len(row) > 60 and full_stop in row[:60]
+    return row[row.index(full_stop) + 1 :] if story else row[1:]
+
+
+def pad(rows: list[list[int]]) -> torch.Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([row + [IGNORED] * (width - len(row)) for row in rows])
+
+
+def token_losses(model, rows: torch.Tensor) -> torch.Tensor:
+    """Return the loss of every token that counts, (N,). Pads need no mask: they stand on the right, and attention looks left."""
+    logits = model(rows[:, :-1].clamp(min=0)).logits
+    targets = rows[:, 1:]
+    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")[
+        targets.flatten() != IGNORED
+    ]
 
 
 @torch.no_grad()
-def perplexity(model, tokens: torch.Tensor, device: str) -> float:
-    blocks = tokens[: (len(tokens) - 1) // CONTEXT * CONTEXT + 1].unfold(0, CONTEXT + 1, CONTEXT)
-    losses = [loss_of(model, rows.to(device)) * len(rows) for rows in blocks.split(64)]
-    return math.exp(float(sum(losses)) / len(blocks))
+def perplexity(model, rows: list[list[int]], device: str = "cpu") -> float:
+    rows = sorted(rows, key=len)
+    losses = torch.cat([token_losses(model, pad(rows[i : i + 64]).to(device)).cpu() for i in range(0, len(rows), 64)])
+    return math.exp(losses.mean().item())
 
 
-def loss_of(model, rows: torch.Tensor) -> torch.Tensor:
-    logits = model(rows[:, :-1]).logits
-    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
+@torch.no_grad()
+def copying(model, rows: list[list[int]], names: Sequence[int], device: str = "cpu") -> float:
+    """Return the mean probability of a name that the row has said before: 0.009 if all 111 are equally likely."""
+    chosen, found = set(names), []
+    for row in rows:
+        probabilities = model(torch.tensor([row[:-1]], device=device)).logits[0].softmax(-1)
+        found += [probabilities[i - 1, t].item() for i, t in enumerate(row) if t in chosen and t in row[:i]]
+    return sum(found) / len(found)
 
 
 def optimizers(model: GPT2LMHeadModel, lr: float) -> list[torch.optim.Optimizer]:
@@ -67,45 +125,52 @@ def optimizers(model: GPT2LMHeadModel, lr: float) -> list[torch.optim.Optimizer]
     rest = [p for p in model.parameters() if id(p) not in chosen]
     return [
         torch.optim.Muon(matrices, lr=lr, weight_decay=0.05, adjust_lr_fn="original"),
-        torch.optim.AdamW(rest, lr=0.15 * lr, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(rest, lr=0.4 * lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3400)
-    parser.add_argument("--batch", type=int, default=16, help="blocks of 256 tokens")
-    parser.add_argument("--lr", type=float, default=0.02, help="Muon's peak; AdamW's is 0.15 of it")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=6600)
+    parser.add_argument("--batch", type=int, default=16, help="documents")
+    parser.add_argument("--lr", type=float, default=0.01, help="Muon's peak; AdamW's is 0.4 of it")
+    parser.add_argument("--drills-only", type=int, default=600, help="steps of nothing but drills, first")
+    parser.add_argument("--drills", type=int, default=2, help="drills in each batch of documents, for the first third of them")
+    parser.add_argument("--summaries", type=int, default=1, help="how often posts and reports appear in one pass")
+    parser.add_argument("--start", type=Path, help="go on from this model instead of from nothing")
     parser.add_argument("--out", type=Path, default=DATA / "base")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(DATA / "base")
-    train, validation = packed("train", tokenizer), packed("validation", tokenizer)
-    model = build(len(tokenizer), tokenizer.eos_token_id).to(device)
+    full_stop = tokenizer("It ends.")["input_ids"][-1]
+    train, validation = encoded("train", tokenizer, args.summaries), encoded("validation", tokenizer)
+    names = [tokenizer.convert_tokens_to_ids("\u0120" + name) for name in World().lexicon["name"]]  # U+0120: a space, in GPT-2's alphabet
+    names = [t for t in names if t is not None]  # names of more than one token are left out
+    model = (GPT2LMHeadModel.from_pretrained(args.start) if args.start else build(len(tokenizer), tokenizer.eos_token_id)).to(device)
     optims = optimizers(model, args.lr)
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda i: min(1, (i + 1) / 50) * (1 - i / args.steps)) for o in optims]
-    per_epoch = len(batches(train, args.batch, 0))
-    print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters; {len(train):,} tokens; {args.steps / per_epoch:.2f} epochs", flush=True
-    )
-    stream = (rows for epoch in range(math.ceil(args.steps / per_epoch)) for rows in batches(train, args.batch, epoch))
-    start = time.time()
-    for step, rows in zip(bar := tqdm(range(1, args.steps + 1), mininterval=10), stream, strict=False):
-        loss = loss_of(model, rows.to(device))
-        loss.backward()
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters; {len(train):,} documents", flush=True)
+    start, seen = time.time(), 0
+    stream = batches(train, args.batch, names, full_stop, args.steps, args.drills_only, args.drills)
+    for step, rows in enumerate(bar := tqdm(stream, total=args.steps, mininterval=10), start=1):
+        losses = token_losses(model, rows.to(device))
+        losses.mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optims, schedules, strict=True):
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+        seen += len(losses)
         if step % 20 == 0:
-            bar.set_postfix(loss=f"{loss.item():.3f}")
-        if step % 250 == 0 or step == args.steps:
-            measured = perplexity(model, validation, device)
-            print(f"step {step}: validation perplexity {measured:.3f}, {time.time() - start:.0f} s", flush=True)
+            bar.set_postfix(loss=f"{losses.mean().item():.3f}")
+        if step % 500 == 0 or step == args.steps:
+            measured = perplexity(model, validation if step == args.steps else validation[::8], device)
+            repeated = copying(model, validation[:100], names, device)
+            passed = f"{seen:,} tokens, {time.time() - start:.0f} s"
+            print(f"step {step}: validation perplexity {measured:.3f}, repeated names {repeated:.3f}; {passed}", flush=True)
             model.save_pretrained(args.out)
     record = {
-        "parameters": sum(p.numel() for p in model.parameters()), "steps": step, "tokens": step * args.batch * CONTEXT,
+        "parameters": sum(p.numel() for p in model.parameters()), "steps": args.steps, "tokens": seen,
         "seconds": round(time.time() - start), "device": device, "validation_perplexity": round(measured, 3),
         "command": f"python data/train_base.py --steps {args.steps} --batch {args.batch} --lr {args.lr}",
     }  # fmt: skip
