@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlhf_helpers import sampling
 from rlhf_helpers.models import Policy
+from rlhf_helpers.optim import TensorFlowAdam
 from rlhf_helpers.records import Queries, Rollout
 from rlhf_helpers.runs import Run
 from rlhf_helpers.tasks import Task
@@ -161,7 +162,7 @@ def tune(
     last checkpoint stays.
     """
     reference = reference or policy.frozen_copy()
-    optimizer = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=1e-5)
+    optimizer = TensorFlowAdam(policy.parameters(), lr=config.lr)
     controller = KLController(config.kl_coef, config.kl_target, config.kl_horizon)
     start = run.restore(policy, optimizer, controller)
     for i in run.progress(start, config.steps, "PPO"):

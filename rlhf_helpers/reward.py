@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_helpers import sampling, tasks
 from rlhf_helpers.models import Policy, RewardModel
+from rlhf_helpers.optim import TensorFlowAdam
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.runs import Run
 from rlhf_helpers.tasks import Task
@@ -106,7 +107,7 @@ def fit(model: RewardModel, data: Encoded, config: RewardConfig, run: Run) -> li
     model.gain.fill_(1.0)
     model.bias.fill_(0.0)
     steps = max(1, len(data) * config.epochs // config.batch)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, eps=1e-5)
+    optimizer = TensorFlowAdam(model.parameters(), lr=config.lr)
     for i in run.progress(run.restore(model, optimizer), steps, "reward model"):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * (1 - i / steps)

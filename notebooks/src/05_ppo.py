@@ -22,6 +22,7 @@ import torch
 from IPython.display import Code, Markdown, display
 
 from rlhf_helpers import checks, models, plots, ppo, reward, runs, sampling, tasks, tensors
+from rlhf_helpers.optim import TensorFlowAdam
 from rlhf_helpers.runs import Run, artifact, folder, profile
 
 size, device, task = profile(), runs.default_device(), tasks.SENTIMENT
@@ -105,7 +106,7 @@ Code(inspect.getsource(ppo.step), language="python")
 # %%
 config = ppo.PPOConfig(batch=size.batch, episodes=size.episodes)
 policy = models.Policy.load().to(device)
-optimizer = torch.optim.Adam(policy.parameters(), lr=config.lr, eps=1e-5)
+optimizer = TensorFlowAdam(policy.parameters(), lr=config.lr)
 controller = ppo.KLController(config.kl_coef, config.kl_target, config.kl_horizon)
 draws = seeded(0)
 
@@ -570,7 +571,7 @@ def my_step(policy, queries, optimizer, beta, generator):
 
 # %%
 def adam(policy):
-    return torch.optim.Adam(policy.parameters(), lr=config.lr, eps=1e-5)
+    return TensorFlowAdam(policy.parameters(), lr=config.lr)
 
 
 mine, theirs, batch = deepcopy(policy), deepcopy(policy), pool[: config.batch].to(device)
