@@ -6,7 +6,7 @@ PYTHON ?= python3
 ARGS ?=
 PY := .venv/bin/python
 
-.PHONY: help setup lab run test lint unit browser data base recorded notebooks pins clean
+.PHONY: help setup lab run test lint unit mutants browser data base recorded notebooks pins clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,9 @@ lint: setup ## style, and notebooks that no longer match their sources
 unit: setup ## unit tests alone (all of them, slow ones too: ARGS="-m ''")
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --ignore=tests/browser $(ARGS)
 
+mutants: setup ## plant sixty faults, one at a time, and demand that a test notices each (some minutes)
+	$(PY) scripts/mutants.py $(ARGS)
+
 browser: setup ## the labelling card in a real JupyterLab and Chromium (apart from `make test`: it needs a quiet machine)
 	$(PY) -m pytest tests/browser $(ARGS)
 
@@ -42,7 +45,8 @@ data: setup ## write the bundled texts and the tokenizer again, byte for byte
 	$(PY) data/train_tokenizer.py
 
 base: setup ## train the bundled base model again and measure it (under an hour on two cores)
-	$(PY) data/train_base.py $(ARGS)
+	$(PY) data/train_base.py --steps 6600
+	$(PY) data/train_base.py --start data/base --steps 2400 --drills-only 0 --drills 4 --summaries 3
 	$(PY) data/measure_base.py
 
 recorded: setup ## label, fit and tune again what notebooks fall back on (about an hour)

@@ -1,0 +1,155 @@
+"""Plant one fault at a time in a copy of the package and demand that a test fails (`make mutants`).
+
+Each fault is one that has been made, in released code or in tutorials: a flipped sign, a forgotten temperature, an index off by one. A
+fault that no test notices is a hole in the tests, and makes this command fail. Kept apart from `make test`: it runs the tests of a
+module once per fault, some minutes in all. `tests/test_mutants.py` keeps the list in step with the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: in this module, this text becomes that; the tests of these modules must notice."""
+
+    fault: str
+    module: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = ()  # test_<module> if empty
+
+
+MUTANTS = [
+    # tensors
+    Mutant("padding counted in means", "tensors", "    count = mask.sum()\n", "    count = torch.tensor(mask.numel())\n"),
+    Mutant("masked numbers summed", "tensors", "torch.where(mask, x, 0).sum() / count", "x.sum() / count"),
+    Mutant("variance not squared", "tensors", "masked_mean((x - masked_mean(x, mask)) ** 2, mask)", "masked_mean((x - masked_mean(x, mask)).abs(), mask)"),
+    Mutant("rewards centred", "tensors", "rsqrt(masked_variance(x, mask) + EPSILON) + mean", "rsqrt(masked_variance(x, mask) + EPSILON)"),
+    Mutant("advantages not centred", "tensors", "return (x - masked_mean(x, mask)) * torch.rsqrt", "return x * torch.rsqrt"),
+    Mutant("whitened per row", "tensors", "return (x - masked_mean(x, mask)) * torch.rsqrt(masked_variance(x, mask) + EPSILON)", "return (x - x.mean(-1, keepdim=True)) * torch.rsqrt(x.var(-1, keepdim=True) + EPSILON)"),
+    Mutant("epsilon outside the root", "tensors", "EPSILON = 1e-8", "EPSILON = 1e-2"),
+    Mutant("temperature dropped from log-probabilities", "tensors", "    logits = logits.float() / temperature\n", "    logits = logits.float()\n"),
+    Mutant("temperature multiplied in", "tensors", "    logits = logits.float() / temperature\n", "    logits = logits.float() * temperature\n"),
+    Mutant("temperature dropped from the entropy", "tensors", "(logits.float() / temperature).log_softmax(-1)", "logits.float().log_softmax(-1)"),
+    Mutant("sign of the entropy", "tensors", "return -(logprobs.exp() * logprobs).sum(-1)", "return (logprobs.exp() * logprobs).sum(-1)"),
+    Mutant("sign of the KL", "tensors", "    return logprobs - reference_logprobs\n", "    return reference_logprobs - logprobs\n"),
+    Mutant("k3 the wrong way round", "tensors", "log_ratio = reference_logprobs - logprobs", "log_ratio = logprobs - reference_logprobs"),
+    Mutant("GAE forgets lambda", "tensors", "delta + gamma * lam * next_advantage", "delta + gamma * next_advantage"),
+    Mutant("GAE ignores the next value", "tensors", "rewards[:, t] + gamma * next_value - values[:, t]", "rewards[:, t] - values[:, t]"),
+    Mutant("GAE runs forwards", "tensors", "for t in reversed(range(rewards.shape[1])):", "for t in range(rewards.shape[1]):"),
+    # models
+    Mutant("positions count pads", "models", "    return (mask.long().cumsum(-1) - 1).clamp(min=0)\n", "    return torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)\n"),
+    Mutant("positions start at one", "models", "(mask.long().cumsum(-1) - 1).clamp(min=0)", "mask.long().cumsum(-1)"),
+    Mutant("reward read one token early", "models", "last = mask.shape[1] - 1 - mask.flip(-1)", "last = mask.shape[1] - 2 - mask.flip(-1)"),
+    Mutant("reward read at the last column, pad or not", "models", "mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)", "mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1) * 0"),
+    Mutant("bias before the gain", "models", "return self.gain * raw + self.bias", "return self.gain * (raw + self.bias)"),
+    Mutant("value head not zero", "models", "        nn.init.zeros_(self.value_head.weight)\n", ""),
+    Mutant("reward head too wide", "models", "/ (width + 1) ** 0.5", "/ width ** 0.25"),
+    Mutant("dropout left on", "models", "            module.p = 0.0\n", "            pass\n"),
+    Mutant("reference shares the policy's weights", "models", "reference = copy.deepcopy(self)", "reference = self"),
+    # sampling
+    Mutant("slice off by one in the replay", "sampling", "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] :]", "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] - 1 : -1]"),
+    Mutant("sampled at temperature 1", "sampling", "(logits / temperature).softmax(-1)", "logits.softmax(-1)"),
+    Mutant("replayed at temperature 1", "sampling", "token_logprobs(logits, responses, temperature)", "token_logprobs(logits, responses)"),
+    Mutant("query mask forgotten in the replay", "sampling", "mask = torch.cat([queries.mask, rollout.mask[:, :-1]], dim=1)", "mask = torch.ones_like(tokens, dtype=torch.bool)"),
+    # reward
+    Mutant("loss of the option not chosen", "reward", "return cross_entropy(rewards, choices)", "return cross_entropy(-rewards, choices)"),
+    Mutant("penalty before the gain", "reward", "return torch.where(finished, rewards, task.penalty)", "return torch.where(finished, rewards, model.gain * task.penalty + model.bias)"),
+    Mutant("penalty for the finished", "reward", "torch.where(finished, rewards, task.penalty)", "torch.where(finished, task.penalty, rewards)"),
+    Mutant("scored without cutting", "reward", "_raw_score(model, rollout, kept & rollout.mask, task, tokenizer)", "_raw_score(model, rollout, rollout.mask, task, tokenizer)"),
+    Mutant("normalised by the sample deviation", "reward", "std = raw.std(correction=0)", "std = raw.std()"),
+    Mutant("normalised without the mean", "reward", "model.bias.fill_(-raw.mean() / std)", "model.bias.fill_(0.0)"),
+    Mutant("reward model reads the suffix", "reward", "    if after:\n", "    if False:\n"),
+    Mutant("fit starts from the old gain", "reward", "    model.gain.fill_(1.0)\n    model.bias.fill_(0.0)\n    steps", "    steps"),
+    # tasks
+    Mutant("cut before the earliest token", "tasks", "(index >= task.truncate_after)", "(index >= 0)"),
+    Mutant("cut after the earliest token only", "tasks", "(index >= task.truncate_after)", "(index > task.truncate_after)"),
+    Mutant("the full stop cut off", "tasks", "return index <= first.unsqueeze(-1), finished", "return index < first.unsqueeze(-1), finished"),
+    Mutant("prompt ends with its first stop", "tasks", "ids = ids[: len(ids) - ids[::-1].index(end)]", "ids = ids[: ids.index(end) + 1]"),
+    # ppo
+    Mutant("KL paid to the policy", "ppo", "-beta * kl_k1(logprobs, reference_logprobs)", "beta * kl_k1(logprobs, reference_logprobs)"),
+    Mutant("score on the first token", "ppo", "    last = mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)", "    last = 0 * mask.flip(-1).long().argmax(-1)"),
+    Mutant("minimum for maximum in the policy loss", "ppo", "torch.maximum(-advantages * ratio, -advantages * clipped)", "torch.minimum(-advantages * ratio, -advantages * clipped)"),
+    Mutant("minimum for maximum in the value loss", "ppo", "torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)", "torch.minimum((values - returns) ** 2, (clipped - returns) ** 2)"),
+    Mutant("value loss not halved", "ppo", "return 0.5 * masked_mean(torch.maximum", "return masked_mean(torch.maximum"),
+    Mutant("ratio upside down", "ppo", "ratio = (logprobs - old_logprobs).exp()", "ratio = (old_logprobs - logprobs).exp()"),
+    Mutant("returns after whitening", "ppo", "    returns = advantages + batch.values  #", "    returns = standardize(advantages, batch.mask) + batch.values  #"),
+    Mutant("returns without the values", "ppo", "returns = advantages + batch.values", "returns = advantages"),
+    Mutant("rewards never whitened", "ppo", "    if config.whiten_rewards:\n", "    if False:\n"),
+    Mutant("value weight forgotten", "ppo", "return pg + config.value_coef * vf, {", "return pg + vf, {"),
+    Mutant("every epoch the same order", "ppo", "    for _ in range(config.epochs):\n        yield from torch.randperm(config.batch, generator=generator, device=generator.device)", "    rows = torch.randperm(config.batch, generator=generator, device=generator.device)\n    for _ in range(config.epochs):\n        yield from rows"),
+    Mutant("gradients pile up", "ppo", "        optimizer.zero_grad()\n", ""),
+    Mutant("reference follows the policy", "ppo", "reference = reference or policy.frozen_copy()", "reference = reference or policy"),
+    Mutant("controller turned round", "ppo", "kl / self.target - 1", "1 - kl / self.target"),
+    Mutant("controller not clipped", "ppo", "error = max(-0.2, min(0.2, kl / self.target - 1))", "error = kl / self.target - 1"),
+    Mutant("controller ignores the batch", "ppo", "self.beta *= 1 + error * episodes / self.horizon", "self.beta *= 1 + error / self.horizon"),
+    Mutant("KL averaged over tokens", "ppo", "kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean().item()", "kl_k1(rollout.logprobs, reference_logprobs), 0).mean().item()"),
+    Mutant("learning rate stays", "ppo", 'group["lr"] = config.lr * (1 - i / config.steps)', 'group["lr"] = config.lr'),
+    # optim, evaluation, labelers, runs
+    Mutant("PyTorch's eps", "optim", " / math.sqrt(1 - group[\"betas\"][1] ** group[\"steps\"])", ""),
+    Mutant("sides never uncovered", "evaluation", "float((chosen[comparison.id] == 0) == is_zero)", "float(chosen[comparison.id] == 0)"),
+    Mutant("negation ignored", "labelers", "sign = -1.0 if i - last_negation <= 3 else 1.0", "sign = 1.0"),
+    Mutant("noise of the labeler upside down", "labelers", "math.exp((u - best) / self.temperature)", "math.exp((best - u) / self.temperature)"),
+    Mutant("prompts in the same order each pass", "runs", "self.seed * 100_003 + p", "self.seed * 100_003"),
+    Mutant("generator not restored", "runs", '        self.generator.set_state(tensors["generator"])\n', ""),
+]  # fmt: skip
+
+
+def plant(mutant: Mutant, source: str) -> str:
+    """Return the source with the fault; raises ValueError unless the text to replace is there exactly once."""
+    if source.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.fault}: its text is {source.count(mutant.old)} times in {mutant.module}.py, not once: {mutant.old!r}")
+    return source.replace(mutant.old, mutant.new)
+
+
+def hunt(mutant: Mutant) -> tuple[Mutant, bool, float]:
+    """Run the narrowest tests on a copy with the fault, and say whether one failed."""
+    start = time.time()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        shutil.copytree(ROOT / "rlhf_helpers", copy / "rlhf_helpers", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__", "browser"))
+        (copy / "data").symlink_to(ROOT / "data")
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        path = copy / "rlhf_helpers" / f"{mutant.module}.py"
+        path.write_text(plant(mutant, path.read_text(encoding="utf-8")), encoding="utf-8")
+        files = [f"tests/test_{name}.py" for name in mutant.tests or (mutant.module,)]
+        environment = os.environ | {"PYTHONPATH": folder, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
+        failed = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True).returncode
+    if failed not in (0, 1):
+        raise RuntimeError(f"{mutant.fault}: pytest ended with {failed}, which is neither passed nor failed")
+    return mutant, failed == 1, time.time() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", default="", help="faults whose name or module contains this")
+    args = parser.parse_args()
+    chosen = [m for m in MUTANTS if args.only in f"{m.module}: {m.fault}"]
+    survivors = []
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for number, (mutant, killed, seconds) in enumerate(pool.map(hunt, chosen), start=1):
+            print(f"{number:3} of {len(chosen)}  {'noticed ' if killed else 'SURVIVED'}  {seconds:4.0f} s  {mutant.module}: {mutant.fault}", flush=True)
+            survivors += [] if killed else [mutant]
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} faults noticed")
+    if survivors:
+        raise SystemExit("no test noticed: " + "; ".join(f"{m.module}: {m.fault}" for m in survivors))
+
+
+if __name__ == "__main__":
+    main()
