@@ -153,13 +153,13 @@ def step(
 
 def tune(
     policy: Policy, score: Score, pool: Queries, task: Task, config: PPOConfig, run: Run, *,
-    reference: Policy | None = None, kl_limit: float = 100.0,
+    reference: Policy | None = None, kl_limit: float = 100.0, least_entropy: float = 0.05,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Fine-tune `policy` in place on prompts from `pool`, and return one summary per step (also in the run's metrics file).
 
     The reference is the policy as it comes in, unless given. A run that was stopped goes on from its last checkpoint and ends as if
-    it had not been. Raises FloatingPointError on numbers that are not finite, RuntimeError when the KL passes `kl_limit` nats; the
-    last checkpoint stays.
+    it had not been. Raises FloatingPointError on numbers that are not finite, RuntimeError when the KL passes `kl_limit` nats or the
+    entropy of a response falls under `least_entropy` nats; the last checkpoint stays.
     """
     reference = reference or policy.frozen_copy()
     optimizer = TensorFlowAdam(policy.parameters(), lr=config.lr)
@@ -170,17 +170,30 @@ def tune(
             group["lr"] = config.lr * (1 - i / config.steps)
         queries = pool[run.rows(len(pool), config.batch, i)].to(policy.device)
         summary = step(policy, reference, score, queries, task, config, optimizer, controller, run.generator)
-        if summary["kl_nats_per_response"] > kl_limit:
-            raise RuntimeError(
-                f"step {i}: the KL from the reference is {summary['kl_nats_per_response']:.0f} nats, over the limit of {kl_limit:.0f}: "
-                "the policy has left the language it came from. "
-                f"Lower the learning rate ({config.lr:g}) or raise kl_coef ({config.kl_coef:g}); "
-                f"the last checkpoint in {run.folder} is from before this step"
-            )
+        check_alive(i, summary, config, kl_limit, least_entropy, run)
         run.log(i, summary | {"episodes": (i + 1) * config.batch, "lr": config.lr * (1 - i / config.steps)})
         if run.is_checkpoint(i, config.steps):
             run.save(i + 1, policy, optimizer, controller)
     return run.metrics()
+
+
+def check_alive(step: int, summary: dict[str, float], config: PPOConfig, kl_limit: float, least_entropy: float, run: Run) -> None:
+    """Raise RuntimeError, with the way out, if the policy has left the language it came from or says one thing only."""
+    kl, entropy = summary["kl_nats_per_response"], summary["entropy_nats_per_response"]
+    way_out = (
+        f"Lower the learning rate ({config.lr:g}) or raise kl_coef ({config.kl_coef:g}); "
+        f"the last checkpoint in {run.folder} is from before this step"
+    )
+    if kl > kl_limit:
+        raise RuntimeError(
+            f"step {step}: the KL from the reference is {kl:.0f} nats, over the limit of {kl_limit:.0f}: "
+            f"the policy has left the language it came from. {way_out}"
+        )
+    if entropy < least_entropy:
+        raise RuntimeError(
+            f"step {step}: the policy has collapsed, its responses hold {entropy:.3f} nats of entropy (under {least_entropy:g}): "
+            f"it says the same to everything. {way_out}"
+        )
 
 
 def check_finite(name: str, values: Tensor) -> Tensor:

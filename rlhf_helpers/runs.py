@@ -9,12 +9,14 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -78,13 +80,16 @@ class Run:
 
     def __init__(
         self, folder: Path | str | None = None, *, seed: int = 0, device: torch.device | str | None = None,
-        checkpoint_every: int = 25, config: Any = None, quiet: bool = False,
+        checkpoint_every: int = 25, config: Any = None, quiet: bool = False, tensorboard: bool = False,
+        on_log: Callable[[dict[str, float]], None] | None = None,
     ):  # fmt: skip
+        """Open a run. `tensorboard` writes the same numbers for TensorBoard too; `on_log` is called with every line (a live view)."""
         self.folder = Path(folder) if folder is not None else None
         self.seed, self.quiet, self.checkpoint_every = seed, quiet, checkpoint_every
         self.device = torch.device(device) if device is not None else default_device()
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self._lines: list[dict[str, float]] = []
+        self.on_log, self._board = on_log, _board(self.folder) if tensorboard else None
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "run.json").exists():
@@ -95,7 +100,7 @@ class Run:
 
         versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
         settings = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
-        return {"seed": self.seed, "device": str(self.device), "versions": versions, "config": settings}
+        return {"seed": self.seed, "device": str(self.device), "versions": versions, "config": settings, "git": git_revision()}
 
     # ---- numbers -----------------------------------------------------------------------------------------------------------------
 
@@ -106,6 +111,12 @@ class Run:
         if self.folder is not None:
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            for name, value in numbers.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
+        if self.on_log is not None:
+            self.on_log(line)
 
     def metrics(self) -> list[dict[str, float]]:
         """Return every line logged so far, those of an earlier, resumed part included."""
@@ -143,17 +154,25 @@ class Run:
         if self.folder is None:
             return
         new, old, final = (self.folder / name for name in ("checkpoint.new", "checkpoint.old", "checkpoint"))
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
         state = optimizer.state_dict()
         tensors |= {f"optimizer.{i}.{k}": v for i, entry in state["state"].items() for k, v in entry.items()}
         tensors["generator"] = self.generator.get_state()
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, new / "state.safetensors")
         beta = getattr(controller, "beta", None)
-        _write_json(
-            new / "state.json", {"steps_done": steps_done, "param_groups": state["param_groups"], "beta": beta, "lines": self._lines}
-        )
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, new / "state.safetensors")
+            _write_json(
+                new / "state.json", {"steps_done": steps_done, "param_groups": state["param_groups"], "beta": beta, "lines": self._lines}
+            )
+            _to_disk(new / "state.safetensors", new / "state.json")  # before the old one goes, or a power cut could take both
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(new, ignore_errors=True)
+            raise OSError(
+                f"the checkpoint of step {steps_done} could not be written to {self.folder} ({error}): is the disk full? Free some space "
+                "and run again; it goes on from the last checkpoint, which is whole"
+            ) from error
         if final.exists():  # otherwise the old one is all there is, left by a kill between the two renames below
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
@@ -187,6 +206,34 @@ class Run:
         with (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:  # drop lines of steps that will be done again
             file.writelines(json.dumps(line) + "\n" for line in self._lines)
         return state["steps_done"]
+
+
+def git_revision() -> str | None:
+    """Return the commit of the checkout, with "+" if files differ from it; None outside a checkout or without git."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changes else "")
+
+
+def _board(folder: Path | None) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError("tensorboard is not installed: pip install tensorboard, or leave tensorboard=False") from error
+    if folder is None:
+        raise ValueError("TensorBoard needs a place: give the run a folder")
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _to_disk(*paths: Path) -> None:
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _write_json(path: Path, content: Any) -> None:

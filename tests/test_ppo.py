@@ -321,6 +321,17 @@ def test_a_kl_that_explodes_stops_the_run_and_says_what_to_do(make_policy, tmp_p
     assert logged and max(logged) <= 5
 
 
+def test_a_policy_that_says_one_thing_only_stops_the_run(make_policy, tmp_path, ragged, task):
+    with pytest.raises(RuntimeError, match=r"step 2: the policy has collapsed.*says the same to everything.*raise kl_coef"):
+        ppo.check_alive(2, {"kl_nats_per_response": 1.0, "entropy_nats_per_response": 0.04}, SMALL, 100.0, 0.05, Run(tmp_path))
+    ppo.check_alive(2, {"kl_nats_per_response": 1.0, "entropy_nats_per_response": 0.06}, SMALL, 100.0, 0.05, Run(tmp_path))
+    greedy = make_policy()
+    with torch.no_grad():
+        greedy.lm.get_output_embeddings().weight.mul_(1_000)  # one token takes all the probability
+    with pytest.raises(RuntimeError, match="collapsed"):
+        ppo.tune(greedy, letter_score, ragged.repeat(3), task, SMALL, Run(tmp_path / "run", device="cpu", quiet=True))
+
+
 def test_the_checkpoint_of_another_model_is_refused(make_policy, tmp_path, ragged, task):
     tune(make_policy, tmp_path, ragged, task)
     wider = make_policy(width=32)

@@ -110,7 +110,7 @@ def test_the_first_step_of_fit_is_tensorflow_adams_on_the_mean_loss(task, letter
     loss = -(scores.exp() / scores.exp().sum(-1, keepdim=True)).log()[torch.arange(8), data.choices].mean()
     weight = model.classifier.score.weight
     (gradient,) = torch.autograd.grad(loss, weight)
-    expected = weight.detach() - 0.01 * gradient / (gradient.abs() + 1e-5 / 0.001**0.5)  # by hand: m = g / 10, v = g^2 / 1000, both corrected
+    expected = weight.detach() - 0.01 * gradient / (gradient.abs() + 1e-5 / 0.001**0.5)  # m = g / 10, v = g^2 / 1000
     lines = reward.fit(model, data, RewardConfig(batch=8, lr=0.01), Run(device="cpu", quiet=True))
     assert lines[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert torch.allclose(weight, expected, atol=1e-5)

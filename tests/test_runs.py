@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -203,3 +206,68 @@ def test_artifacts_are_your_own_first_then_the_recorded_ones(tmp_path, monkeypat
     assert runs.artifact("labels") == tmp_path / "recorded" / "labels" and "simulated" in capsys.readouterr().out
     (tmp_path / "own" / "labels").mkdir(parents=True)
     assert runs.artifact("labels") == tmp_path / "own" / "labels" and "your own" in capsys.readouterr().out
+
+
+def test_a_full_disk_loses_no_checkpoint_and_says_so(tmp_path):
+    resource = pytest.importorskip("resource")
+    run, (model, optimizer) = Run(tmp_path, device="cpu"), made(value=1.0)
+    run.save(1, model, optimizer)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    larger, larger_optimizer = made(width=400, value=2.0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limit[1]))  # no file may grow past 300 bytes: the write itself fails, as on a full disk
+    try:
+        with pytest.raises(OSError, match="step 2 could not be written.*disk full.*run again"):
+            run.save(2, larger, larger_optimizer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    model, optimizer = made()
+    assert Run(tmp_path, device="cpu").restore(model, optimizer) == 1
+    assert torch.equal(model.weight, made(value=1.0)[0].weight)
+    assert not (tmp_path / "checkpoint.new").exists()
+
+
+def test_every_line_goes_to_the_listener_and_to_tensorboard(tmp_path, monkeypatch):
+    written, heard = [], []
+
+    class Writer:
+        def __init__(self, folder):
+            assert folder == str(tmp_path / "tensorboard")
+
+        def add_scalar(self, name, value, step):
+            written.append((name, value, step))
+
+        def flush(self):
+            written.append("flushed")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    run = Run(tmp_path, device="cpu", tensorboard=True, on_log=heard.append)
+    run.log(3, {"score": 0.5, "kl_nats_per_response": 2.0})
+    assert written == [("score", 0.5, 3), ("kl_nats_per_response", 2.0, 3), "flushed"]
+    assert heard == [{"step": 3, "score": 0.5, "kl_nats_per_response": 2.0}]
+
+
+def test_tensorboard_without_the_package_or_a_folder_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        Run(tmp_path, device="cpu", tensorboard=True)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=None))
+    with pytest.raises(ValueError, match="give the run a folder"):
+        Run(device="cpu", tensorboard=True)
+
+
+def test_the_description_names_the_commit_where_there_is_one(tmp_path, monkeypatch):
+    def git(*words):
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x", *words], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    assert runs.git_revision() is None
+    git("init")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-m", "first")
+    commit = git("rev-parse", "--short=12", "HEAD")
+    assert runs.git_revision() == commit
+    (tmp_path / "file").write_text("two")
+    assert runs.git_revision() == commit + "+"
