@@ -91,6 +91,18 @@ def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int) -> dict:
     }  # fmt: skip
 
 
+def table(results: list[dict]) -> str:
+    """Write the results as the README shows them, one row per task and seed."""
+    names = ("task, seed", "reward accuracy", "of the ceiling", "wins against base (95 %)", "KL, nats", "reward fit", "PPO")
+    return f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n" + "".join(
+        f"| {r['task']}, {r['seed']} | {r['accuracy']:.1%} | {r['share_of_ceiling']:.1%} of {r['ceiling']:.1%} "
+        f"| {r['win_rate']:.1%} ({r['low']:.1%} to {r['high']:.1%}) | {r['kl_nats']:.1f} "
+        f"| {r['fit_seconds']:.0f} s, {r['fit_tokens_per_second']:,.0f} tokens/s "
+        f"| {r['tune_seconds']:.0f} s, {r['episodes_per_second']:.1f} episodes/s |\n"
+        for r in results
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=["sentiment", "descriptiveness"])
@@ -107,7 +119,15 @@ def main() -> None:
         for seed in args.seeds:
             results.append(one_seed(task, seed, keep=seed == 0 and name == args.keep, episodes=args.episodes))
             print(json.dumps(results[-1], indent=1), flush=True)
+    known = json.loads((RECORDED / "results.json").read_text()) if (RECORDED / "results.json").exists() and not args.collect else []
+    made = {(r["task"], r["seed"]) for r in results}
+    results = sorted(
+        [r for r in known if (r["task"], r["seed"]) not in made] + results, key=lambda r: (r["task"] != "sentiment", r["seed"])
+    )
     (RECORDED / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    readme = DATA.parent / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->\n")
+    readme.write_text(before + "<!-- results -->\n" + table(results) + rest[rest.index("<!-- end of results -->") :], encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,9 @@ def main() -> None:
 def write_card(measured: dict) -> None:
     """Write the measured numbers into the model card, from its template."""
     training = json.loads((DATA / "base" / "training.json").read_text())
-    card = (DATA / "base_card.md").read_text().format(**training, **measured, minutes=round(training["seconds"] / 60))
+    words = training | measured | {"minutes": round(training["seconds"] / 60)}
+    words["commands"] = ", then ".join(f"`{command}`" for command in training["commands"])
+    card = (DATA / "base_card.md").read_text().format(**words)
     (DATA / "base" / "README.md").write_text(card)
     (DATA / "base" / "measured.json").write_text(json.dumps(measured, indent=1) + "\n")
 

@@ -7,6 +7,8 @@ by the probability of a repeated name (uniform over 111 names without them):
 - drills first: rows of random words that only repeat each other, where copying is all there is to learn;
 - rows that hold one document each, so that whatever repeats is worth copying.
 
+The second command of `make base` goes on from there with posts and reports three times as often, for a summary must copy whole phrases.
+
 Writes transformers' format to `data/base`; the loss shows in the progress bar, the validation perplexity every 500 steps.
 """
 
@@ -16,6 +18,7 @@ import argparse
 import json
 import math
 import random
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -172,8 +175,11 @@ def main() -> None:
     record = {
         "parameters": sum(p.numel() for p in model.parameters()), "steps": args.steps, "tokens": seen,
         "seconds": round(time.time() - start), "device": device, "validation_perplexity": round(measured, 3),
-        "command": f"python data/train_base.py --steps {args.steps} --batch {args.batch} --lr {args.lr}",
+        "commands": ["python data/train_base.py " + " ".join(sys.argv[1:])],
     }  # fmt: skip
+    if args.start:  # what came before counts too
+        before = json.loads((args.start / "training.json").read_text())
+        record |= {name: before[name] + record[name] for name in ("steps", "tokens", "seconds", "commands")}
     (args.out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

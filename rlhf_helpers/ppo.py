@@ -153,13 +153,15 @@ def step(
 
 def tune(
     policy: Policy, score: Score, pool: Queries, task: Task, config: PPOConfig, run: Run, *,
-    reference: Policy | None = None, kl_limit: float = 100.0, least_entropy: float = 0.05,
+    reference: Policy | None = None, before_step: Callable[[int], None] | None = None,
+    kl_limit: float = 100.0, least_entropy: float = 0.05,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Fine-tune `policy` in place on prompts from `pool`, and return one summary per step (also in the run's metrics file).
 
     The reference is the policy as it comes in, unless given. A run that was stopped goes on from its last checkpoint and ends as if
     it had not been. Raises FloatingPointError on numbers that are not finite, RuntimeError when the KL passes `kl_limit` nats or the
-    entropy of a response falls under `least_entropy` nats; the last checkpoint stays.
+    entropy of a response falls under `least_entropy` nats; the last checkpoint stays. `before_step` is called with the number of each
+    step about to be done (online training changes the score there).
     """
     reference = reference or policy.frozen_copy()
     optimizer = TensorFlowAdam(policy.parameters(), lr=config.lr)
@@ -168,6 +170,8 @@ def tune(
     for i in run.progress(start, config.steps, "PPO"):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * (1 - i / config.steps)
+        if before_step is not None:
+            before_step(i)
         queries = pool[run.rows(len(pool), config.batch, i)].to(policy.device)
         summary = step(policy, reference, score, queries, task, config, optimizer, controller, run.generator)
         check_alive(i, summary, config, kl_limit, least_entropy, run)

@@ -15,7 +15,7 @@ FLOORS = {
     "sampling": 2, "sessions": 2,
     "labelers": 3, "reward": 3,
     "ppo": 4, "evaluation": 4,
-    "presets": 5, "alternatives": 5, "widgets": 5, "plots": 5, "checks": 5,
+    "presets": 5, "online": 5, "alternatives": 5, "widgets": 5, "plots": 5, "checks": 5,
     "cli": 6, "__main__": 6,
 }  # fmt: skip
 FILES = {path.stem: path for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
