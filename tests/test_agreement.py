@@ -1,0 +1,120 @@
+"""A class: who gets what, merging, agreement against hand-worked and published examples."""
+
+import numpy as np
+import pytest
+
+from rlhf_helpers import agreement
+from rlhf_helpers.records import Comparison, Label
+from rlhf_helpers.store import LabelStore
+
+ITEMS = [Comparison("sentiment", f"prompt {i}", tuple("abcd")) for i in range(30)]
+
+
+def rows(*people):
+    """Labels from one list of choices per person; None is a missing label."""
+    return [Label(f"c{i:02}", f"p{k}", c) for k, person in enumerate(people) for i, c in enumerate(person) if c is not None]
+
+
+def test_raw_agreement_counts_pairs_of_labels():
+    # c00: three the same = 3 pairs of 3; c01: two of three = 1 of 3; c02: one pair, different; c03 has one label only.
+    found = agreement.raw(rows([0, 1, 2, 3], [0, 1, 3, None], [0, 2, None, None]))
+    assert found.value == pytest.approx(4 / 7) and (found.comparisons, found.labelers) == (3, 3)
+
+
+def test_cohens_kappa_hand_worked():
+    # 20 + 15 of 50 the same; by chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5; kappa = (0.7 - 0.5) / 0.5.
+    first = [0] * 25 + [1] * 25
+    second = [0] * 20 + [1] * 5 + [0] * 10 + [1] * 15
+    found = agreement.cohen(rows(first, second))
+    assert found.value == pytest.approx(0.4) and found.low < 0.4 < found.high
+    with pytest.raises(ValueError, match="these are 3"):
+        agreement.cohen(rows(first, second, first))
+
+
+def test_fleiss_kappa_of_a_hand_worked_table():
+    # Four comparisons, three labels each, counts (3,0) (2,1) (1,2) (0,3): P = (1 + 1/3 + 1/3 + 1) / 4, chance 1/2.
+    found = agreement.fleiss(rows([0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 1, 1]))
+    assert found.value == pytest.approx((2 / 3 - 0.5) / 0.5)
+    with pytest.raises(ValueError, match=r"\[2, 3\] labels.*use krippendorff"):
+        agreement.fleiss(rows([0, 0, 0], [0, 1, 1], [0, 1, None]))
+
+
+def by_coincidences(table):
+    """Alpha from its definition: values paired within units, each unit weighted by 1 / (labels - 1)."""
+    units = [[c for c in column if c is not None] for column in zip(*table, strict=True)]
+    units = [u for u in units if len(u) > 1]
+    n = sum(map(len, units))
+    observed = sum(sum(a != b for i, a in enumerate(u) for j, b in enumerate(u) if i != j) / (len(u) - 1) for u in units) / n
+    values = [c for u in units for c in u]
+    expected = sum(a != b for i, a in enumerate(values) for j, b in enumerate(values) if i != j) / (n * (n - 1))
+    return 1 - observed / expected
+
+
+def test_krippendorffs_alpha_equals_its_definition():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(4, size=25)
+    table = [[None if rng.random() < 0.3 else int(t if rng.random() < 0.6 else rng.integers(4)) for t in truth] for _ in range(5)]
+    assert agreement.krippendorff(rows(*table)).value == pytest.approx(by_coincidences(table))
+
+
+def test_intervals_narrow_with_more_comparisons_and_luck_is_zero():
+    rng = np.random.default_rng(1)
+    few, many = (agreement.krippendorff(rows(*rng.integers(4, size=(2, n)).tolist())) for n in (30, 400))
+    assert many.low < 0 < many.high and many.high - many.low < few.high - few.low
+    assert "400 comparisons, 2 labelers" in str(many)
+
+
+def test_agreement_without_overlap_is_refused():
+    with pytest.raises(ValueError, match="let labelers overlap"):
+        agreement.raw(rows([0, None], [None, 1]))
+
+
+@pytest.mark.parametrize(("people", "overlap"), [(7, 2), (3, 3), (4, 1)])
+def test_everybody_gets_the_same_work_and_every_comparison_enough_labelers(people, overlap):
+    names = [f"p{i}" for i in range(people)]
+    given = agreement.assign(ITEMS, names, overlap, seed=3)
+    sizes = [len(items) for items in given.values()]
+    assert max(sizes) - min(sizes) <= 1 and sum(sizes) == 30 * overlap
+    assert all(len({c.id for c in items}) == len(items) for items in given.values())
+    assert all(sum(c in items for items in given.values()) == overlap for c in ITEMS)
+    assert given == agreement.assign(ITEMS, names, overlap, seed=3) != agreement.assign(ITEMS, names, overlap, seed=4)
+
+
+def test_too_few_people_are_refused():
+    with pytest.raises(ValueError, match="needs at least that many different people; there are 1"):
+        agreement.assign(ITEMS, ["ada", "ada"], 2)
+
+
+def test_merging_is_harmless_to_repeat_and_reports_contradictions(tmp_path):
+    stores = [LabelStore(tmp_path / f"{name}.db") for name in ("class", "ada", "ben")]
+    target, ada, ben = stores
+    ada.add(ITEMS[:3])
+    ben.add(ITEMS[1:4])
+    ada.add_labels([Label(c.id, "ada", 0, 2.0, 5.0) for c in ITEMS[:3]])
+    ben.add_labels([Label(c.id, "ben", 1, 2.0, 5.0) for c in ITEMS[1:4]] + [Label(ITEMS[2].id, "ada", 3)])
+    for _ in range(2):
+        conflicts = agreement.merge(target, [ada, ben])
+        assert len(conflicts) == 1 and ITEMS[2].id in conflicts[0] and "ben.db" in conflicts[0]
+        assert len(target.comparisons()) == 4 and len(target.labels()) == 6
+    assert {x.choice for x in target.labels(labeler="ada")} == {0}
+
+
+def test_pseudonyms_hide_names_and_stay_the_same(tmp_path):
+    first = agreement.pseudonym("Ada Lovelace", "secret")
+    assert first == agreement.pseudonym(" ada lovelace ", "secret") and "ada" not in first.lower()
+    assert len({first, agreement.pseudonym("Ada Lovelace", "other"), agreement.pseudonym("Ben", "secret")}) == 3
+    source, target = LabelStore(tmp_path / "a.db"), LabelStore(tmp_path / "b.db")
+    source.add(ITEMS[:1])
+    source.add_labels([Label(ITEMS[0].id, "Ada Lovelace", 2)])
+    assert agreement.merge(target, [source], lambda name: agreement.pseudonym(name, "secret")) == []
+    assert [x.labeler for x in target.labels()] == [first]
+    with pytest.raises(ValueError, match="needs a secret"):
+        agreement.pseudonym("Ada", "")
+
+
+def test_leaving_one_labeler_out():
+    labels = rows([0, 1], [1, 1], [2, None])
+    views = {person: (theirs, others) for person, theirs, others in agreement.leave_one_out(labels)}
+    assert sorted(views) == ["p0", "p1", "p2"]
+    assert all({x.labeler for x in theirs} == {p} and p not in {x.labeler for x in others} for p, (theirs, others) in views.items())
+    assert all(len(theirs) + len(others) == 5 for theirs, others in views.values())
