@@ -3,6 +3,7 @@
     comparisons   what is asked; the id is a hash of the content, so adding twice is harmless
     events        append-only history: choose, tie, skip, flag, undo (an undo points at the event it takes back)
     answers       what stands now: at most one row per labeler and comparison (and one more if it was asked again)
+    claims        what is on a labeler's screen just now, so that a second window of hers shows something else
 
 A file that is not ours is never written to: it is looked at first, and turned away with an error that names it.
 """
@@ -10,13 +11,14 @@ A file that is not ours is never written to: it is looked at first, and turned a
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-SCHEMA = 1  # raise it with every change of the tables below
+SCHEMA = 2  # raise it with every change of the tables below, and say in MIGRATIONS how an older file gets there
 APPLICATION = "rlhf_helpers labels"
 WAIT_SECONDS = 10.0  # for another writer
 
@@ -70,6 +72,19 @@ answers = sa.Table(
     sa.Index("answers_by_task", "labeler", "task", "repeat", "kind"),
 )  # fmt: skip
 
+claims = sa.Table(
+    "claims", tables,
+    sa.Column("labeler", sa.String(120), primary_key=True),
+    sa.Column("comparison_id", sa.ForeignKey("comparisons.id"), primary_key=True),
+    sa.Column("repeat", sa.Boolean, primary_key=True),
+    sa.Column("holder", sa.String(200), nullable=False, index=True),  # the window: host/process/number
+    sa.Column("until", sa.Float, nullable=False),  # seconds since 1970; after that anybody may have it
+)  # fmt: skip
+
+MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {  # from each older schema to the next
+    1: lambda db: claims.create(db),
+}
+
 
 class StoreError(RuntimeError):
     """A file or database that is not a label store this version can use."""
@@ -87,11 +102,9 @@ def prepare(engine: sa.Engine, name: str) -> None:
     try:
         with engine.begin() as db:
             known = _verify(db, name)
-        if not known:
+        if known < SCHEMA:
             with engine.execution_options(write=True).begin() as db:
-                if not _verify(db, name):  # looked at again, now that nobody else can be making it too
-                    tables.create_all(db)
-                    db.execute(sa.insert(meta), [{"key": "application", "value": APPLICATION}, {"key": "schema", "value": str(SCHEMA)}])
+                _bring_up_to_date(db, _verify(db, name))  # looked at again, now that nobody else can be doing it too
         if engine.dialect.name == "sqlite":
             _use_log(engine)
     except OperationalError as error:
@@ -119,11 +132,22 @@ def _make_folder(path: Path) -> None:
         raise StoreError(f"cannot make the folder of {path} ({error.strerror}): name a place you may write to") from error
 
 
-def _verify(db: sa.Connection, name: str) -> bool:
-    """Say whether the tables are there; raises StoreError for somebody else's database or one of a later version."""
+def _bring_up_to_date(db: sa.Connection, known: int) -> None:
+    """Make the tables, or change those of an older schema step by step; all of it in the caller's transaction."""
+    if known == 0:
+        tables.create_all(db)
+        db.execute(sa.insert(meta), [{"key": "application", "value": APPLICATION}, {"key": "schema", "value": str(SCHEMA)}])
+        return
+    for schema in range(known, SCHEMA):
+        MIGRATIONS[schema](db)
+    db.execute(sa.update(meta).where(meta.c.key == "schema").values(value=str(SCHEMA)))
+
+
+def _verify(db: sa.Connection, name: str) -> int:
+    """Return the schema of the tables, 0 if there are none; raises StoreError for somebody else's database or one of a later version."""
     found = set(sa.inspect(db).get_table_names())
     if not found:
-        return False
+        return 0
     values: dict[str, str] = {}
     if "meta" in found and {c["name"] for c in sa.inspect(db).get_columns("meta")} == {"key", "value"}:
         values = {row.key: row.value for row in db.execute(sa.select(meta))}
@@ -133,7 +157,7 @@ def _verify(db: sa.Connection, name: str) -> bool:
         raise StoreError(
             f"{name} was written by a newer rlhf_helpers (schema {values['schema']}, this one knows {SCHEMA}): update, or name another file"
         )
-    return True
+    return int(values["schema"])
 
 
 def _sqlite_engine(url: sa.URL) -> sa.Engine:

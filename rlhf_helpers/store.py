@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,11 +20,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from rlhf_helpers import database
-from rlhf_helpers.database import StoreError, answers, comparisons, events
+from rlhf_helpers.database import StoreError, answers, claims, comparisons, events
 from rlhf_helpers.records import Comparison, Label
 
 __all__ = ["AlreadyAnswered", "Event", "LabelStore", "Progress", "StoreError"]
 ANSWERS = ("choose", "tie", "skip")  # kinds of event that settle a comparison; "flag" only remarks on it
+CLAIM_SECONDS = 600.0  # a window that shows an item longer than this has been left alone
 
 
 class AlreadyAnswered(ValueError):
@@ -146,15 +148,46 @@ class LabelStore:
         with self._transaction(write=True) as db:
             return _add_answers(db, given)
 
-    def next(self, labeler: str, task: str) -> Comparison | None:
-        """Find the first comparison of the task that this labeler has not answered, or None when all are."""
+    def next(self, labeler: str, task: str, without: Iterable[str] = ()) -> Comparison | None:
+        """Find the first comparison of the task that this labeler has not answered, or None when all are (but for those `without`)."""
         mine = sa.select(answers.c.comparison_id).where(
             answers.c.labeler == labeler, answers.c.comparison_id == comparisons.c.id, sa.not_(answers.c.repeat)
         )
         query = sa.select(comparisons).where(comparisons.c.task == task, ~mine.exists()).order_by(comparisons.c.position).limit(1)
+        if without := list(without):
+            query = query.where(comparisons.c.id.not_in(without))
         with self._transaction() as db:
             row = db.execute(query).first()
         return None if row is None else _comparison(row)
+
+    def claim(self, labeler: str, comparison_id: str, holder: str, *, repeat: bool = False) -> bool:
+        """Put an item on the screen of this window (`holder`: host/process/number), or return False if another one shows it now.
+
+        A window claims one item at a time. Claims of windows that are gone, or older than CLAIM_SECONDS, count for nothing.
+        """
+        c, key = claims.c, {"labeler": labeler, "comparison_id": comparison_id, "repeat": repeat}
+        same = sa.and_(*(c[name] == value for name, value in key.items()))
+        try:
+            with self._transaction(write=True) as db:
+                row = db.execute(sa.select(c.holder, c.until).where(same)).first()
+                if row is not None and row.holder != holder and _is_shown(*row):
+                    return False
+                db.execute(sa.delete(claims).where(sa.or_(same, c.holder == holder)))
+                db.execute(sa.insert(claims).values(**key, holder=holder, until=time.time() + CLAIM_SECONDS))
+                return True
+        except IntegrityError:  # on a server another window may be a moment faster
+            return False
+
+    def claimed(self, labeler: str, but: str = "") -> set[tuple[str, bool]]:
+        """Return the items on the labeler's screens just now, as (id, whether a repeat); not those of the holder `but`."""
+        with self._transaction() as db:
+            rows = db.execute(sa.select(claims).where(claims.c.labeler == labeler, claims.c.holder != but)).all()
+        return {(row.comparison_id, row.repeat) for row in rows if _is_shown(row.holder, row.until)}
+
+    def release(self, labeler: str, holders: str) -> None:
+        """Drop the labeler's claims by every window whose name begins with `holders`."""
+        with self._transaction(write=True) as db:
+            db.execute(sa.delete(claims).where(claims.c.labeler == labeler, claims.c.holder.startswith(holders, autoescape=True)))
 
     def progress(self, labeler: str, task: str) -> Progress:
         """Count what this labeler has done, skipped and been asked again, and how many comparisons the task has."""
@@ -225,6 +258,20 @@ def _find(db: sa.Connection, comparison_id: str) -> sa.Row:
     if row is None:
         raise KeyError(f"there is no comparison {comparison_id!r} in this store: add() it first")
     return row
+
+
+def _is_shown(holder: str, until: float) -> bool:
+    """Say whether a window may still show what it claimed: it is not too old, and its process lives (as far as this host can tell)."""
+    host, process, _ = holder.rsplit("/", 2)
+    if until < time.time() or host != socket.gethostname() or os.name == "nt":  # on Windows asking after a process would end it
+        return until >= time.time()
+    try:
+        os.kill(int(process), 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _comparison(row: sa.Row) -> Comparison:

@@ -1,8 +1,8 @@
 """Plant one fault at a time in a copy of the package and demand that a test fails (`make mutants`).
 
 Each fault is one that has been made, in released code or in tutorials: a flipped sign, a forgotten temperature, an index off by one. A
-fault that no test notices is a hole in the tests, and makes this command fail. Kept apart from `make test`: it runs the tests of a
-module once per fault, some minutes in all. `tests/test_mutants.py` keeps the list in step with the code.
+fault that no test notices is a hole in the tests, and makes this command fail. It runs the tests of a module once per fault, two
+minutes in all on two cores, so it is apart from `make test`, but `.ci/run` runs it. `tests/test_mutants.py` keeps the list in step.
 """
 
 from __future__ import annotations
