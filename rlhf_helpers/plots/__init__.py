@@ -1,0 +1,16 @@
+"""Floor 5: one function per figure. Each takes plain tables (lists of dicts, or pandas) and returns matplotlib Axes.
+
+Colours are those of Okabe and Ito, told apart by readers with every kind of colour vision; nothing is told by colour alone: lines differ
+in style, bars in hatching, points in shape. In a notebook end the cell with `;` to show the figure and not the name of its axes.
+"""
+
+from rlhf_helpers.plots.curves import CURVES, reward_fit, smooth, training_curves
+from rlhf_helpers.plots.results import calibration, label_positions, reward_against_kl, score_histogram, win_rates
+from rlhf_helpers.plots.style import BLACK, BLUE, COLOURS, GREEN, GREY, ORANGE, PALE, PURPLE, RED, SKY, STYLE, YELLOW
+from rlhf_helpers.plots.tokens import STAGES, pipeline, token_strip
+
+__all__ = [
+    "pipeline", "token_strip", "training_curves", "reward_fit", "smooth", "calibration", "reward_against_kl", "win_rates",
+    "score_histogram", "label_positions", "STAGES", "CURVES", "STYLE", "COLOURS",
+    "BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "RED", "YELLOW", "BLACK", "GREY", "PALE",
+]  # fmt: skip
