@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,23 @@ import pytest
 
 from rlhf_helpers.records import Comparison, Label
 from rlhf_helpers.store import AlreadyAnswered, LabelStore, Progress, StoreError
+
+SCHEMA_1 = """
+create table meta ("key" varchar(40) not null, value varchar(80) not null, primary key ("key"));
+create table comparisons (position integer not null, id varchar(64) not null, task varchar(80) not null, "query" text not null,
+  options json not null, source varchar(200) not null, round integer not null, primary key (position), unique (id));
+create index comparisons_by_task on comparisons (task, position, id);
+create table events (id integer not null primary key autoincrement, labeler varchar(120) not null, comparison_id varchar(64) not null,
+  kind varchar(10) not null, choice integer, shown json not null, seconds float not null, created float not null,
+  simulated boolean not null, repeat boolean not null, note text not null, undoes integer,
+  foreign key(comparison_id) references comparisons (id), foreign key(undoes) references events (id));
+create index events_by_labeler on events (labeler, comparison_id);
+create table answers (labeler varchar(120) not null, comparison_id varchar(64) not null, repeat boolean not null,
+  task varchar(80) not null, kind varchar(10) not null, event_id integer not null, primary key (labeler, comparison_id, repeat),
+  foreign key(comparison_id) references comparisons (id), unique (event_id), foreign key(event_id) references events (id));
+create index answers_by_task on answers (labeler, task, repeat, kind);
+insert into meta values ('application', 'rlhf_helpers labels'), ('schema', '1');
+"""  # as files of the first version have it
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -228,13 +247,83 @@ def test_a_newer_schema_is_refused(store: LabelStore, path: Path) -> None:
         LabelStore(path)
 
 
+def test_a_file_of_the_first_schema_is_brought_up_to_date(path: Path) -> None:
+    asked = questions(2)
+    with sqlite3.connect(path) as db:
+        db.executescript(SCHEMA_1)
+        for i, c in enumerate(asked):
+            db.execute("insert into comparisons values (?, ?, ?, ?, ?, 'base', 0)", (i + 1, c.id, c.task, c.query, json.dumps(c.options)))
+        db.execute("insert into events values (7, 'ann', ?, 'choose', 2, '[2, 0, 1, 3]', 3.0, 1.0, 0, 0, '', null)", (asked[0].id,))
+        db.execute("insert into answers values ('ann', ?, 0, 'sentiment', 'choose', 7)", (asked[0].id,))
+    store = LabelStore(path)
+    assert store.comparisons() == asked and store.labels() == [Label(asked[0].id, "ann", 2, 3.0, 1.0)]
+    assert rows(path, "select value from meta where key = 'schema'") == [("2",)]
+    assert store.claim("ann", asked[1].id, "here/1/a")
+    LabelStore(path)  # and a second opening changes nothing
+    assert rows(path, "select count(*) from claims") == [(1,)]
+
+
+def test_an_item_is_on_one_screen_of_a_labeler_at_a_time(store: LabelStore, path: Path) -> None:
+    a, b, _ = (c.id for c in questions())
+    mine, other, gone = f"{socket.gethostname()}/{os.getpid()}/1", "elsewhere/1/2", f"{socket.gethostname()}/{2**22 + 1}/3"
+    assert store.claim("ann", a, mine) and store.claim("ann", a, mine)  # again is harmless
+    assert not store.claim("ann", a, other) and store.claim("ann", a, other, repeat=True) and store.claim("bob", a, other)
+    assert store.claim("ann", b, other) and store.claimed("ann", but=mine) == {(b, False)}
+    assert store.claim("ann", b, gone) is False
+    assert store.claim("ann", questions()[2].id, mine) and store.claimed("ann") == {(b, False), (questions()[2].id, False)}
+    with sqlite3.connect(path) as db:
+        db.execute("update claims set until = 1.0 where comparison_id = ?", (b,))  # long ago
+    assert store.claim("ann", b, gone) and store.claimed("ann", but=mine) == set()  # whose process does not live
+    assert store.claim("ann", b, other) and store.next("ann", "sentiment", without=[a, b]) == questions()[2]
+    store.release("ann", "elsewhere/")
+    assert store.claimed("ann", but=mine) == set()
+
+
 def test_the_file_is_set_up_for_many_writers(store: LabelStore, path: Path) -> None:
     assert rows(path, "pragma journal_mode") == [("wal",)]
-    assert rows(path, "select key, value from meta order by key") == [("application", "rlhf_helpers labels"), ("schema", "1")]
+    assert rows(path, "select key, value from meta order by key") == [("application", "rlhf_helpers labels"), ("schema", "2")]
     with store._transaction() as db:
         assert db.exec_driver_sql("pragma synchronous").scalar() == 2  # FULL
         assert db.exec_driver_sql("pragma foreign_keys").scalar() == 1
         assert db.exec_driver_sql("pragma busy_timeout").scalar() == 10_000
+
+
+def test_a_file_of_schema_1_is_brought_up_to_date_and_keeps_its_labels(store: LabelStore, path: Path) -> None:
+    store.record("ada", questions()[0].id, "choose", 2)
+    store.close()
+    with sqlite3.connect(path) as db:  # what the first version wrote: no claims
+        db.execute("drop table claims")
+        db.execute("update meta set value = '1' where key = 'schema'")
+    again = LabelStore(path)
+    assert rows(path, "select value from meta where key = 'schema'") == [("2",)]
+    assert [x.choice for x in again.labels()] == [2]
+    assert again.claim("ada", questions()[1].id, f"elsewhere/{os.getpid()}/1")
+
+
+def test_two_windows_never_show_the_same_item_to_one_labeler(store: LabelStore) -> None:
+    first, second, third = (c.id for c in questions())
+    one, two = f"elsewhere/{os.getpid()}/1", f"elsewhere/{os.getpid()}/2"
+    assert store.claim("ada", first, one) and store.claim("ada", first, one)  # claiming again what one has is harmless
+    assert not store.claim("ada", first, two)
+    assert store.claim("ben", first, two)  # another labeler is asked the same things
+    assert store.claimed("ada", but=two) == {(first, False)}
+    assert store.next("ada", "sentiment", without=[first]).id == second
+    assert store.claim("ada", second, one)  # a window shows one item: the first is free again
+    assert store.claim("ada", first, two)
+    store.release("ada", two)
+    assert store.claimed("ada") == {(second, False)}
+
+
+def test_the_claims_of_windows_that_are_gone_or_left_alone_count_for_nothing(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, here = questions()[0].id, socket.gethostname()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert store.claim("ada", first, f"{here}/{ended.pid}/1")
+    assert store.claimed("ada") == set() and store.claim("ada", first, f"{here}/{os.getpid()}/1")
+    assert not store.claim("ada", first, "elsewhere/1/1")
+    later = time.time() + 601
+    monkeypatch.setattr("rlhf_helpers.store.time.time", lambda: later)
+    assert store.claim("ada", first, "elsewhere/1/1")
 
 
 def test_any_thread(store: LabelStore) -> None:
