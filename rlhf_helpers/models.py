@@ -4,21 +4,27 @@ Both are thin: the language model inside is transformers' own, so whatever is sa
 
     Policy       tokens (B, T) -> hidden (B, T, d) -> logits of the positions you ask for, values (paper, section 2.2)
     RewardModel  tokens (B, T) -> one reward per row, read at the last real token: gain * r + bias
+
+For models that are large for their machine: `precision="bf16"` (products in bfloat16, weights and updates in float32),
+`checkpointing=True` (activations made again in the backward pass), `lora=16` (only low-rank additions are trained; needs peft).
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicCache
+
+from rlhf_helpers import pretrained
 
 BUNDLED = Path(__file__).resolve().parent.parent / "data"
 BASE = BUNDLED / "base"
-HUB_OPTIONS: dict[str, Any] = {"trust_remote_code": False, "dtype": torch.float32}
 
 
 def positions(mask: Tensor) -> Tensor:
@@ -29,16 +35,50 @@ def positions(mask: Tensor) -> Tensor:
     return (mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-class Policy(nn.Module):
+class Trunk(nn.Module):
+    """What policy and reward model share: a transformers model (`inner`), how exactly it computes, and how little it remembers."""
+
+    def __init__(self, inner: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0):
+        super().__init__()
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision is {precision!r}; choose fp32 (exact) or bf16 (fast on a GPU; weights and updates stay in fp32)")
+        self.precision, self.checkpointing = precision, checkpointing
+        pretrained.without_dropout(inner)
+        if lora:
+            pretrained.add_lora(inner, lora)
+        if checkpointing:
+            inner.gradient_checkpointing_enable({"use_reentrant": False})
+        self.takes_positions = "position_ids" in inspect.signature(inner.base_model.forward).parameters
+
+    def autocast(self) -> torch.autocast:
+        """Compute products in bfloat16 inside this context, if the precision says so."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def run_trunk(self, inner: nn.Module, tokens: Tensor, mask: Tensor, cache: Any = None, places: Tensor | None = None) -> Tensor:
+        """Run the transformer without its head. tokens (B, T); mask (B, P + T), with P tokens already in `cache`; returns (B, T, d).
+
+        With `places` (B, T), the position of every token, the mask may also say for each token which it sees: (B, 1, T, T).
+        """
+        places = positions(mask)[:, -tokens.shape[1] :] if places is None else places
+        where = {"position_ids": places} if self.takes_positions else {}
+        if self.checkpointing:
+            inner.train(torch.is_grad_enabled())  # transformers checkpoints in train mode only, and cannot use a cache there
+        with self.autocast():
+            return inner.base_model(
+                input_ids=tokens, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **where
+            ).last_hidden_state
+
+
+class Policy(Trunk):
     """A language model that also guesses how well its answer will be rated.
 
     lm: any transformers causal LM. value_head: (d) -> 1, weight and bias zero at the start, so the first values are 0 (paper's code).
     """
 
-    def __init__(self, lm: nn.Module):
-        super().__init__()
-        self.lm = _without_dropout(lm)
-        self.value_head = nn.Linear(lm.config.hidden_size, 1)
+    def __init__(self, lm: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0):
+        super().__init__(lm, precision, checkpointing, lora)
+        self.lm = lm
+        self.value_head = nn.Linear(lm.get_output_embeddings().weight.shape[1], 1)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 
@@ -46,52 +86,59 @@ class Policy(nn.Module):
     def device(self) -> torch.device:
         return self.value_head.weight.device
 
+    @property
+    def context(self) -> int | None:
+        """The most tokens that fit into the model, if it says so."""
+        return getattr(self.lm.config.get_text_config(), "max_position_embeddings", None)
+
     def hidden(self, tokens: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
         """Run the trunk. tokens (B, T) long; mask (B, P + T) bool, with the P tokens already in `cache`; returns (B, T, d)."""
-        return self.lm.base_model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions(mask)[:, -tokens.shape[1] :],
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
+        return self.run_trunk(self.lm, tokens, mask, cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the LM head: (..., d) to (..., V). Only ever called on response positions: (B, T, V) would not fit."""
-        return self.lm.get_output_embeddings()(hidden)
+        """Apply the LM head: (..., d) to (..., V). Only ever called on response positions: (B, T, V) would not fit.
+
+        In float32 at every precision: GPT-2's logits lie near -100, where bfloat16 has steps of half a nat.
+        """
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.lm.get_output_embeddings()(hidden.float())
 
     def values(self, hidden: Tensor) -> Tensor:
         """Apply the value head: (..., d) to (...), float32."""
-        return self.value_head(hidden).squeeze(-1).float()
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.value_head(hidden.float()).squeeze(-1)
 
     def frozen_copy(self) -> Policy:
-        """Copy the policy as the reference: same weights, no gradients, never updated."""
-        reference = copy.deepcopy(self)
+        """Copy the policy as the reference: same weights, no gradients, never updated. Weights that LoRA holds still are shared."""
+        still = {id(p): p for p in self.parameters() if not p.requires_grad}
+        reference = copy.deepcopy(self, still)
         return reference.requires_grad_(False)
 
     def save(self, folder: Path | str) -> None:
-        """Write `folder` in transformers' format (safetensors), the value head beside it."""
+        """Write `folder` in transformers' format (safetensors, LoRA merged in), the value head beside it."""
         from safetensors.torch import save_file
 
-        self.lm.save_pretrained(folder)
+        self.lm.save_pretrained(folder, state_dict=pretrained.merged(self.lm))
         save_file({k: v.contiguous() for k, v in self.value_head.state_dict().items()}, Path(folder) / "value_head.safetensors")
 
     @classmethod
-    def load(cls, source: Path | str = BASE) -> Policy:
+    def load(cls, source: Path | str = BASE, precision: str = "fp32", checkpointing: bool = False, lora: int = 0) -> Policy:
         """Load a policy from a folder or a Hub name; a fresh value head where none was saved.
 
-        Raises FileNotFoundError with the way out when nothing is there.
+        Raises FileNotFoundError with the way out when nothing is there, ValueError if it is no causal language model that we can read.
         """
         from safetensors.torch import load_file
 
-        policy = cls(AutoModelForCausalLM.from_pretrained(_existing(source), **HUB_OPTIONS))
+        lm = pretrained.load(AutoModelForCausalLM, source)
+        check_reading(cls(lm))
+        policy = cls(lm, precision, checkpointing, lora)
         head = Path(source) / "value_head.safetensors"
         if head.exists():
             policy.value_head.load_state_dict(load_file(head))
         return policy
 
 
-class RewardModel(nn.Module):
+class RewardModel(Trunk):
     """A language model's trunk with one number on top: how good is this text? (paper, section 2)
 
     classifier: transformers' sequence classifier with one label; its head starts from N(0, 1 / sqrt(d + 1)), without bias, which the
@@ -101,9 +148,9 @@ class RewardModel(nn.Module):
     gain: Tensor
     bias: Tensor
 
-    def __init__(self, classifier: nn.Module):
-        super().__init__()
-        self.classifier = _without_dropout(classifier)
+    def __init__(self, classifier: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0):
+        super().__init__(classifier, precision, checkpointing, lora)
+        self.classifier = classifier
         self.register_buffer("gain", torch.tensor(float(getattr(classifier.config, "reward_gain", 1.0))))
         self.register_buffer("bias", torch.tensor(float(getattr(classifier.config, "reward_bias", 0.0))))
 
@@ -113,43 +160,52 @@ class RewardModel(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Score whole texts: tokens, mask (B, T); pads may stand on either side; returns (B,) float32."""
-        hidden = self.classifier.base_model(
-            input_ids=tokens, attention_mask=mask, position_ids=positions(mask), use_cache=False
-        ).last_hidden_state
+        hidden = self.run_trunk(self.classifier, tokens, mask)
         last = mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)  # (B,) column of the last real token
-        raw = self.classifier.score(hidden[torch.arange(len(tokens), device=tokens.device), last]).squeeze(-1).float()
+        return self.read(hidden, last.unsqueeze(1)).squeeze(1)
+
+    def read(self, hidden: Tensor, columns: Tensor) -> Tensor:
+        """Read rewards off hidden states (B, T, d) at `columns` (B, K); returns (B, K) float32."""
+        rows = torch.arange(len(hidden), device=hidden.device).unsqueeze(1)
+        with torch.autocast(hidden.device.type, enabled=False):
+            raw = self.classifier.score(hidden[rows, columns].float()).squeeze(-1)
         return self.gain * raw + self.bias
 
     @classmethod
-    def from_policy(cls, policy: Policy, seed: int = 0) -> RewardModel:
-        """Start a reward model from the language model's trunk, with a fresh head drawn from `seed`."""
+    def from_policy(cls, policy: Policy, seed: int = 0, lora: int = 0) -> RewardModel:
+        """Start a reward model from the language model's trunk, with a fresh head drawn from `seed`; precision as the policy's."""
         config = copy.deepcopy(policy.lm.config)
         config.num_labels = 1
+        if config.pad_token_id is None:  # plain transformers needs one to find the last token of a batch
+            config.pad_token_id = config.eos_token_id if isinstance(config.eos_token_id, int) else 0
         classifier = AutoModelForSequenceClassification.from_config(config)
-        classifier.base_model.load_state_dict(policy.lm.base_model.state_dict())
+        classifier.base_model.load_state_dict(pretrained.merged(policy.lm.base_model))
         width = classifier.score.in_features
         weight = torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) / (width + 1) ** 0.5
         classifier.score.weight.data.copy_(weight)
-        return cls(classifier.float()).to(policy.device)
+        return cls(classifier.float(), policy.precision, policy.checkpointing, lora).to(policy.device)
 
     def save(self, folder: Path | str) -> None:
         """Write `folder` in transformers' format; gain and bias go into config.json."""
         self.classifier.config.reward_gain = self.gain.item()
         self.classifier.config.reward_bias = self.bias.item()
-        self.classifier.save_pretrained(folder)
+        self.classifier.save_pretrained(folder, state_dict=pretrained.merged(self.classifier))
 
     @classmethod
-    def load(cls, source: Path | str) -> RewardModel:
+    def load(cls, source: Path | str, precision: str = "fp32", checkpointing: bool = False) -> RewardModel:
         """Load a saved reward model; raises FileNotFoundError with the way out when nothing is there."""
-        return cls(AutoModelForSequenceClassification.from_pretrained(_existing(source), **HUB_OPTIONS))
+        classifier = pretrained.load(AutoModelForSequenceClassification, source)
+        if classifier.config.num_labels != 1 or not hasattr(classifier, "score"):
+            raise ValueError(f"{source} holds no reward model: its head gives {classifier.config.num_labels} numbers, one is needed")
+        return cls(classifier, precision, checkpointing)
 
 
 def load_tokenizer(source: Path | str = BASE) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that pads on the left; one without a pad token pads with its end token (pads are masked anyway)."""
-    tokenizer = AutoTokenizer.from_pretrained(_existing(source), trust_remote_code=False)
+    """Load a tokenizer that pads on the left; one without a pad token pads with its end token, or with token 0 (pads are masked)."""
+    tokenizer = pretrained.load(AutoTokenizer, source, {"trust_remote_code": False})
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
 
 
@@ -163,6 +219,35 @@ def check_pair(policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
+@torch.no_grad()
+def check_reading(policy: Policy) -> None:
+    """Raise ValueError unless the model is causal and we read it as transformers does: logits, left padding, cache.
+
+    Five tokens are enough; a family that changes its logits after the head, or wants more than tokens, mask and positions, is found out.
+    """
+    lm, device = policy.lm, policy.device
+    name, was_training = lm.config.model_type, lm.training
+    lm.eval()
+    tokens = torch.arange(3, 8, device=device)[None] % lm.config.get_text_config().vocab_size  # (1, 5)
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    theirs = lm(tokens, attention_mask=mask).logits.float()
+    scale = max(1.0, theirs.abs().max().item())
+    close, other = {"rtol": 0.0, "atol": 1e-3 * scale}, torch.cat([tokens[:, :-1], tokens[:, :1]], 1)
+    if not torch.allclose(lm(other, attention_mask=mask).logits.float()[:, :-1], theirs[:, :-1], rtol=0.0, atol=1e-5 * scale):
+        raise ValueError(f"{name} is no causal language model: its early tokens see later ones; choose one that writes from left to right")
+    padded, wide = torch.cat([tokens[:, :2], tokens], 1), torch.cat([~mask[:, :2], mask], 1)
+    cache = DynamicCache()
+    pieces = [policy.hidden(tokens[:, a:b], mask[:, :b], cache) for a, b in ((0, 3), (3, 4), (4, 5))]
+    for what, hidden in (("logits", policy.hidden(tokens, mask)), ("padding", policy.hidden(padded, wide)[:, 2:]),
+                         ("cache", torch.cat(pieces, 1))):  # fmt: skip
+        if hidden.shape[-1] != policy.value_head.in_features or not torch.allclose(policy.logits(hidden), theirs, **close):
+            raise ValueError(
+                f"models of the family {name!r} are not supported: {what} come out otherwise than in transformers' own forward; "
+                "GPT-2, Llama, Qwen, GPT-NeoX and families like them are"
+            )
+    lm.train(was_training)
+
+
 def tiny_policy(vocabulary: int = 16, width: int = 16, layers: int = 1, heads: int = 2, context: int = 32, seed: int = 0) -> Policy:
     """Make a policy of a few thousand random weights, for tests and for toy problems that can be enumerated."""
     from transformers import GPT2LMHeadModel
@@ -174,27 +259,3 @@ def tiny_policy(vocabulary: int = 16, width: int = 16, layers: int = 1, heads: i
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Policy(GPT2LMHeadModel(config))
-
-
-def _without_dropout(model: nn.Module) -> nn.Module:
-    """Set every dropout to 0, so that train and eval mode are the same thing (the paper never drops out)."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name, rate in list(vars(module).items()):  # families that keep the rate as a number: Llama, OPT, BLOOM
-            if "drop" in name and isinstance(rate, float):
-                setattr(module, name, 0.0)
-    return model
-
-
-def _existing(source: Path | str) -> str:
-    """Return `source` if it is a model folder or looks like a Hub name; say what to do otherwise."""
-    path = Path(source)
-    if path.is_dir():
-        if not (path / "config.json").exists() and not (path / "tokenizer_config.json").exists():
-            raise FileNotFoundError(f"{path} holds no model (no config.json): was training stopped before it was saved?")
-        return str(path)
-    looks_local = path.is_absolute() or str(source).startswith(".") or len(path.parts) > 2
-    if looks_local:
-        raise FileNotFoundError(f"no model folder at {path}: train one first, or pass a Hub name such as 'openai-community/gpt2'")
-    return str(source)

@@ -27,18 +27,18 @@ def sample(
     live on the policy's device. `chunk` rows run at a time. Returns a Rollout whose logprobs and values are those of the moment.
     Raises ValueError if query and response do not fit the model's context, or `temperature` is negative.
     """
-    context = getattr(policy.lm.config, "max_position_embeddings", None)
     longest = int(queries.mask.sum(-1).max()) + length
-    if context is not None and longest > context:
+    if policy.context is not None and longest > policy.context:
         raise ValueError(
-            f"query and response take {longest} tokens but the model's context is {context}: shorten query_length or response_length"
+            f"query and response take {longest} tokens but the model's context is {policy.context}: shorten query_length or response_length"
         )
     if temperature < 0:
         raise ValueError(f"temperature must not be negative, got {temperature}")
-    parts = [
-        _sample_rows(policy, queries[i : i + chunk].to(policy.device), length, temperature, generator)
-        for i in range(0, len(queries), chunk)
-    ]
+    with policy.autocast():  # around the loop, so that weights are rounded to bf16 once and not per token
+        parts = [
+            _sample_rows(policy, queries[i : i + chunk].to(policy.device), length, temperature, generator)
+            for i in range(0, len(queries), chunk)
+        ]
     responses, logprobs, values = (torch.cat(column) for column in zip(*parts, strict=True))
     mask = torch.ones_like(responses, dtype=torch.bool)
     return Rollout(queries.to(policy.device), responses, mask, logprobs, values)

@@ -5,7 +5,7 @@ Every task exists twice: on the bundled texts (offline, small) and with the pape
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -70,6 +70,8 @@ def bundled(dataset: str, split: str = "train"):
     from datasets import Dataset
 
     path = CORPUS / f"{dataset}-{split}.parquet"
+    if dataset in {t.dataset for t in PAPER.values()}:
+        raise FileNotFoundError(f"{dataset!r} is not bundled: draw prompts with `hub.queries`, which takes it from the Hub or a local copy")
     if not path.exists():
         raise FileNotFoundError(f"{path.name} is missing from {path.parent}: run `make data` to write the corpus again")
     return Dataset.from_parquet(str(path))
@@ -81,7 +83,7 @@ def prompt_ids(task: Task, text: str, tokenizer: PreTrainedTokenizerBase) -> lis
     Start: drop up to and including the first start token. Length: keep `query_length`. End: drop after the last end token.
     A text that lacks either token is skipped (released code, `language/datasets.py`).
     """
-    ids = tokenizer(text)["input_ids"]
+    ids = plain_ids(tokenizer, text)
     if task.start_text is not None:
         start = _token(task.start_text, tokenizer)
         if start not in ids:
@@ -100,26 +102,44 @@ def queries(task: Task, tokenizer: PreTrainedTokenizerBase, count: int, *, split
     """Draw `count` prompts in an order fixed by `seed`, without repeats until the set is used up. Returns (count, Q) left-padded."""
     dataset = bundled(task.dataset, split)
     generator = torch.Generator().manual_seed(seed)
+
+    def passes() -> Iterator[str]:
+        while True:
+            for i in torch.randperm(len(dataset), generator=generator).tolist():
+                yield dataset[i]["text"]
+
+    return queries_from(task, tokenizer, passes(), count, patience=len(dataset))
+
+
+def queries_from(
+    task: Task, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], count: int, *, patience: int = 10_000
+) -> Queries:  # fmt: skip
+    """Cut prompts from any stream of texts until there are `count`; returns (count, Q) left-padded.
+
+    Raises ValueError if `patience` texts on end give no prompt, or the stream ends too early.
+    """
     chosen: list[list[int]] = []
-    while len(chosen) < count:
-        before = len(chosen)
-        for i in torch.randperm(len(dataset), generator=generator).tolist():
-            if (ids := prompt_ids(task, dataset[i]["text"], tokenizer)) is not None:
-                chosen.append(ids)
-            if len(chosen) == count:
-                break
-        if len(chosen) == before:
+    skipped = 0
+    for text in texts:
+        ids = prompt_ids(task, text, tokenizer)
+        skipped = 0 if ids is not None else skipped + 1
+        if ids is not None:
+            chosen.append(ids)
+        if len(chosen) == count:
+            return pad_queries(task, chosen, tokenizer)
+        if skipped >= patience:
             raise ValueError(
-                f"no text of {task.dataset!r} ({split}) gives a prompt for {task.name}: does the tokenizer know {task.start_text!r}?"
+                f"no text of {task.dataset!r} gives a prompt for {task.name} ({skipped} in a row): does the tokenizer know "
+                f"{task.start_text or task.end_text!r}?"
             )
-    return pad_queries(task, chosen, tokenizer)
+    raise ValueError(f"{task.dataset!r} gives {len(chosen)} prompts for {task.name}, but {count} are wanted: ask for fewer")
 
 
 def encode(task: Task, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Queries:
     """Encode ready prompts of your own (kept whole, apart from the length limit, of which the END is kept)."""
     rows = []
     for text in texts:
-        ids = tokenizer(text)["input_ids"]
+        ids = plain_ids(tokenizer, text)
         if not ids:
             raise ValueError("a prompt is empty: give at least one word to continue from")
         if len(ids) > task.query_length:
@@ -129,9 +149,9 @@ def encode(task: Task, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase)
 
 
 def pad_queries(task: Task, rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> Queries:
-    """Add the task's prefix and suffix and pad on the left; the mask is born here and carried from now on."""
-    before, after = (tokenizer(s)["input_ids"] if s else [] for s in (task.prefix, task.suffix))
-    full = [[*before, *row, *after] for row in rows]
+    """Add the tokenizer's first token, the task's prefix and suffix, and pad on the left; the mask is born here and carried from now on."""
+    before, after = plain_ids(tokenizer, task.prefix), plain_ids(tokenizer, task.suffix)
+    full = [[*first_ids(tokenizer), *before, *row, *after] for row in rows]
     width = max(map(len, full))
     tokens = torch.full((len(full), width), tokenizer.pad_token_id, dtype=torch.long)
     mask = torch.zeros((len(full), width), dtype=torch.bool)
@@ -163,12 +183,27 @@ def texts(task: Task, responses: Tensor, tokenizer: PreTrainedTokenizerBase) -> 
 
 def query_texts(task: Task, batch: Queries, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Decode prompts without padding, prefix and suffix."""
-    decoded = tokenizer.batch_decode([row[keep].tolist() for row, keep in zip(batch.tokens, batch.mask, strict=True)])
+    skip = len(first_ids(tokenizer))
+    decoded = tokenizer.batch_decode([row[keep].tolist()[skip:] for row, keep in zip(batch.tokens, batch.mask, strict=True)])
     return [text.removeprefix(task.prefix).removesuffix(task.suffix) for text in decoded]
 
 
+def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Encode a piece of a text: no token for begin or end is added, because pieces are joined."""
+    return tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+
+
+def first_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return what this tokenizer puts before every text: one token for Llama and Gemma, none for GPT-2, GPT-NeoX and Qwen."""
+    begin = getattr(tokenizer, "bos_token_id", None)
+    return [begin] if begin is not None and tokenizer("a")["input_ids"][:1] == [begin] else []
+
+
 def _token(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    """Look up a single token as it stands inside a text (some tokenizers put a space before the first piece)."""
+    alone, word, both = (plain_ids(tokenizer, t) for t in (text, "a", "a" + text))
+    inside = both[len(word) :] if both[: len(word)] == word else []
+    ids = inside if len(inside) == 1 else alone
     if len(ids) != 1:
         raise ValueError(f"{text!r} is {len(ids)} tokens for this tokenizer; the truncation rule needs a single one")
     return ids[0]

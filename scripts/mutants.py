@@ -58,8 +58,8 @@ MUTANTS = [
     Mutant("bias before the gain", "models", "return self.gain * raw + self.bias", "return self.gain * (raw + self.bias)"),
     Mutant("value head not zero", "models", "        nn.init.zeros_(self.value_head.weight)\n", ""),
     Mutant("reward head too wide", "models", "/ (width + 1) ** 0.5", "/ width ** 0.25"),
-    Mutant("dropout left on", "models", "            module.p = 0.0\n", "            pass\n"),
-    Mutant("reference shares the policy's weights", "models", "reference = copy.deepcopy(self)", "reference = self"),
+    Mutant("dropout left on", "pretrained", "            module.p = 0.0\n", "            pass\n", ("models",)),
+    Mutant("reference shares the policy's weights", "models", "reference = copy.deepcopy(self, still)", "reference = self"),
     # sampling
     Mutant("slice off by one in the replay", "sampling", "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] :]", "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] - 1 : -1]"),
     Mutant("sampled at temperature 1", "sampling", "(logits / temperature).softmax(-1)", "logits.softmax(-1)"),

@@ -1,0 +1,188 @@
+"""Floor 3: the paper's texts and labels, from the Hub through `datasets` or from a local copy, prepared as the paper did.
+
+    hub.queries(tasks.PAPER["tldr"], tokenizer, 512)                     prompts, ready for `sampling.sample`
+    hub.texts("imdb", data_dir="downloads/imdb")                         a stream of texts, from files on this machine
+    hub.comparisons("sentiment", tokenizer)                              the labels that were released with the paper
+
+Each set is tested on a small file of ours with the published columns. None of it was run against the live Hub.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_helpers import exchange, tasks
+from rlhf_helpers.records import Queries
+from rlhf_helpers.tasks import Task
+
+LABELS_REPO = "vwxyzjn/lm-human-preferences"  # a mirror of the files below, on the Hub
+LABELS_URL = "https://openaipublic.blob.core.windows.net/lm-human-preferences/labels"
+LABEL_FILES = {
+    "sentiment": "sentiment/offline_5k.json",
+    "descriptiveness": "descriptiveness/offline_5k.json",
+    "tldr": "tldr/online_45k.json",
+    "cnndm": "cnndm/online_45k.json",
+}
+BUFFER = 10_000  # texts of a stream among which the next one is drawn
+
+
+def detokenized(text: str) -> str:
+    """Undo the spaces that BookCorpus has before punctuation: GPT-2 knows "." and " ." as two different tokens."""
+    text = text.replace("``", '"').replace("''", '"').replace(" n't", "n't")
+    text = re.sub(r"\s+([.,!?;:%)\]])", r"\1", text)
+    text = re.sub(r"([(\[])\s+", r"\1", text)
+    return re.sub(r"\s+('(?:s|m|d|ll|re|ve)\b)", r"\1", text)
+
+
+def one_sentence_a_line(text: str) -> str:
+    """Drop an agency's dateline, straighten quotes, and put each sentence on a line of its own where the article is one long line.
+
+    The paper cuts an article at its last line break inside 500 tokens; the set on the Hub has joined the lines.
+    """
+    text = text.replace("\u2019", "'").replace("\u2018", "'")
+    text = re.sub(r"^.{0,80}?\((?:CNN|Reuters|AP)\)\s*(?:--\s*)?", "", text, count=1, flags=re.DOTALL)
+    if "\n" not in text.strip():
+        text = re.sub(r"([.!?][\"']?) +(?=[\"'A-Z])", r"\1\n", text)
+    return text.strip()
+
+
+def without_markup(text: str) -> str:
+    """Turn IMDb's line breaks into spaces."""
+    return re.sub(r"\s*(?:<br\s*/?>\s*)+", " ", text).strip()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a set of texts is published, and what becomes of a row."""
+
+    repo: str
+    column: str  # holds the text
+    prepare: Callable[[str], str]
+    config: str | None = None
+    revision: str | None = None
+    rows: int = 1  # neighbouring rows joined into one text
+    streamed: bool = False  # by default, because it is large
+    about: str = ""
+
+
+SOURCES = {
+    "bookcorpus": Source(
+        "SamuelYang/bookcorpus", "text", detokenized, rows=16, streamed=True,
+        about="a stand-in: the passages of books that the paper used are lost; one sentence a row, lower case; 16 rows make a passage",
+    ),
+    "cnndm": Source("abisee/cnn_dailymail", "article", one_sentence_a_line, config="3.0.0", about="CNN and Daily Mail articles"),
+    "tldr": Source(
+        "webis/tldr-17", "content", str.strip, revision="refs/convert/parquet", streamed=True,
+        about="Reddit posts with a TL;DR; the paper used a subset, filtered by length and subreddit",
+    ),
+    "imdb": Source("stanfordnlp/imdb", "text", without_markup, about="film reviews with a label (1 is positive), for mock sentiment"),
+}  # fmt: skip
+
+
+def get(name: str) -> Source:
+    """Look up a set by name; raises ValueError that lists the names."""
+    if name not in SOURCES:
+        raise ValueError(f"no set of texts is called {name!r}; there are {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+def load(name: str, split: str = "train", *, data_dir: Path | str | None = None, streaming: bool | None = None) -> Any:
+    """Open a set as a `datasets.Dataset` (an `IterableDataset` when streaming), rows as published.
+
+    data_dir: a folder with a copy (parquet, JSON lines or CSV; the split in the file names, as the Hub has them). Raises
+    FileNotFoundError that says what to download and how to pass it on, ValueError if the columns are others.
+    """
+    import datasets
+
+    source = get(name)
+    place, options = str(data_dir or source.repo), {"split": split, "streaming": source.streamed if streaming is None else streaming}
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise FileNotFoundError(f"data_dir {data_dir} is no folder: put the files of {source.repo} there. {_way_out(name, source)}")
+    try:
+        if data_dir is None:
+            rows = datasets.load_dataset(place, source.config, revision=source.revision, **options)
+        else:
+            known = datasets.get_dataset_config_names(place)
+            rows = datasets.load_dataset(place, source.config if source.config in known else None, **options)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if "split" in str(error).lower():
+            raise ValueError(f"{name} in {place} has no split {split!r}: {_short(error)}") from error
+        reason = f"the texts of {name} could not be loaded from {place}: {_short(error)}"
+        raise FileNotFoundError(f"{reason}. {_way_out(name, source)}") from error
+    columns = rows.column_names or list(next(iter(rows), {}))
+    if source.column not in columns:
+        raise ValueError(
+            f"{place} has the columns {', '.join(columns)}, but the texts of {name} are expected in {source.column!r}: is it another set? "
+            f"With `datasets`, rename_column(old, {source.column!r}) makes it fit"
+        )
+    return rows
+
+
+def texts(
+    name: str, split: str = "train", *, data_dir: Path | str | None = None, streaming: bool | None = None, seed: int = 0
+) -> Iterator[str]:  # fmt: skip
+    """Yield the prepared texts of a set in an order fixed by `seed`; a stream is shuffled within a buffer of 10,000 texts."""
+    source = get(name)
+    rows = load(name, split, data_dir=data_dir, streaming=streaming).select_columns([source.column])
+    if source.rows > 1:  # before the shuffling: neighbours belong together
+        rows = rows.batch(source.rows)
+    rows = rows.shuffle(seed=seed) if hasattr(rows, "__len__") else rows.shuffle(seed=seed, buffer_size=BUFFER)
+    for row in rows:
+        text = row[source.column]
+        yield source.prepare(text if isinstance(text, str) else " ".join(text))
+
+
+def queries(
+    task: Task, tokenizer: PreTrainedTokenizerBase, count: int, *, split: str = "train", seed: int = 0, data_dir: Path | str | None = None,
+    streaming: bool | None = None,
+) -> Queries:  # fmt: skip
+    """Draw `count` prompts of one of the paper's tasks (`tasks.PAPER`): start and end cut, length, prefix, suffix. Returns (count, Q)."""
+    stream = texts(task.dataset, split, data_dir=data_dir, streaming=streaming, seed=seed)
+    return tasks.queries_from(task, tokenizer, stream, count)
+
+
+def comparisons(task: str, tokenizer: PreTrainedTokenizerBase, *, data_dir: Path | str | None = None) -> exchange.Read:
+    """Read the four-way comparisons that people labelled for the paper; the tokenizer must be GPT-2's.
+
+    data_dir: a folder with the file, under its own name or as published (`sentiment/offline_5k.json`). Faulty records are left out and
+    listed in `faults`. Raises FileNotFoundError with the address to download from.
+    """
+    if task not in LABEL_FILES:
+        raise ValueError(f"no labels were released for {task!r}; there are {', '.join(LABEL_FILES)}")
+    return exchange.read(labels_file(task, data_dir), "openai", task, labeler="released with the paper", tokenizer=tokenizer, errors="skip")
+
+
+def labels_file(task: str, data_dir: Path | str | None = None) -> Path:
+    """Find the file of released labels here, or fetch it from the mirror on the Hub."""
+    name = LABEL_FILES[task]
+    way_out = f"Download {LABELS_URL}/{name} on a machine with a network, put it into a folder as {name}, and pass that folder as data_dir"
+    if data_dir is not None:
+        for path in (Path(data_dir) / "labels" / name, Path(data_dir) / name, Path(data_dir) / Path(name).name):
+            if path.exists():
+                return path
+        raise FileNotFoundError(f"there is no {name} in {data_dir}. {way_out}")
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(LABELS_REPO, name, repo_type="dataset"))
+    except OSError as error:
+        raise FileNotFoundError(f"the labels of {task} could not be fetched from {LABELS_REPO}: {_short(error)}. {way_out}") from error
+
+
+def _way_out(name: str, source: Source) -> str:
+    revision = f" --revision {source.revision}" if source.revision else ""
+    return (
+        f"On a machine with a network: `hf download {source.repo} --repo-type dataset{revision} --local-dir {name}`; copy that folder here "
+        f"and pass data_dir={name!r}"
+    )
+
+
+def _short(error: Exception) -> str:
+    """Return the first line of an error, which says what happened."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

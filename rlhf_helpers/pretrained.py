@@ -1,0 +1,84 @@
+"""Floor 0: models from a folder or the Hub, errors in plain words; no dropout; LoRA put in, and merged again for saving.
+
+Weights are read from safetensors only, code of strangers never. `models` is built on this.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+HUB_OPTIONS: dict[str, Any] = {"trust_remote_code": False, "dtype": torch.float32, "use_safetensors": True}
+
+
+def without_dropout(model: nn.Module) -> nn.Module:
+    """Set every dropout to 0, so that train and eval mode are the same thing (the paper never drops out)."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, rate in list(vars(module).items()):  # families that keep the rate as a number: Llama, OPT, BLOOM
+            if "drop" in name and isinstance(rate, float):
+                setattr(module, name, 0.0)
+    return model
+
+
+def add_lora(model: nn.Module, rank: int) -> None:
+    """Hold all weights still and add trainable products of rank `rank` to every linear layer of the trunk, in place."""
+    try:
+        import peft
+    except ImportError as error:
+        raise ImportError("peft is not installed: pip install peft, or leave lora=0 and train all weights") from error
+    from transformers.pytorch_utils import Conv1D
+
+    layers = [name for name, m in model.base_model.named_modules() if isinstance(m, nn.Linear | Conv1D)]
+    turned = any(isinstance(m, Conv1D) for m in model.modules())
+    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=layers, fan_in_fan_out=turned)
+    peft.inject_adapter_in_model(config, model.base_model)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("lora_" in name or name == "score.weight")
+
+
+def merged(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights under transformers' own names, the products of LoRA added to the weights they stand beside."""
+    state = {name.replace(".base_layer.", "."): w for name, w in model.state_dict().items() if ".lora_" not in name}
+    for name, module in model.named_modules():
+        if hasattr(module, "get_delta_weight") and hasattr(module, "base_layer"):
+            state[f"{name}.weight"] = module.base_layer.weight + module.get_delta_weight("default")
+    return {name: w.detach() for name, w in state.items()}
+
+
+def load(kind: Any, source: Path | str, options: dict[str, Any] = HUB_OPTIONS) -> Any:
+    """Load a model or tokenizer with one of transformers' Auto classes; its errors in plain words, with the way out."""
+    place = existing(source)
+    try:
+        return kind.from_pretrained(place, **options)
+    except ValueError as error:
+        if "nrecognized" not in str(error):
+            raise
+        raise ValueError(
+            f"{source} holds no causal language model that transformers knows: choose one that writes from left to right, such as "
+            "openai-community/gpt2"
+        ) from error
+    except OSError as error:
+        if Path(source).is_dir():
+            raise OSError(f"{source} could not be read: {error}. Weights must be there as safetensors") from error
+        raise FileNotFoundError(
+            f"{source!r} is not on this machine and could not be fetched from the Hub. With a network: `hf download {source} --local-dir "
+            f"models/{Path(source).name}`, copy that folder here and pass it instead of the name"
+        ) from error
+
+
+def existing(source: Path | str) -> str:
+    """Return `source` if it is a model folder or looks like a Hub name; say what to do otherwise."""
+    path = Path(source)
+    if path.is_dir():
+        if not (path / "config.json").exists() and not (path / "tokenizer_config.json").exists():
+            raise FileNotFoundError(f"{path} holds no model (no config.json): was training stopped before it was saved?")
+        return str(path)
+    looks_local = path.is_absolute() or str(source).startswith(".") or len(path.parts) > 2
+    if looks_local:
+        raise FileNotFoundError(f"no model folder at {path}: train one first, or pass a Hub name such as 'openai-community/gpt2'")
+    return str(source)

@@ -1,0 +1,297 @@
+"""Any causal language model: families of transformers, made small and random, read as transformers itself reads them."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as parts
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from rlhf_helpers import models, ppo, reward, sampling, tasks
+from rlhf_helpers.models import Policy, RewardModel
+from rlhf_helpers.ppo import PPOConfig
+from rlhf_helpers.records import Comparison, Label
+from rlhf_helpers.runs import Run
+
+SIZES = dict(vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=32,
+             pad_token_id=0, bos_token_id=1, eos_token_id=2)  # fmt: skip
+CONFIGS = {
+    "gpt2": lambda: transformers.GPT2Config(vocab_size=16, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0),
+    "llama": lambda: transformers.LlamaConfig(**SIZES, num_key_value_heads=1),
+    "qwen2": lambda: transformers.Qwen2Config(**SIZES, num_key_value_heads=1, tie_word_embeddings=True),
+    "qwen3": lambda: transformers.Qwen3Config(**SIZES, num_key_value_heads=1, head_dim=8),
+    "gpt_neox": lambda: transformers.GPTNeoXConfig(**SIZES, rotary_pct=0.25, use_parallel_residual=True),
+    "mistral": lambda: transformers.MistralConfig(**SIZES, num_key_value_heads=1, sliding_window=None),
+    "opt": lambda: transformers.OPTConfig(vocab_size=16, hidden_size=16, ffn_dim=32, num_hidden_layers=2, num_attention_heads=2,
+                                          word_embed_proj_dim=8, max_position_embeddings=32, pad_token_id=1),
+    "bloom": lambda: transformers.BloomConfig(vocab_size=16, hidden_size=16, n_layer=2, n_head=2),
+}  # fmt: skip
+
+
+def made(family, seed=0, **options):
+    torch.manual_seed(seed)
+    lm = AutoModelForCausalLM.from_config(CONFIGS[family]())
+    with torch.no_grad():
+        for weight in lm.parameters():
+            weight += 0.2 * torch.randn(weight.shape)
+    return Policy(lm.float(), **options)
+
+
+EASY = PPOConfig(episodes=32 * 10, batch=32, lr=1e-2, kl_coef=0.02, kl_target=None)
+
+
+def even_tokens(rollout):
+    return (rollout.responses % 2 == 0).float().mean(-1)
+
+
+def assert_it_learns(lines):
+    """Demand that half of what was missing to the highest score is gained."""
+    first, last = lines[0]["score"], sum(line["score"] for line in lines[-3:]) / 3
+    assert last > first + 0.5 * (1 - first), (first, last)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@torch.no_grad()
+def test_logits_with_left_padding_are_those_of_transformers_without(family, ragged):
+    policy = made(family)
+    models.check_reading(policy)
+    policy.lm.eval()
+    logits = policy.logits(policy.hidden(torch.where(ragged.mask, ragged.tokens, 7), ragged.mask))
+    for row, keep, ours in zip(ragged.tokens, ragged.mask, logits):
+        assert torch.allclose(ours[keep], policy.lm(row[keep][None]).logits[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@torch.no_grad()
+def test_sample_and_replay_are_twins_in_every_family(family, ragged):
+    policy = made(family)
+    rollout = sampling.sample(policy, ragged.repeat(2), 6, 0.7, generator())
+    replay = sampling.replay(policy, rollout, 0.7)
+    assert torch.allclose(replay.logprobs, rollout.logprobs, atol=1e-4) and torch.allclose(replay.values, rollout.values, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_ppo_improves_a_trivial_reward_in_every_family(family, ragged, task):
+    policy = made(family)
+    assert_it_learns(ppo.tune(policy, even_tokens, ragged.repeat(8), task, EASY, Run(quiet=True, device="cpu")))
+
+
+@pytest.mark.parametrize("family", [f for f in CONFIGS if f != "bloom"])
+@torch.no_grad()
+def test_reward_models_and_saved_policies_of_every_family(family, ragged, tmp_path):
+    policy = made(family)
+    policy.value_head.weight += 0.3
+    policy.save(tmp_path / "policy")
+    first, second = (p.values(p.hidden(ragged.tokens, ragged.mask)) for p in (policy, Policy.load(tmp_path / "policy")))
+    assert torch.allclose(first, second)
+    model = RewardModel.from_policy(policy, seed=1)
+    plain = model(ragged.tokens, ragged.mask)
+    model.save(tmp_path / "reward")
+    again = RewardModel.load(tmp_path / "reward")
+    assert torch.allclose(again(ragged.tokens, ragged.mask), plain, atol=1e-5)
+    alone = torch.stack([model(row[keep][None], keep[keep][None])[0] for row, keep in zip(ragged.tokens, ragged.mask)])
+    assert torch.allclose(alone, plain, atol=1e-4)
+
+
+# ---- what is no causal language model --------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_sees_the_future_is_refused():
+    config = transformers.BertConfig(vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    with pytest.raises(ValueError, match="bert is no causal language model: its early tokens see later ones"):
+        models.check_reading(Policy(transformers.BertLMHeadModel(config)))
+
+
+def test_an_encoder_decoder_is_refused_by_name(tmp_path):
+    transformers.T5Config(vocab_size=16, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds no causal language model"):
+        Policy.load(tmp_path)
+
+
+def test_a_family_that_changes_its_logits_after_the_head_is_refused():
+    config = transformers.Gemma2Config(**SIZES, num_key_value_heads=1, head_dim=8, final_logit_softcapping=0.5)
+    torch.manual_seed(0)
+    policy = Policy(AutoModelForCausalLM.from_config(config))
+    with pytest.raises(ValueError, match="family 'gemma2' are not supported: logits come out otherwise"):
+        models.check_reading(policy)
+
+
+def test_a_model_that_is_neither_here_nor_reachable_says_how_to_bring_it(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="hf download nobody/no-model --local-dir"):
+        Policy.load("nobody/no-model")
+    with pytest.raises(FileNotFoundError, match="hf download nobody/no-model --local-dir"):
+        models.load_tokenizer("nobody/no-model")
+
+
+def test_unknown_precisions_are_refused():
+    with pytest.raises(ValueError, match="choose fp32"):
+        made("gpt2", precision="fp8")
+
+
+# ---- tokenizers ------------------------------------------------------------------------------------------------------------------------
+
+WORDS = ["<s>", "</s>", "TL;DR:", "good", "bad", "day", ".", "a", "Article:"]
+
+
+@pytest.fixture
+def with_begin(tmp_path):
+    """A tokenizer as Llama's: a begin token before every text, and no pad token."""
+    raw = Tokenizer(parts.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="a"))
+    raw.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(".", "isolated")])
+    raw.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>").save_pretrained(tmp_path)
+    return models.load_tokenizer(tmp_path)
+
+
+FRAMED = tasks.Task("toy", "none", 8, 4, ".", 1, prefix="Article: ", suffix=" TL;DR:")
+
+
+def test_a_begin_token_stands_once_at_the_front_and_never_inside(with_begin):
+    batch = tasks.encode(FRAMED, ["good day .", "bad"], with_begin)
+    rows = [[WORDS[i] for i in row[keep]] for row, keep in zip(batch.tokens, batch.mask)]
+    assert rows == [["<s>", "Article:", "good", "day", ".", "TL;DR:"], ["<s>", "Article:", "bad", "TL;DR:"]]
+    assert with_begin.pad_token_id == 1 and batch.tokens[1, 0] == 1 and not batch.mask[1, 0]
+    assert tasks.prompt_ids(tasks.Task("t", "none", 8, 4, ".", 1, start_text="."), "bad . good day", with_begin) == [3, 5]
+
+
+def test_the_reward_model_reads_the_begin_token_query_and_answer_and_nothing_else(with_begin):
+    asked = Comparison("toy", "good day", ("bad .", "good ."))
+    encoded = reward.encode(FRAMED, [asked], [Label(asked.id, "x", 1)], with_begin)
+    assert [[WORDS[i] for i in row[keep]] for row, keep in zip(encoded.tokens[0], encoded.mask[0])] == [
+        ["<s>", "good", "day", "bad", "."], ["<s>", "good", "day", "good", "."]]  # fmt: skip
+    seen = []
+
+    class Spy:
+        def __call__(self, tokens, mask):
+            seen.extend([WORDS[i] for i in row[keep]] for row, keep in zip(tokens, mask))
+            return torch.zeros(len(tokens))
+
+    policy = made("llama")
+    rollout = sampling.sample(policy, tasks.encode(FRAMED, ["good day", "bad"], with_begin), 2, 0)
+    reward._raw_score(Spy(), rollout, rollout.mask, FRAMED, with_begin)
+    answers = [[WORDS[i] if i < len(WORDS) else "?" for i in row] for row in rollout.responses]
+    assert seen == [["<s>", "good", "day", *answers[0]], ["<s>", "bad", *answers[1]]]
+
+
+def test_a_tokenizer_with_neither_pad_nor_end_pads_with_token_0(tmp_path):
+    raw = Tokenizer(parts.WordLevel({"x": 0, "y": 1}, unk_token="x"))
+    PreTrainedTokenizerFast(tokenizer_object=raw).save_pretrained(tmp_path)
+    tokenizer = models.load_tokenizer(tmp_path)
+    assert tokenizer.pad_token_id == 0 and tokenizer.padding_side == "left"
+
+
+def test_an_ending_token_is_looked_up_as_it_stands_inside_a_text():
+    """Llama 2 puts a space before the first piece: "." alone is another token than the one that ends a sentence."""
+
+    class Pieces:
+        vocabulary = {"\u2581.": 0, ".": 1, "\u2581a": 2}
+
+        def __call__(self, text, add_special_tokens=True):
+            return {"input_ids": {".": [0], "a": [2], "a.": [2, 1]}[text]}
+
+    assert tasks._token(".", Pieces()) == 1
+
+
+# ---- large models on small machines ----------------------------------------------------------------------------------------------------
+
+
+def losses_and_gradients(policy, ragged, task):
+    rollout = sampling.sample(made("gpt2"), ragged.repeat(2), 5, 0.7, generator())
+    loss, _ = ppo.losses(policy, rollout, torch.randn(8, 5, generator=generator(1)), task, PPOConfig(batch=8, episodes=8))
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in policy.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "gpt_neox"])
+def test_checkpointing_changes_no_number_and_sampling_still_has_its_cache(family, ragged, task):
+    plain, frugal = made(family), made(family, checkpointing=True)
+    calls = []
+    frugal.lm.base_model.register_forward_pre_hook(lambda m, a, k: calls.append((m.training, k["use_cache"])), with_kwargs=True)
+    rollouts = [sampling.sample(p, ragged, 5, 0.7, generator()) for p in (plain, frugal)]
+    assert torch.equal(rollouts[0].responses, rollouts[1].responses) and set(calls) == {(False, True)}
+    (loss, grads), (loss2, grads2) = (losses_and_gradients(p, ragged, task) for p in (plain, frugal))
+    assert calls[-1] == (True, False) and torch.equal(loss, loss2)
+    assert all(torch.allclose(grads[name], grads2[name], atol=1e-6) for name in grads) and grads.keys() == grads2.keys()
+
+
+def saved_for_backward(policy, rollout):
+    kept = {}
+    own = {p.untyped_storage().data_ptr() for p in policy.parameters()}
+
+    def keep(t):
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        replay = sampling.replay(policy, rollout)
+    assert replay.logprobs.requires_grad
+    return sum(size for place, size in kept.items() if place not in own)
+
+
+def test_checkpointing_saves_memory(ragged):
+    rollout = sampling.sample(made("gpt2"), ragged.repeat(4), 6, 0.7, generator())
+    assert saved_for_backward(made("gpt2", checkpointing=True), rollout) < 0.7 * saved_for_backward(made("gpt2"), rollout)
+
+
+def test_bf16_computes_in_bf16_and_learns_in_fp32(ragged, task):
+    exact, fast = made("gpt2"), made("gpt2", precision="bf16")
+    kinds = []
+    fast.lm.base_model.h[0].attn.c_attn.register_forward_hook(lambda m, i, out: kinds.append(out.dtype))
+    rollout = sampling.sample(fast, ragged, 5, 0.7, generator())
+    assert set(kinds) == {torch.bfloat16} and rollout.logprobs.dtype == rollout.values.dtype == torch.float32
+    with torch.no_grad():
+        first, second = (sampling.replay(p, rollout, 0.7).logprobs for p in (exact, fast))
+    assert 0 < (first - second).abs().max() < 0.1  # bfloat16 has 8 bits: it is not exact, but near
+    assert torch.allclose(second, rollout.logprobs, atol=0.1)
+    _, grads = losses_and_gradients(fast, ragged, task)
+    assert {g.dtype for g in grads.values()} == {p.dtype for p in fast.parameters()} == {torch.float32}
+    assert fast.frozen_copy().precision == RewardModel.from_policy(fast).precision == "bf16"
+
+
+@torch.no_grad()
+def test_the_reference_in_bf16_is_the_policy_bit_for_bit_so_that_the_first_kl_is_zero(ragged):
+    policy = made("llama", precision="bf16")
+    rollout = sampling.sample(policy, ragged, 5, 0.7, generator())
+    assert torch.equal(sampling.replay(policy, rollout, 0.7).logprobs, sampling.replay(policy.frozen_copy(), rollout, 0.7).logprobs)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "gpt_neox"])
+def test_lora_trains_little_learns_and_is_saved_as_an_ordinary_model(family, ragged, task, tmp_path):
+    pytest.importorskip("peft")
+    policy, before = made(family, lora=4), {k: v.clone() for k, v in made(family).lm.state_dict().items()}
+    trained = {name for name, p in policy.named_parameters() if p.requires_grad}
+    assert trained and all("lora_" in name or name.startswith("value_head") for name in trained)
+    reference = policy.frozen_copy()
+    shared = {p.data_ptr() for p in policy.parameters()} & {p.data_ptr() for p in reference.parameters()}
+    assert len(shared) >= len(before) - 1  # the large weights exist once (tied ones count once)
+    lines = ppo.tune(policy, even_tokens, ragged.repeat(8), task, EASY, Run(quiet=True, device="cpu"), reference=reference)
+    assert abs(lines[0]["kl_nats_per_response"]) < 1e-4 and lines[-1]["kl_nats_per_response"] > 0.1
+    assert_it_learns(lines)
+    policy.save(tmp_path)
+    assert "lora" not in json.dumps(sorted(AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()))
+    loaded = Policy.load(tmp_path)
+    with torch.no_grad():
+        ours, theirs = (p.logits(p.hidden(ragged.tokens, ragged.mask))[ragged.mask] for p in (policy, loaded))
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_reward_model_with_lora_trains_its_head_and_starts_from_the_merged_policy(ragged):
+    pytest.importorskip("peft")
+    policy = made("gpt2", lora=2)
+    with torch.no_grad():
+        for name, weight in policy.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.1)
+    model = RewardModel.from_policy(policy, lora=2)
+    assert model.classifier.score.weight.requires_grad
+    with torch.no_grad():
+        hidden = policy.hidden(ragged.tokens, ragged.mask)[:, -1]
+        assert torch.allclose(model(ragged.tokens, ragged.mask), (hidden @ model.classifier.score.weight[0]), atol=1e-4)
