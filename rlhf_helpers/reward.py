@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_helpers import sampling, tasks
-from rlhf_helpers.models import Policy, RewardModel
+from rlhf_helpers.models import Policy, RewardModel, positions
 from rlhf_helpers.optim import TensorFlowAdam
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.runs import Run
@@ -34,17 +35,18 @@ class RewardConfig:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Comparisons as tokens: tokens, mask (B, K, T), query on the left, answer on the right; choices (B,)."""
+    """Comparisons as tokens: tokens, mask (B, K, Q + R), the query in the first Q columns, an answer in the rest; choices (B,)."""
 
     tokens: Tensor
     mask: Tensor
     choices: Tensor
+    query_columns: int
 
     def __len__(self) -> int:
         return len(self.choices)
 
     def __getitem__(self, rows: Tensor | slice) -> Encoded:
-        return Encoded(self.tokens[rows], self.mask[rows], self.choices[rows])
+        return Encoded(self.tokens[rows], self.mask[rows], self.choices[rows], self.query_columns)
 
 
 def encode(task: Task, comparisons: Sequence[Comparison], labels: Sequence[Label], tokenizer: PreTrainedTokenizerBase) -> Encoded:
@@ -74,8 +76,9 @@ def encode(task: Task, comparisons: Sequence[Comparison], labels: Sequence[Label
         rows.append((comparison, label.choice))
     if len(counts := {len(c.options) for c, _ in rows}) > 1:
         raise ValueError(f"comparisons with {sorted(counts)} options are mixed: fit them apart, or turn all into pairs")
-    queries = tokenizer([c.query for c, _ in rows])["input_ids"]
-    answers = [tokenizer(list(c.options))["input_ids"] for c, _ in rows]
+    first = tasks.first_ids(tokenizer)
+    queries = [first + ids for ids in tokenizer([c.query for c, _ in rows], add_special_tokens=False)["input_ids"]]
+    answers = [tokenizer(list(c.options), add_special_tokens=False)["input_ids"] for c, _ in rows]
     left, right = max(map(len, queries)), max(len(a) for options in answers for a in options)
     shape = (len(rows), counts.pop(), left + right)
     tokens = torch.full(shape, tokenizer.pad_token_id, dtype=torch.long)
@@ -84,13 +87,46 @@ def encode(task: Task, comparisons: Sequence[Comparison], labels: Sequence[Label
         for k, answer in enumerate(options):
             tokens[b, k, left - len(query) : left + len(answer)] = torch.tensor(query + answer)
             mask[b, k, left - len(query) : left + len(answer)] = True
-    return Encoded(tokens, mask, torch.tensor([choice for _, choice in rows]))
+    return Encoded(tokens, mask, torch.tensor([choice for _, choice in rows]), left)
+
+
+class Packed(NamedTuple):
+    """A query and its K answers in one row of T = Q + K R columns: tokens, places (B, T); sees (B, 1, T, T) bool; last (B, K)."""
+
+    tokens: Tensor
+    sees: Tensor
+    places: Tensor
+    last: Tensor
+
+
+def pack(batch: Encoded) -> Packed:
+    """Write each comparison into one row, so that the query they share is computed once.
+
+    query | answer 0 | answer 1 | ...     An answer sees the query and itself, not its neighbours (`sees`), and its tokens keep the
+    positions that they have right after the query (`places`); `last` is the column of each option's last real token.
+    """
+    (b, k, width), q = batch.tokens.shape, batch.query_columns
+
+    def row(x: Tensor) -> Tensor:  # (B, K, Q + R) to (B, Q + K R)
+        return torch.cat([x[:, 0, :q], x[:, :, q:].flatten(1)], dim=1)
+
+    part = torch.cat([torch.zeros(q), torch.arange(1.0, k + 1).repeat_interleave(width - q)])  # (T,) 0: query; 1, 2, ...: answers
+    mine = ((part.unsqueeze(1) == part) | (part == 0)).tril()  # (T, T)
+    alone = torch.eye(len(part), dtype=torch.bool)  # a pad sees itself: a softmax over nothing is not a number
+    sees = mine & row(batch.mask).unsqueeze(1) | alone  # (B, T, T)
+    places = row(positions(batch.mask.flatten(0, 1)).view(b, k, width))
+    last = width - 1 - batch.mask.flip(-1).long().argmax(-1)  # (B, K) in rows of their own
+    last = torch.where(last < q, last, last + torch.arange(k) * (width - q))  # an empty answer ends where its query ends
+    return Packed(row(batch.tokens), sees.unsqueeze(1), places, last)
 
 
 def option_rewards(model: RewardModel, batch: Encoded) -> Tensor:
-    """Reward every option of every comparison: returns (B, K)."""
-    b, k, t = batch.tokens.shape
-    return model(batch.tokens.view(b * k, t).to(model.device), batch.mask.view(b * k, t).to(model.device)).view(b, k)
+    """Reward every option of every comparison: returns (B, K). In one row each, or in K rows where a model cannot be told who sees whom."""
+    if model.takes_positions and model.classifier.config._attn_implementation == "sdpa":
+        tokens, sees, places, last = (x.to(model.device) for x in pack(batch))
+        return model.read(model.run_trunk(model.classifier, tokens, sees, places=places), last)
+    tokens, mask = (x.flatten(0, 1).to(model.device) for x in (batch.tokens, batch.mask))
+    return model(tokens, mask).view(batch.tokens.shape[:2])
 
 
 def choice_loss(rewards: Tensor, choices: Tensor) -> Tensor:
@@ -171,9 +207,11 @@ def _raw_score(
     model: RewardModel, rollout: Rollout, kept: Tensor, task: Task, tokenizer: PreTrainedTokenizerBase, chunk: int = 256
 ) -> Tensor:
     """Reward query and kept response; the task's prefix and suffix are masked away, which is the same as leaving them out."""
-    before, after = (len(tokenizer(s)["input_ids"]) if s else 0 for s in (task.prefix, task.suffix))
+    first = len(tasks.first_ids(tokenizer))
+    before, after = (len(tasks.plain_ids(tokenizer, s)) for s in (task.prefix, task.suffix))
     mask = rollout.queries.mask
-    mask = mask & (mask.long().cumsum(-1) > before)
+    place = mask.long().cumsum(-1)  # (B, Q) counts real tokens from 1
+    mask = mask & ((place <= first) | (place > first + before))
     if after:
         mask = torch.cat([mask[:, :-after], torch.zeros_like(mask[:, -after:])], dim=1)
     tokens = torch.cat([rollout.queries.tokens, rollout.responses], dim=1)

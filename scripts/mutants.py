@@ -74,6 +74,8 @@ MUTANTS = [
     Mutant("normalised without the mean", "reward", "model.bias.fill_(-raw.mean() / std)", "model.bias.fill_(0.0)"),
     Mutant("reward model reads the suffix", "reward", "    if after:\n", "    if False:\n"),
     Mutant("fit starts from the old gain", "reward", "    model.gain.fill_(1.0)\n    model.bias.fill_(0.0)\n    steps", "    steps"),
+    Mutant("packed answers see each other", "reward", "((part.unsqueeze(1) == part) | (part == 0)).tril()", "torch.ones(len(part), len(part), dtype=torch.bool).tril()"),
+    Mutant("positions run on through packed answers", "reward", "places = row(positions(batch.mask.flatten(0, 1)).view(b, k, width))", "places = positions(row(batch.mask))"),
     # tasks
     Mutant("cut before the earliest token", "tasks", "(index >= task.truncate_after)", "(index >= 0)"),
     Mutant("cut after the earliest token only", "tasks", "(index >= task.truncate_after)", "(index > task.truncate_after)"),

@@ -88,6 +88,39 @@ def test_every_option_gets_the_reward_of_its_own_text(task, letters, model):
             assert ours.item() == pytest.approx(model(tokens, torch.ones_like(tokens, dtype=torch.bool)).item(), abs=1e-5)
 
 
+UNEVEN = [  # queries of 1, 5 and 3 tokens, answers of 0 to 5
+    Comparison("t", "a", ("bcd", "", "abcda", "d")),
+    Comparison("t", "abcda", ("b", "ba", "bab", "babc")),
+    Comparison("t", "cab", ("ddddd", "c", "", "a")),
+]
+
+
+def row_by_row(model, asked, letters):
+    """Reward each option from its own unpadded row."""
+    rows = [[torch.tensor([letters(c.query + option)["input_ids"]]) for option in c.options] for c in asked]
+    return torch.stack([torch.cat([model(ids, torch.ones_like(ids, dtype=torch.bool)) for ids in options]) for options in rows])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_options_packed_beside_one_query_score_and_learn_as_in_rows_of_their_own(task, letters, policy, attention):
+    policy.lm.config._attn_implementation = attention  # eager attention cannot be told who sees whom: one row per option
+    model = RewardModel.from_policy(policy, seed=3)
+    encoded = reward.encode(task, UNEVEN, [Label(c.id, "me", 2) for c in UNEVEN], letters)
+    ours, alone = reward.option_rewards(model, encoded), row_by_row(model, UNEVEN, letters)
+    assert torch.allclose(ours, alone, atol=1e-5)
+    gradients = [torch.autograd.grad(reward.choice_loss(r, encoded.choices), list(model.parameters())) for r in (ours, alone)]
+    assert max(g.abs().max() for g in gradients[0]) > 0.1
+    assert all(torch.allclose(a, b, atol=1e-5, rtol=1e-3) for a, b in zip(*gradients))
+
+
+def test_an_answer_sees_the_query_and_itself_and_keeps_its_positions():
+    tokens = torch.tensor([[[0, 7, 1, 2], [0, 7, 3, 0]]])  # query "7" after a pad, answers "1 2" and "3"
+    packed = reward.pack(reward.Encoded(tokens, tokens > 0, torch.tensor([0]), 2))
+    assert packed.tokens.tolist() == [[0, 7, 1, 2, 3, 0]] and packed.last.tolist() == [[3, 4]]
+    assert packed.places[0, :5].tolist() == [0, 0, 1, 2, 1]
+    assert [row.nonzero().flatten().tolist() for row in packed.sees[0, 0]] == [[0], [1], [1, 2], [1, 2, 3], [1, 4], [1, 4, 5]]
+
+
 def test_accuracy_hand_worked():
     assert reward.accuracy(torch.tensor([[1.0, 2.0], [4.0, 3.0], [5.0, 6.0]]), torch.tensor([1, 1, 1])) == pytest.approx(2 / 3)
 
