@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import copy
 import inspect
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache
 
@@ -35,13 +38,25 @@ def positions(mask: Tensor) -> Tensor:
     return (mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
+class Float32Attention(TorchFunctionMode):
+    """Attention in float32 inside an autocast to bfloat16: on a CPU its bfloat16 gradient loses more time than all the rest gains."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        with torch.autocast(args[0].device.type, enabled=False):
+            return func(*(x.float() for x in args[:3]), *args[3:], **(kwargs or {}))
+
+
 class Trunk(nn.Module):
     """What policy and reward model share: a transformers model (`inner`), how exactly it computes, and how little it remembers."""
 
     def __init__(self, inner: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0):
         super().__init__()
         if precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision is {precision!r}; choose fp32 (exact) or bf16 (fast on a GPU; weights and updates stay in fp32)")
+            raise ValueError(
+                f"precision is {precision!r}; choose fp32 (exact) or bf16 (fast where the processor has it; weights stay in fp32)"
+            )
         self.precision, self.checkpointing = precision, checkpointing
         pretrained.without_dropout(inner)
         if lora:
@@ -63,7 +78,9 @@ class Trunk(nn.Module):
         where = {"position_ids": places} if self.takes_positions else {}
         if self.checkpointing:
             inner.train(torch.is_grad_enabled())  # transformers checkpoints in train mode only, and cannot use a cache there
-        with self.autocast():
+        # Not with checkpointing, whose second forward pass would not know of it.
+        exact = self.precision == "bf16" and self.device.type == "cpu" and not self.checkpointing
+        with self.autocast(), Float32Attention() if exact else nullcontext():
             return inner.base_model(
                 input_ids=tokens, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **where
             ).last_hidden_state

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from rlhf_helpers.models import Policy
 from rlhf_helpers.records import Queries, Rollout
-from rlhf_helpers.tensors import entropy, token_logprobs
+from rlhf_helpers.tensors import token_logprobs
 
 
 @torch.no_grad()
@@ -65,11 +65,10 @@ def _sample_rows(
 
 
 class Replay(NamedTuple):
-    """What a policy thinks of given responses: logprobs, values, entropy, each (B, R) float32."""
+    """What a policy thinks of given responses: logprobs, values, each (B, R) float32."""
 
     logprobs: Tensor
     values: Tensor
-    entropy: Tensor
 
 
 def replay(policy: Policy, rollout: Rollout, temperature: float = 1.0, chunk: int | None = None) -> Replay:
@@ -88,4 +87,4 @@ def _replay_rows(policy: Policy, rollout: Rollout, temperature: float) -> Replay
     mask = torch.cat([queries.mask, rollout.mask[:, :-1]], dim=1)
     hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] :]  # (B, R, d)
     logits = policy.logits(hidden)  # (B, R, V)
-    return Replay(token_logprobs(logits, responses, temperature), policy.values(hidden), entropy(logits.detach(), temperature))
+    return Replay(token_logprobs(logits, responses, temperature), policy.values(hidden))

@@ -256,6 +256,24 @@ def test_bf16_computes_in_bf16_and_learns_in_fp32(ragged, task):
     assert fast.frozen_copy().precision == RewardModel.from_policy(fast).precision == "bf16"
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_on_a_cpu_attention_stays_in_float32(ragged, task, checkpointing):
+    """Its gradient in bfloat16 was so slow that bf16 gained nothing. Under checkpointing the two forward passes must agree instead."""
+    policy = made("gpt2", precision="bf16", checkpointing=checkpointing)
+    rollout = sampling.sample(policy, ragged, 5, 0.7, generator())
+    kinds = set()
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func is torch.nn.functional.scaled_dot_product_attention:
+                kinds.add(args[0].dtype)
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        sampling.replay(policy, rollout, 0.7).logprobs.sum().backward()
+    assert kinds == {torch.bfloat16 if checkpointing else torch.float32}
+
+
 @torch.no_grad()
 def test_the_reference_in_bf16_is_the_policy_bit_for_bit_so_that_the_first_kl_is_zero(ragged):
     policy = made("llama", precision="bf16")
