@@ -1,13 +1,16 @@
 """Floor 2: one labeler at work, without any widget: what is shown, in which order, whether an answer counts, when it is saved.
 
 Cards (`widgets`) draw what a session says and pass on what was pressed, with the token of what they showed. An answer with an old
-token is ignored, so a second window or a double click can never label an item that nobody has read.
+token is ignored, so a double click can never label an item that nobody has read. What is on the screen is claimed in the store, so
+that another window of the same labeler shows something else.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
+import socket
 import statistics
 import threading
 import time
@@ -15,19 +18,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlhf_helpers.records import Comparison, Label
-from rlhf_helpers.store import AlreadyAnswered, LabelStore, Progress
+from rlhf_helpers.store import ANSWERS, AlreadyAnswered, LabelStore, Progress
 
-KINDS = ("choose", "tie", "skip", "undo", "next")  # what a card may send
+KINDS = (*ANSWERS, "undo", "flag", "next")  # what a card may send
 SETTLE_SECONDS = 0.15  # nobody reads and answers faster: such an answer was meant for the item before
 IDLE_SECONDS = 180.0  # longer is a coffee, not thought: times are capped here
+NOTE_LETTERS = 500  # of a remark on a bad text
 
 
 class Session:
-    """One labeler at work on one task of a store, or on some `items` of it: what is shown now, and what an answer does."""
+    """One labeler at work on one task of a store, or on some `items` of it: what is shown now, and what an answer does.
+
+    `orders` says for some items (by id) in which order their options stand; the others are shuffled by labeler and item. `gold` names
+    the right option of items whose answer is known: they measure attention, and `labels` leaves them out.
+    """
 
     def __init__(
         self, store: LabelStore, task: str, labeler: str, items: Sequence[Comparison] | None = None, *, repeat_every: int = 10,
-        simulated: bool = False, clock: Callable[[], float] = time.monotonic,
+        orders: Mapping[str, Sequence[int]] | None = None, gold: Mapping[str, int] | None = None, simulated: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         if not labeler:
             raise ValueError("say who is labelling: a name or a pseudonym")
@@ -35,68 +44,88 @@ class Session:
         if not (store.progress(labeler, task).total if items is None else self.items):
             raise ValueError(f"{store.name} holds no comparisons of task {task!r}: add() some first")
         self.store, self.task, self.labeler, self.simulated, self.clock = store, task, labeler, simulated, clock
-        self.repeat_every = repeat_every
+        self.repeat_every, self.orders, self.gold = repeat_every, orders or {}, self._check_gold(gold or {})
         self.message = self.error = ""
         self.pending: dict[str, Any] | None = None  # an answer that could not be saved yet
         self._lock = threading.RLock()
         self.pace: list[float] = []  # seconds of the answers given here, newest last
+        process = f"{socket.gethostname()}/{os.getpid()}/"
+        store.release(labeler, process)  # a cell that runs again goes on with the item that its earlier card shows
+        self.window = process + secrets.token_hex(4)
         self.refresh()
 
     def refresh(self, prefer: str | None = None) -> None:
         """Look up where the labeler stands and show the next item (`prefer`: this one, if it is still open)."""
-        self.progress, following = self._look_up()
-        again = self._due_again()
-        self.repeat = again is not None
-        if again is not None or prefer is not None:
-            self.current: Comparison | None = again or self.store.get(str(prefer))
-        else:
-            self.current = following
+        self.progress = self._count()
+        self.current, self.repeat = self._take(prefer)
         self.order = self._order()
-        self.token = secrets.token_hex(8)  # of this showing; every answer must carry it
+        self.token = self.showing = secrets.token_hex(8)  # every answer must carry the token; `showing` outlives a flag
         self.shown_at = self.clock()
 
-    def answer(self, kind: str, slot: int | None = None, *, token: str | None = None, seconds: float | None = None) -> bool:
+    @property
+    def elsewhere(self) -> int:
+        """Count the items that are still open, but on another window of this labeler."""
+        return self.progress.left if self.current is None else 0
+
+    def answer(
+        self, kind: str, slot: int | None = None, *, note: str = "", token: str | None = None, seconds: float | None = None
+    ) -> bool:  # fmt: skip
         """Save an answer (choose with a slot from 0, tie, skip, undo), then show the next item. Returns whether it was saved.
 
-        Without a token it is meant for what is shown now. What could not be saved is kept in `pending`, with the reason in `error`.
-        The kind "next" saves nothing and looks for the next item again.
+        "flag" saves a remark (`note`) on the text in the slot, or on the whole comparison, which stays to be answered; "next" saves
+        nothing and looks for an item again. Without a token the answer is meant for what is shown now. What could not be saved is kept
+        in `pending`, with the reason in `error`.
         """
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is no answer; use one of {', '.join(KINDS)}")
         with self._lock:  # clicks arrive on another thread than the cells
-            if (token is not None and token != self.token) or (self.current is None and kind in ("choose", "tie", "skip")):
+            if (token is not None and token != self.token) or (self.current is None and kind not in ("undo", "next")):
                 return False
-            if kind == "choose" and (not isinstance(slot, int) or not 0 <= slot < len(self.order)):
+            if not self._fits(kind, slot):
                 raise ValueError(f"slot {slot!r} is not on the card, which shows {len(self.order)} options, from slot 0")
             took = min(self.clock() - self.shown_at if seconds is None else seconds, IDLE_SECONDS)
             try:
+                if kind == "flag":
+                    return self._flag(slot, note)
                 saved, message, back = self._save(kind, slot, took)
             except Exception as error:  # a full disk, a lock, a lost server: the labeler must hear of all of them
-                self.message, self.error, self.pending = "", f"Not saved: {reason(error)}", {"kind": kind, "slot": slot}
+                self.message, self.error = "", f"Not saved: {reason(error)}"
+                self.pending = {"kind": kind, "slot": slot, "note": note}
                 return False
             self._move_on(message, back)
             return saved
 
     def handle(self, message: Mapping[str, Any]) -> bool:
         """Take a message of the card. Unlike `answer` it trusts nothing: a wrong, late or too early message changes nothing."""
-        kind, slot, ms = message.get("kind"), message.get("slot"), message.get("ms")
+        kind, slot, ms, note = (message.get(name) for name in ("kind", "slot", "ms", "note"))
         seconds = ms / 1000 if isinstance(ms, int | float) and 0 <= ms < 1e9 else self.clock() - self.shown_at
         if message.get("token") != self.token or kind not in KINDS or (seconds < SETTLE_SECONDS and not self.pending):
             return False
-        if kind == "choose" and (isinstance(slot, bool) or not isinstance(slot, int) or not 0 <= slot < len(self.order)):
+        if isinstance(slot, bool) or not self._fits(str(kind), slot):
             return False
-        return self.answer(str(kind), slot, token=self.token, seconds=seconds)
+        return self.answer(str(kind), slot, note=note if isinstance(note, str) else "", token=self.token, seconds=seconds)
 
     def labels(self, *, repeats: bool = False) -> list[Label]:
-        """Read this labeler's choices from the store; `repeats` gives the second choices for items that came back."""
+        """Read this labeler's choices from the store, without gold items; `repeats` gives the second choices for items that came back."""
         labels = self.store.labels(self.task, self.labeler, repeats=repeats)
-        return labels if self.items is None else [label for label in labels if label.comparison_id in self.items]
+        return [x for x in labels if (self.items is None or x.comparison_id in self.items) and x.comparison_id not in self.gold]
+
+    def attention(self) -> tuple[int, int]:
+        """Count the gold items answered as they should be, and the gold items answered at all."""
+        standing = self.store.events(self.task, self.labeler, standing=True) if self.gold else []
+        given = [e for e in standing if e.comparison_id in self.gold and not e.repeat and e.kind != "skip"]
+        return sum(e.choice == self.gold[e.comparison_id] for e in given), len(given)
 
     def minutes_left(self) -> float | None:
         """Estimate from the median pace of this sitting; None until three answers are given."""
         if len(self.pace) < 3:
             return None
         return statistics.median(self.pace[-20:]) * self.progress.left / 60
+
+    # ---- saving ------------------------------------------------------------------------------------------------------------------
+
+    def _fits(self, kind: str, slot: Any) -> bool:
+        return (slot is None and kind != "choose") or (isinstance(slot, int) and 0 <= slot < len(self.order))
 
     def _save(self, kind: str, slot: int | None, took: float) -> tuple[bool, str, str | None]:
         """Write one answer to the store; return whether anything was saved, what to say, and the item to show again."""
@@ -108,6 +137,8 @@ class Session:
             return back is not None, "There is nothing to take back." if back is None else "Taken back. Choose again.", back
         choice = None if slot is None or kind != "choose" else self.order[slot]
         try:
+            if not self._claim(self.current.id, self.repeat):  # shown here for so long that another window was given it
+                return False, "That one is in another window of yours by now, so nothing was saved here.", None
             self.store.record(
                 self.labeler, self.current.id, kind, choice, self.order, took, simulated=self.simulated, repeat=self.repeat
             )  # fmt: skip
@@ -117,6 +148,14 @@ class Session:
             self.pace.append(took)
         return True, {"tie": "Saved: cannot tell.", "skip": "Saved: skipped."}.get(kind, f"Saved: option {(slot or 0) + 1}."), None
 
+    def _flag(self, slot: int | None, note: str) -> bool:
+        """Write a remark down; the item stays, and so does the time since it was shown. Options are named by their own index."""
+        about = "" if slot is None else f"option {self.order[slot]}: "
+        self.store.record(self.labeler, self.current.id, "flag", order=self.order, note=about + note.strip()[:NOTE_LETTERS])  # type: ignore[union-attr]
+        self.message, self.error, self.pending = "Flagged, thank you. Please still choose, or skip.", "", None
+        self.token = secrets.token_hex(8)
+        return True
+
     def _move_on(self, message: str, back: str | None) -> None:
         self.message, self.error, self.pending = message, "", None
         self.token = secrets.token_hex(8)  # from here on the answer is safe, and must not be given twice
@@ -125,23 +164,48 @@ class Session:
         except Exception as error:
             self.error, self.pending = f"The next comparison could not be read: {reason(error)}", {"kind": "next", "slot": None}
 
-    def _look_up(self) -> tuple[Progress, Comparison | None]:
-        """Ask the store how far the labeler is and which item is the first one open."""
+    # ---- what is asked next ------------------------------------------------------------------------------------------------------
+
+    def _count(self) -> Progress:
         if self.items is None:
-            progress = self.store.progress(self.labeler, self.task)
-            return progress, self.store.next(self.labeler, self.task) if progress.left else None
+            return self.store.progress(self.labeler, self.task)
         mine = [e for e in self.store.events(self.task, self.labeler, standing=True) if e.comparison_id in self.items]
-        first = {e.comparison_id: e.kind for e in mine if not e.repeat}
-        skipped = sum(kind == "skip" for kind in first.values())
-        progress = Progress(len(first) - skipped, skipped, len(self.items), len(mine) - len(first))
-        return progress, next((c for i, c in self.items.items() if i not in first), None)
+        self._answered = {e.comparison_id: e.kind for e in mine if not e.repeat}
+        skipped = sum(kind == "skip" for kind in self._answered.values())
+        return Progress(len(self._answered) - skipped, skipped, len(self.items), len(mine) - len(self._answered))
+
+    def _take(self, prefer: str | None) -> tuple[Comparison | None, bool]:
+        """Claim and return the next item: one that comes back, the preferred one, or the first that is open and in no other window."""
+        elsewhere = self.store.claimed(self.labeler, but=self.window)
+        again = self._due_again()
+        if again is not None and (again.id, True) not in elsewhere and self._claim(again.id, repeat=True):
+            return again, True
+        if prefer is not None and self._claim(prefer):
+            return self.store.get(prefer), False
+        taken = {i for i, repeat in elsewhere if not repeat}
+        while (item := self._first_open(taken)) is not None:
+            if self._claim(item.id):
+                return item, False
+            taken.add(item.id)
+        self.store.release(self.labeler, self.window)
+        return None, False
+
+    def _claim(self, comparison_id: str, repeat: bool = False) -> bool:
+        return self.store.claim(self.labeler, comparison_id, self.window, repeat=repeat)
+
+    def _first_open(self, taken: set[str]) -> Comparison | None:
+        if self.items is None:
+            return self.store.next(self.labeler, self.task, without=taken) if self.progress.left else None
+        return next((c for i, c in self.items.items() if i not in self._answered and i not in taken), None)
 
     def _order(self) -> tuple[int, ...]:
         """Shuffle the options by labeler and item: the same after a restart, another for another person, another when asked again."""
         if self.current is None:
             return ()
         size = len(self.current.options)
-        first = tuple(random.Random(f"{self.labeler} {self.current.id}").sample(range(size), size))
+        first = tuple(self.orders.get(self.current.id, ())) or tuple(
+            random.Random(f"{self.labeler} {self.current.id}").sample(range(size), size)
+        )  # fmt: skip
         return first[1:] + first[:1] if self.repeat else first
 
     def _due_again(self) -> Comparison | None:
@@ -153,6 +217,30 @@ class Session:
         if not chosen:
             return None
         return self.store.get(random.Random(f"{self.labeler} {self.task} {self.progress.repeats}").choice(chosen))
+
+    def _check_gold(self, gold: Mapping[str, int]) -> dict[str, int]:
+        for name, right in gold.items():
+            item = self.store.get(name) if self.items is None else self.items.get(name)
+            if item is None:
+                raise ValueError(f"gold item {name!r} is not among the comparisons to be asked: put it there too")
+            if not 0 <= right < len(item.options):
+                raise ValueError(f"gold item {name!r}: its right option is {right}, but there are options 0 to {len(item.options) - 1}")
+        return dict(gold)
+
+
+def balanced_sides(labeler: str, pairs: Sequence[Comparison], first: Sequence[int] = ()) -> dict[str, tuple[int, int]]:
+    """Order the sides of pairs so that option `first` (0 unless given) stands on the left in half of them, in no pattern.
+
+    Of every two neighbours in the list one has it left and one right; chance, fixed by labeler and content, says which.
+    """
+    orders: dict[str, tuple[int, int]] = {}
+    for i, pair in enumerate(pairs):
+        heads = random.Random(f"{labeler} {pairs[i - i % 2].id}").random() < 0.5
+        left = first[i] if i < len(first) else 0
+        if heads == bool(i % 2):
+            left = 1 - left
+        orders[pair.id] = (left, 1 - left)
+    return orders
 
 
 def reason(error: Exception) -> str:

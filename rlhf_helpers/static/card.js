@@ -1,27 +1,9 @@
 // The labelling card. Python owns the state: this file draws `view` and sends back what was pressed, with the token of what it drew.
-// Every text is set with textContent, so nothing a model wrote is ever taken for markup.
+// Begins with common.js.
 
 const SETTLE_MS = 150; // a press this soon after a redraw was meant for the item before
 const ALARM_MS = 2000; // no answer from the kernel for so long: say that nothing is saved yet
-const RETRY_MS = 3000; // after a failed save
-
-function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children);
-  return node;
-}
-
-// Hidden characters arrive from Python as [U+202E]; they are set apart, so that they read as marks and not as the model's words.
-function text(tag, className, value, attributes = {}) {
-  const node = el(tag, { class: className, dir: "auto", ...attributes });
-  for (const part of value.split(/(\[U\+[0-9A-F]{4,6}\])/)) {
-    node.append(/^\[U\+[0-9A-F]{4,6}\]$/.test(part) ? el("span", { class: "lm-mark" }, part) : part);
-  }
-  return node;
-}
+const RETRY_MS = 3000; // after a failed save, and while the kernel is silent
 
 function pace(minutes) {
   if (minutes === null || minutes === undefined) return "";
@@ -29,32 +11,32 @@ function pace(minutes) {
 }
 
 function header(view) {
-  const left = view.state === "done" ? "" : pace(view.minutes);
-  const shown = view.state === "done" ? view.total : Math.min(view.done + 1, view.total);
+  const words = [`${view.done} done`, `${view.total - view.done} left`];
+  const time = view.state === "item" ? pace(view.minutes) : "";
   const bar = el("div", {
     class: "lm-bar", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": view.total, "aria-valuenow": view.done,
   }, el("div", { class: "lm-bar-done", style: `width:${(100 * view.done) / Math.max(view.total, 1)}%` }));
   return el("header", { class: "lm-head" },
     el("div", { class: "lm-meta" },
       el("span", { class: "lm-task" }, view.task),
-      el("span", { class: "lm-count" }, `${shown} of ${view.total}`, left ? el("span", { class: "lm-pace" }, ` · ${left}`) : "")),
+      el("span", { class: "lm-count" }, words.join(" · "), time ? el("span", { class: "lm-pace" }, ` · ${time}`) : "")),
     bar);
 }
 
 function option(card, value, slot) {
-  const chosen = card.view.pending && card.view.pending.kind === "choose" && card.view.pending.slot === slot;
-  const label = text("span", "lm-text", value);
+  const pending = card.view.pending;
+  const chosen = pending && pending.kind === "choose" && pending.slot === slot;
   const button = el("button", {
     class: `lm-option${chosen ? " lm-chosen" : ""}`, type: "button", "aria-keyshortcuts": slot < 9 ? slot + 1 : null, "data-slot": slot,
-  }, el("span", { class: "lm-key", "aria-hidden": "true" }, slot + 1), el("span", { class: "lm-sr" }, `Option ${slot + 1}: `), label);
+  }, el("span", { class: "lm-key", "aria-hidden": "true" }, slot + 1), el("span", { class: "lm-sr" }, `Option ${slot + 1}: `), text("span", "lm-text", value));
   button.addEventListener("click", (event) => event.detail < 2 && card.press("choose", slot));
   return button;
 }
 
-function tool(card, kind, label, key, enabled = true) {
-  const button = el("button", { class: `lm-tool lm-${kind}`, type: "button", "aria-keyshortcuts": key, disabled: !enabled },
-    label, el("kbd", { "aria-hidden": "true" }, key));
-  button.addEventListener("click", (event) => event.detail < 2 && card.press(kind));
+function tool(label, key, action, enabled = true) {
+  const button = el("button", { class: "lm-tool", type: "button", "aria-keyshortcuts": key, disabled: !enabled },
+    label, key ? el("kbd", { "aria-hidden": "true" }, key) : "");
+  button.addEventListener("click", (event) => event.detail < 2 && action());
   return button;
 }
 
@@ -80,12 +62,34 @@ function finished(view) {
     el("h3", { class: "lm-question" }, "All done. Thank you!"), ...lines);
 }
 
+function elsewhere(card) {
+  const { view } = card;
+  const many = view.elsewhere === 1 ? "The last comparison is" : `The last ${view.elsewhere} comparisons are`;
+  return el("div", { class: "lm-body lm-finished" }, el("h3", { class: "lm-question" }, `${many} in another window of yours`),
+    el("p", {}, "Answer there, or close that window and look again here."), tool("Look again", "", () => card.press("next")));
+}
+
+// Replaces the tools while a bad text is flagged: which text, what is wrong with it.
+function flagForm(card) {
+  const which = el("select", { class: "lm-which", "aria-label": "Which text is bad" }, el("option", { value: "" }, "All of it"));
+  card.view.options.forEach((_, slot) => which.append(el("option", { value: slot }, `Option ${slot + 1}`)));
+  const note = el("input", { class: "lm-note", type: "text", maxlength: 500, placeholder: "What is wrong with it?", "aria-label": "What is wrong with it" });
+  const save = () => card.press("flag", which.value === "" ? null : Number(which.value), note.value);
+  note.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.isComposing && !event.repeat) {
+      event.preventDefault();
+      save();
+    }
+  });
+  return el("footer", { class: "lm-tools lm-flag", role: "group", "aria-label": "Flag a bad text" },
+    which, note, tool("Save flag", "", save), tool("Cancel", "", () => card.flag(false)));
+}
+
 class Card {
   constructor(model, host) {
     this.model = model;
     this.rubricOpen = false;
     this.number = Math.floor(Math.random() * 1e9); // of messages sent; Python says which one it heard
-    this.height = 0;
     this.status = el("div", { class: "lm-status", role: "status", "aria-live": "polite" });
     this.content = el("div", { class: "lm-content" });
     this.root = el("section", {
@@ -99,35 +103,54 @@ class Card {
   }
 
   draw() {
-    const hadFocus = this.root.contains(document.activeElement);
+    const focused = this.root.contains(document.activeElement) ? document.activeElement : null;
     const before = this.view;
     this.view = this.model.get("view");
-    clearTimeout(this.alarm);
-    clearTimeout(this.retry);
-    this.waiting = false;
-    if (!before || before.token !== this.view.token) this.drawnAt = performance.now();
     const { view } = this;
-    const tools = el("footer", { class: "lm-tools" });
-    if (view.state === "item") tools.append(tool(this, "tie", "Cannot tell", "T"), tool(this, "skip", "Skip", "S"));
-    tools.append(el("span", { class: "lm-space" }), tool(this, "undo", "Undo", "U", view.undo));
-    this.content.replaceChildren(header(view), view.state === "item" ? item(this) : finished(view), tools);
+    this.stopWaiting();
+    const fresh = !before || before.showing !== view.showing;
+    if (fresh) this.drawnAt = performance.now();
+    const flagged = this.sent && this.sent.kind === "flag" && this.sent.number === view.heard && !view.error;
+    if (fresh || flagged) this.form = null;
+    const body = { item, done: () => finished(view), elsewhere }[view.state](this);
+    this.content.replaceChildren(header(view), body, this.form || this.tools());
     const prompt = this.content.querySelector(".lm-prompt");
     if (prompt && prompt.scrollHeight > prompt.clientHeight) prompt.tabIndex = 0; // a long one must scroll without a mouse
-    this.keepHeight();
-    this.root.dataset.token = view.token;
-    this.root.dataset.done = view.done;
-    this.root.dataset.state = view.error ? "error" : view.state;
-    if (hadFocus) this.root.focus({ preventScroll: true });
+    this.keepHeights(prompt);
+    Object.assign(this.root.dataset, { token: view.token, done: view.done, state: view.error ? "error" : view.state });
+    if (focused) (this.form && this.form.contains(focused) ? focused : this.root).focus({ preventScroll: true });
     if (view.error) this.fail();
     else this.say(view.message || this.hint(), view.message ? "ok" : "");
+    this.settle();
   }
 
-  // The next item must not make the buttons jump: the card grows with the longest item so far, and never shrinks back.
-  keepHeight() {
-    const body = this.content.querySelector(".lm-body");
-    if (this.width !== this.root.clientWidth) [this.width, this.height] = [this.root.clientWidth, 0];
-    this.height = Math.max(this.height, body.offsetHeight);
-    body.style.minHeight = `${this.height}px`;
+  tools() {
+    const { view } = this;
+    const footer = el("footer", { class: "lm-tools" });
+    if (view.state === "item") {
+      footer.append(tool("Cannot tell", "T", () => this.press("tie")), tool("Skip", "S", () => this.press("skip")),
+        tool("Flag", "F", () => this.flag(true)));
+    }
+    footer.append(el("span", { class: "lm-space" }), tool("Undo", "U", () => this.press("undo"), view.undo));
+    return footer;
+  }
+
+  // For a moment after a redraw presses count for nothing; `data-ready` says when they do.
+  settle() {
+    delete this.root.dataset.ready;
+    clearTimeout(this.settled);
+    this.settled = setTimeout(() => { this.root.dataset.ready = this.view.token; }, Math.max(0, SETTLE_MS + 10 - (performance.now() - this.drawnAt)));
+  }
+
+  // The next item must not make anything jump: prompt, options and the whole grow with the longest so far, and never shrink back.
+  keepHeights(prompt) {
+    if (this.width !== this.root.clientWidth) [this.width, this.heights] = [this.root.clientWidth, {}];
+    const parts = { prompt, grid: this.content.querySelector(".lm-options"), body: this.content.querySelector(".lm-body") };
+    for (const [name, part] of Object.entries(parts)) {
+      if (!part) continue;
+      this.heights[name] = Math.max(this.heights[name] || 0, part.offsetHeight);
+      part.style.minHeight = `${this.heights[name]}px`;
+    }
   }
 
   hint() {
@@ -137,68 +160,85 @@ class Card {
   }
 
   say(message, tone = "") {
-    this.status.textContent = message;
+    if (this.status.textContent !== message) this.status.textContent = message;
     this.status.dataset.tone = tone;
   }
 
-  fail() {
-    this.say(`${this.view.error}. Your choice is kept; trying again …`, "bad");
-    const { pending, token } = this.view;
-    this.retry = setTimeout(() => this.root.isConnected && this.send(pending.kind, pending.slot, token), RETRY_MS);
+  flag(open) {
+    if (open && this.view.state !== "item") return;
+    this.form = open ? flagForm(this) : null;
+    this.content.lastChild.replaceWith(this.form || this.tools());
+    if (open) this.form.querySelector(".lm-note").focus({ preventScroll: true });
+    else this.root.focus({ preventScroll: true });
   }
 
-  press(kind, slot = null) {
+  press(kind, slot = null, note = "") {
     if (this.waiting || performance.now() - this.drawnAt < SETTLE_MS) return;
-    if (kind === "undo" ? !this.view.undo : this.view.state !== "item") return;
+    if (kind === "undo" ? !this.view.undo : kind !== "next" && this.view.state !== "item") return;
     if (kind === "choose") this.mark(slot);
-    this.send(kind, slot, this.view.token);
+    this.send({ kind, slot, note, token: this.view.token, ms: performance.now() - this.drawnAt });
   }
 
   mark(slot) {
     for (const button of this.content.querySelectorAll(".lm-option")) button.classList.toggle("lm-chosen", Number(button.dataset.slot) === slot);
   }
 
-  send(kind, slot, token) {
+  send(message) {
+    this.stopWaiting();
     this.waiting = true;
     this.number += 1;
-    clearTimeout(this.retry);
+    this.sent = { ...message, number: this.number };
     this.alarm = setTimeout(() => this.unheard(), ALARM_MS);
     try {
-      this.model.send({ kind, slot, token, number: this.number, ms: performance.now() - this.drawnAt });
+      this.model.send(this.sent);
     } catch {
       this.unheard(); // the kernel was restarted: this card has nobody to talk to
     }
   }
 
+  stopWaiting() {
+    this.waiting = false;
+    clearTimeout(this.alarm);
+    clearTimeout(this.retry);
+  }
+
+  // The choice stays on the screen and is sent again: the token lets only one of them through.
   unheard() {
-    this.waiting = false; // a second press is harmless: the token lets only one through
+    clearTimeout(this.alarm);
     this.root.dataset.state = "silent";
-    this.say("Not saved yet: the kernel does not answer. It may be busy; if it was restarted, run this cell again (earlier answers are safe).", "bad");
+    this.say("Not saved yet: the kernel does not answer; trying again. It may be busy. If it was restarted, run this cell again (earlier answers are safe).", "bad");
+    this.again(this.sent);
+  }
+
+  fail() {
+    this.say(`${this.view.error}. Your choice is kept; trying again …`, "bad");
+    this.again({ ...this.view.pending, token: this.view.token, ms: performance.now() - this.drawnAt });
+  }
+
+  again(message) {
+    this.retry = setTimeout(() => this.root.isConnected && this.send(message), RETRY_MS);
   }
 
   key(event) {
     if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat) return;
     const key = event.key.toLowerCase();
     const slot = /^[1-9]$/.test(key) ? Number(key) - 1 : -1;
-    if (key === "escape") this.leave();
+    if (key === "escape" && this.form) this.flag(false);
+    else if (key === "escape") leave(this.root);
+    else if (event.target.closest("input, select")) return event.stopPropagation(); // somebody is typing a note
     else if (slot >= 0 && slot < this.view.options.length) this.press("choose", slot);
     else if (key === "t") this.press("tie");
     else if (key === "s") this.press("skip");
+    else if (key === "f") this.flag(true);
     else if (key === "u" || key === "backspace") this.press("undo");
     else return; // Tab, Enter, Space and arrows keep their usual meaning
     event.preventDefault();
     event.stopPropagation();
   }
 
-  leave() {
-    const outside = this.root.closest(".jp-Cell, .jp-Notebook");
-    document.activeElement.blur();
-    if (outside) outside.focus({ preventScroll: true });
-  }
-
   remove() {
-    clearTimeout(this.alarm);
-    clearTimeout(this.retry);
+    this.stopWaiting();
+    clearTimeout(this.settled);
     this.model.off("change:view", this.redraw);
   }
 }

@@ -1,4 +1,4 @@
-"""Floor 5: cards to label and to judge on, inside the notebook. Thin skins over `sessions.Session`, which decides everything.
+"""Cards to label and to judge on, inside the notebook. Thin skins over `sessions.Session`, which decides everything.
 
 The live card (`static/card.js`) draws the one `view` it is given and sends back what was pressed. Texts of models and of data sets
 are shown as text and never as markup, with hidden characters made visible.
@@ -7,64 +7,50 @@ are shown as text and never as markup, with hidden characters made visible.
 from __future__ import annotations
 
 import html
-import os
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rlhf_helpers import runs
 from rlhf_helpers.records import Comparison, Label
-from rlhf_helpers.sessions import Session
+from rlhf_helpers.sessions import Session, balanced_sides
 from rlhf_helpers.store import LabelStore
 from rlhf_helpers.tasks import Task
+from rlhf_helpers.widgets import texts
+from rlhf_helpers.widgets.texts import QUESTIONS, RUBRICS, visible
 
-STATIC = Path(__file__).resolve().parent / "static"
-HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co"}  # Unicode's classes of control, format, separator, surrogate, private characters
-
-# What is asked in each task, and a rubric to begin with; both can be replaced.
-QUESTIONS = {
-    "sentiment": "Which continuation is most positive and happy?",
-    "descriptiveness": "Which continuation is most vividly descriptive?",
-    "tldr": "Which summary is best?",
-    "cnndm": "Which summary is best?",
-}
-_SUMMARY = "A good summary says the most important things of the text, and nothing that the text does not say. It can be read alone."
-RUBRICS = {
-    "sentiment": "Choose the text in which people feel best and things go well. Judge the feeling, not the style. "
-    "If a text makes no sense, prefer another; if all are equally glad, say that you cannot tell.",
-    "descriptiveness": "Choose the text that lets you see, hear, smell and touch most: colours, light, materials, sounds. "
-    "Many plain facts are not a description; one exact detail can be.",
-    "tldr": _SUMMARY,
-    "cnndm": _SUMMARY,
-}
+KEYS = "t cannot tell, s skip, u undo, f flag (with a note: f not a sentence), ? how to choose, q stop"
 
 
 def label(
     items: LabelStore | str | Path | Iterable[Comparison], task: Task | str | None = None, labeler: str = "me", *,
     store: LabelStore | str | Path | None = None, question: str | None = None, rubric: str | None = None, repeat_every: int = 10,
+    gold: Mapping[str, int] | None = None,
 ) -> Any:  # fmt: skip
     """Show the labelling card for all of a store's task, or for these comparisons (kept in `store`, by default labels.db in your runs).
 
     Returns the card at once. Every click is saved before the next item is shown; run the cell again to go on where you stopped.
-    After every `repeat_every` answers one earlier item comes back, unmarked, in another order (0: never). `card.labels()` reads the
-    labels; `card.answer("choose", 0)` labels without a browser. In a headless run (RLHF_HEADLESS=1) the card is a picture only.
+    After every `repeat_every` answers one earlier item comes back, unmarked, in another order (0: never). `gold` names the right option
+    of items (by id) whose answer is known: they measure attention, and `card.labels()` leaves them out. `card.answer("choose", 0)`
+    labels without a browser and `card.ask()` by typing, which a terminal does of itself. In a headless run (RLHF_HEADLESS=1) the card
+    is a picture only.
     """
     where, name, these = _place(items, task, store)
-    session = Session(where, name, labeler, these, repeat_every=repeat_every)
-    return _card(session, question or QUESTIONS.get(name, "Which one is the best?"), RUBRICS.get(name, "") if rubric is None else rubric)
+    session = Session(where, name, labeler, these, repeat_every=repeat_every, gold=gold)
+    rubric = RUBRICS.get(name, "") if rubric is None else rubric
+    return _met(_card(session, question or QUESTIONS.get(name, "Which one is the best?"), rubric))
 
 
 def judge(
     pairs: Iterable[Comparison], labeler: str = "me", *, store: LabelStore | str | Path | None = None, question: str | None = None,
     rubric: str | None = None, first_is_zero: Sequence[bool] = (), names: tuple[str, str] = ("first", "second"),
 ) -> Any:  # fmt: skip
-    """Show the card for blind A/B pairs; the sides are random, and who is who is uncovered at the end if `first_is_zero` is given.
+    """Show the card for blind A/B pairs; who is who is uncovered at the end if `first_is_zero` is given, one bool per pair.
 
+    The sides are random and balanced: the first stands on the left in half of the pairs (without `first_is_zero`: option 0).
     The pairs are stored as a task of their own (`sentiment-judging`), so that they never mix with the labels a reward model learns
     from. `card.labels()` gives the labels with the ids of the pairs as they were passed, ready for `evaluation.judge`.
     """
@@ -73,18 +59,13 @@ def judge(
         raise ValueError("judging needs at least one pair, and pairs have exactly two options")
     stored = [replace(p, task=f"{p.task}-judging") for p in pairs]
     where, name, these = _place(stored, None, store)
-    session = Session(where, name, labeler, these, repeat_every=0)
+    sides = balanced_sides(labeler, stored, [0 if zero else 1 for zero in first_is_zero])
+    session = Session(where, name, labeler, these, repeat_every=0, orders=sides)
     task = pairs[0].task
     card = _card(session, question or QUESTIONS.get(task, "Which one is better?"), RUBRICS.get(task, "") if rubric is None else rubric)
     card.ids = {new.id: old.id for new, old in zip(stored, pairs, strict=True)}
     card.sides = {new.id: names if zero else names[::-1] for new, zero in zip(stored, first_is_zero, strict=False)}
-    return card
-
-
-def visible(text: str) -> str:
-    """Show what would act in secret: control characters, direction overrides and invisible letters become marks such as [U+202E]."""
-    plain = text.replace("\r\n", "\n")
-    return "".join(f"[U+{ord(c):04X}]" if unicodedata.category(c) in HIDDEN and c not in "\n\t" else c for c in plain)
+    return _met(card)
 
 
 class Face:
@@ -100,9 +81,9 @@ class Face:
         s = self.session
         return f"{s.labeler} on {s.task}: {s.progress.done} of {s.progress.total} labelled in {Path(s.store.name).name}"
 
-    def answer(self, kind: str, slot: int | None = None) -> bool:
-        """Answer what the card shows, as a click would: choose with a slot from 0, tie, skip, undo. Returns whether it was saved."""
-        saved = self.session.answer(kind, slot)
+    def answer(self, kind: str, slot: int | None = None, note: str = "") -> bool:
+        """Answer what the card shows, as a click would: choose with a slot from 0, tie, skip, undo, flag. Returns whether it was saved."""
+        saved = self.session.answer(kind, slot, note=note)
         self.draw()
         return saved
 
@@ -119,8 +100,8 @@ class Face:
         s, p = self.session, self.session.progress
         item = s.current
         return {
-            "state": "done" if item is None else "item",
-            "token": s.token, "message": s.message, "error": s.error, "pending": s.pending,
+            "state": "item" if item is not None else "elsewhere" if s.elsewhere else "done", "elsewhere": s.elsewhere,
+            "token": s.token, "showing": s.showing, "message": s.message, "error": s.error, "pending": s.pending,
             "task": s.task.replace("-", " "), "question": self.question, "rubric": self.rubric,
             "prompt": "" if item is None else visible(item.query.strip()),
             "options": [] if item is None else [visible(item.options[i].strip()) for i in s.order],
@@ -132,11 +113,16 @@ class Face:
         """Sum the work up in a few lines, for the end."""
         s, p = self.session, self.session.progress
         labels = {x.comparison_id: x.choice for x in s.labels()}
-        lines = [f"Choices: {len(labels)}. Cannot tell: {p.done - len(labels)}. Skipped: {p.skipped}."]
+        right, checked = s.attention()
+        lines = [f"Choices: {len(labels)}. Cannot tell: {p.done - checked - len(labels)}. Skipped: {p.skipped}."]
         again = [x for x in s.labels(repeats=True) if x.comparison_id in labels]
         if again:
             same = sum(labels[x.comparison_id] == x.choice for x in again)
             lines.append(f"Shown a second time, in another order: {len(again)}. The same choice again: {same}.")
+        if checked:
+            lines.append(f"Questions with a known answer: {checked}. Answered that way: {right}.")
+        if flags := sum(e.kind == "flag" and (s.items is None or e.comparison_id in s.items) for e in s.store.events(s.task, s.labeler)):
+            lines.append(f"Remarks on bad texts: {flags}.")
         if won := Counter(self.sides[i][choice] for i, choice in labels.items() if i in self.sides):
             names = dict.fromkeys(name for pair in self.sides.values() for name in pair)
             lines.append("Preferred: " + ", ".join(f"{name} {won[name]}" for name in names) + ".")
@@ -150,10 +136,44 @@ class Face:
         )
         text = "".join(f"<p>{html.escape(line)}</p>" for line in v["summary"])
         prompt = f'<p style="white-space:pre-wrap"><bdi>{html.escape(v["prompt"])}</bdi></p>' if v["prompt"] else ""
+        way = "run the cell to label, or call <code>ask()</code> on the card to type"
         return (
-            f'<div><p><strong>{html.escape(v["question"])}</strong> ({v["done"]} of {v["total"]} done; run the cell to label)</p>'
+            f'<div><p><strong>{html.escape(v["question"])}</strong> ({v["done"]} of {v["total"]} done; {way})</p>'
             f"{prompt}{f'<ol>{cells}</ol>' if cells else text}</div>"
         )
+
+
+    def ask(self, read: Callable[[str], str] = input) -> None:
+        """Label by typing, where no widget can be shown; ends with q, at the end of the items, or where nobody can type."""
+        print(f"\n{self.question}  Type a number and Enter; {KEYS}. Each answer is saved at once.")
+        while (view := self.scene())["state"] == "item":
+            print(_printed(view))
+            try:
+                said = read("> ").strip()
+            except (EOFError, KeyboardInterrupt, NotImplementedError, OSError):  # no more input, Ctrl-C, a kernel without a keyboard
+                break
+            if said.lower() in ("q", "quit"):
+                break
+            print(self._typed(said, len(view["options"])))
+        print("\n".join(view["summary"] or ["Stopped; what you answered is saved."]))
+        if view["state"] == "elsewhere":
+            print("The rest is in another window of yours.")
+
+    def _typed(self, said: str, options: int) -> str:
+        """Do what was typed, and say how it went."""
+        word, _, note = said.partition(" ")
+        kind = {"t": "tie", "s": "skip", "u": "undo"}.get(word.lower())
+        if word.isdecimal() and 1 <= int(word) <= options:
+            self.answer("choose", int(word) - 1)
+        elif kind:
+            self.answer(kind)
+        elif word.lower() == "f":
+            self.answer("flag", note=note)
+        elif word == "?":
+            return self.rubric or "There is no rubric."
+        else:
+            return f"That is none of 1 to {options}; {KEYS}."
+        return self.session.error or self.session.message
 
 
 class StillCard(Face):
@@ -172,8 +192,8 @@ def _live_card() -> type:
     class Card(Face, anywidget.AnyWidget):
         """The card in the browser (`static/card.js`). Python owns the state; JavaScript draws `view` and sends what was pressed."""
 
-        _esm = (STATIC / "card.js").read_text(encoding="utf-8")
-        _css = (STATIC / "card.css").read_text(encoding="utf-8")
+        _esm = texts.script("card")
+        _css = texts.style("card")
         view = traitlets.Dict().tag(sync=True)
 
         def draw(self, heard: Any = None) -> None:
@@ -194,19 +214,26 @@ def _live_card() -> type:
 
 
 def _card(session: Session, question: str, rubric: str) -> Any:
-    card: Any = StillCard() if headless() else _live_card()()
+    way = texts.way_to_ask()
+    card: Any = _live_card()() if way == "live" else StillCard()
     card.session, card.question, card.rubric, card.ids, card.sides = session, question, rubric, {}, {}
-    if not isinstance(card, StillCard):
+    if way == "live":
         card.on_msg(card.receive)
     card.draw()
     return card
 
 
-def headless() -> bool:
-    """Say whether nobody is there to click: RLHF_HEADLESS is set, or the widget packages are not installed."""
-    if os.environ.get("RLHF_HEADLESS", "0") not in ("", "0"):
-        return True
-    return find_spec("anywidget") is None
+def _met(card: Any) -> Any:
+    """Where no widget can be shown and somebody can type, ask at once."""
+    if texts.way_to_ask() == "typed":
+        card.ask()
+    return card
+
+
+def _printed(view: Mapping[str, Any]) -> str:
+    """Write the item for a terminal; hidden characters are marks already, so that no text can move the cursor."""
+    options = [f"  {i}  {option}" for i, option in enumerate(view["options"], 1)]
+    return "\n".join(["", f"[{view['done'] + 1} of {view['total']}]", view["prompt"], "", *options])
 
 
 def _place(items: Any, task: Task | str | None, store: Any) -> tuple[LabelStore, str, list[Comparison] | None]:
