@@ -15,8 +15,8 @@ FLOORS = {
     "sampling": 2, "sessions": 2, "exchange": 2, "agreement": 2,
     "labelers": 3, "reward": 3, "hub": 3,
     "ppo": 4, "evaluation": 4,
-    "presets": 5, "online": 5, "alternatives": 5, "widgets": 5, "plots": 5, "checks": 5,
-    "cli": 6, "__main__": 6,
+    "presets": 5, "online": 5, "alternatives": 5, "widgets": 5, "plots": 5, "checks": 5, "options": 5,
+    "commands": 6, "cli": 7, "__main__": 8,
 }  # fmt: skip
 FILES = {path.stem: path for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
 FILES |= {path.parent.name: path for path in PACKAGE.glob("*/__init__.py")}  # a folder with one door: `checks`

@@ -1,0 +1,203 @@
+"""Floor 6: what the command line does: one function per command, in the order of the work; its argument is the command's `options`.
+
+    sample -> label -> fit_reward -> tune -> judge        and summarize_run, export
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_helpers import evaluation, exchange, hub, labelers, models, ppo, presets, reward, runs, tasks, widgets
+from rlhf_helpers.models import BASE, Policy, RewardModel
+from rlhf_helpers.options import Export, FitReward, Hardware, Judge, LabelCommand, Sample, Setting, SummarizeRun, Tune
+from rlhf_helpers.records import Comparison, Label, Queries
+from rlhf_helpers.runs import Run
+from rlhf_helpers.store import LabelStore
+from rlhf_helpers.tasks import Task
+from rlhf_helpers.widgets import texts
+
+# ---- what the commands do --------------------------------------------------------------------------------------------------------------
+
+
+def sample(a: Sample) -> None:
+    policy, tokenizer, task = load(a)
+    asked = labelers.collect(policy, tokenizer, task, prompts(a, task, tokenizer, a.count, a.split), options=a.options, seed=a.seed)
+    for c in asked:
+        options = (f"  {i}  {widgets.visible(o.strip())}" for i, o in enumerate(c.options, 1))
+        print("\n".join(["", widgets.visible(c.query.strip()), *options]))
+    if a.store is not None:
+        new = open_store(a.store, make=True).add(asked)
+        print(f"\n{new} of {len(asked)} comparisons are new in {a.store}. Next: python -m rlhf_helpers label --store {a.store}")
+
+
+def label(a: LabelCommand) -> None:
+    store = open_store(a.store)
+    if a.card:
+        return open_card(a)
+    ask(widgets.label(store, a.task, a.labeler))
+
+
+def fit_reward(a: FitReward) -> None:
+    policy, tokenizer, task = load(a)
+    comparisons, labels = read_labels(a, tokenizer)
+    kept = len(comparisons) - round(a.held_out * len(comparisons))
+    known = {c.id for c in comparisons[:kept]}
+    train, test = ([x for x in labels if (x.comparison_id in known) == inside] for inside in (True, False))
+    run = Run(a.out, seed=a.seed, device=a.device, config=a.config)
+    model = RewardModel.from_policy(policy, a.seed, a.lora).to(run.device)
+    reward.fit(model, reward.encode(task, comparisons, train, tokenizer), a.config, run)
+    reward.normalize(model, policy, prompts(a, task, tokenizer, a.normalize_samples), task, tokenizer, seed=a.seed)
+    save(model, tokenizer, a.out)
+    simulated = sum(x.simulated for x in labels)
+    print(f"Fitted on {len(train):,} labels ({simulated:,} of all {len(labels):,} simulated); the model is in {a.out / 'model'}.")
+    if test:
+        data = reward.encode(task, comparisons, test, tokenizer)
+        right = evaluation.win_rate(round(reward.accuracy(reward.predictions(model, data), data.choices) * len(data)), len(data))
+        chance = 1 / data.tokens.shape[1]
+        print(f"Held-out choices predicted: {right.rate:.1%} ({right.low:.1%} to {right.high:.1%}); chance is {chance:.0%}.")
+
+
+def tune(a: Tune) -> None:
+    run = Run(a.out, seed=a.seed, device=a.device, config=a.ppo, checkpoint_every=a.checkpoint_every, tensorboard=a.tensorboard)
+    policy, tokenizer, task = load(a)
+    model = RewardModel.load(model_folder(a.reward), a.precision).to(run.device)
+    pool = prompts(a, task, tokenizer, a.prompts)
+    lines = ppo.tune(policy, lambda r: reward.score(model, r, task, tokenizer), pool, task, a.ppo, run)
+    save(policy, tokenizer, a.out)
+    print(f"Tuned: score {lines[0]['score']:.2f} to {lines[-1]['score']:.2f}, KL {lines[-1]['kl_nats_per_response']:.1f} nats; "
+          f"the model is in {a.out / 'model'}.")  # fmt: skip
+
+
+def judge(a: Judge) -> None:
+    base, tokenizer, task = load(a)
+    tuned = Policy.load(model_folder(a.tuned)).to(base.device)
+    queries = prompts(a, task, tokenizer, a.count, "test" if a.preset == "bundled" else "train", seed=a.seed + 1_000_003)
+    asked, first_is_zero = evaluation.pairs(tuned, base, queries, task, tokenizer, seed=a.seed)
+    if a.by == "simulated":
+        labels = labelers.simulated(task, name="held-out judge", seed=1_000 + a.seed, temperature=0).label(asked)
+    else:
+        card = widgets.judge(asked, a.by, store=open_store(a.store, make=True), first_is_zero=first_is_zero, names=("tuned", "base"))
+        labels = ask(card).labels()
+    who = "a simulated judge" if a.by == "simulated" else a.by
+    print(f"Tuned preferred by {who}: {evaluation.judge(asked, first_is_zero, labels)}.")
+
+
+def summarize_run(a: SummarizeRun) -> None:
+    path = a.folder / "metrics.jsonl"
+    if not path.exists():
+        raise FileNotFoundError(f"{a.folder} holds no metrics.jsonl: name the folder of a run, as `tune --out` had it")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    about = json.loads((a.folder / "run.json").read_text(encoding="utf-8")) if (a.folder / "run.json").exists() else {}
+    for name, value in about.items():
+        print(f"{name:10} {value}")
+    shown = [lines[i] for i in sorted({round(k * (len(lines) - 1) / 5) for k in range(6)})] if lines else []
+    for name in shown[0] if shown else ():
+        print(f"{name:28}" + "".join(f"{line.get(name, float('nan')):>12.5g}" for line in shown))
+
+
+def export(a: Export) -> None:
+    store = open_store(a.store)
+    comparisons, labels = store.comparisons(a.task), store.labels(a.task)
+    if a.format == "store":
+        count = store.export(a.out)
+    elif a.format == "dataset":
+        exchange.save_dataset(a.out, comparisons, labels, licence=a.licence)
+        count = len(labels)
+    else:
+        tokenizer = models.load_tokenizer(model_folder(a.model)) if a.format == "openai" else None
+        count = exchange.write(a.out, a.format, comparisons, labels, tokenizer=tokenizer)
+    print(f"{count:,} records in {a.out}.")
+
+
+# ---- what they share -------------------------------------------------------------------------------------------------------------------
+
+
+def load(a: Setting) -> tuple[Policy, PreTrainedTokenizerBase, Task]:
+    """Load the language model of a command, its tokenizer, and the task."""
+    options = {"precision": a.precision, "checkpointing": a.checkpointing, "lora": a.lora} if isinstance(a, Hardware) else {}
+    place = model_folder(a.model)
+    policy, tokenizer = Policy.load(place, **options), models.load_tokenizer(place)
+    models.check_pair(policy, tokenizer)
+    return policy.to(a.device or runs.default_device()), tokenizer, presets.get(a.task, a.preset).task
+
+
+def prompts(
+    a: Setting, task: Task, tokenizer: PreTrainedTokenizerBase, count: int, split: str = "train", seed: int | None = None
+) -> Queries:  # fmt: skip
+    """Draw prompts from the bundled texts, or from the paper's where the preset asks for them."""
+    seed = a.seed if seed is None else seed
+    if a.preset == "bundled":
+        return tasks.queries(task, tokenizer, count, split=split, seed=seed)
+    return hub.queries(task, tokenizer, count, split=split, seed=seed, data_dir=a.data_dir)
+
+
+def read_labels(a: FitReward, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Comparison], list[Label]]:
+    """Read comparisons and labels from where the command says."""
+    if a.labels == "recorded":
+        return labelers.recorded(tasks.get(a.task))
+    if a.labels == "released":
+        read = hub.comparisons(a.task, tokenizer, data_dir=a.data_dir)
+    elif Path(a.labels).suffix == ".db" or "://" in a.labels:
+        store = open_store(a.labels)
+        return store.comparisons(a.task), store.labels(a.task)
+    elif not Path(a.labels).exists():
+        raise FileNotFoundError(f'there is no {a.labels}: give --labels a store (.db), a file, "recorded" or "released"')
+    else:
+        read = exchange.read(a.labels, a.format, a.task, tokenizer=tokenizer)
+    if read.faults:
+        print(f"{len(read.faults)} faulty records were left out; the first: line {read.faults[0].line}, {read.faults[0].reason}.")
+    return read.comparisons, read.labels
+
+
+def open_store(path: Path | str, make: bool = False) -> LabelStore:
+    """Open a label store; one that is not there is an error unless it may be made."""
+    if not make and "://" not in str(path) and not Path(path).exists():
+        raise FileNotFoundError(f"there is no label store {path}: fill one with `python -m rlhf_helpers sample --store {path}`")
+    if make and "://" not in str(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return LabelStore(str(path))
+
+
+def model_folder(path: Path | str) -> Path | str:
+    """Find a model: the bundled one, the folder model/ of a run, any other folder, or a name on the Hub."""
+    if str(path) == "bundled":
+        return BASE
+    inside = Path(path) / "model"
+    if (Path(path) / "run.json").exists() and not inside.exists():
+        raise FileNotFoundError(f"the run in {path} has not written its model yet: let it finish, with the command that began it")
+    return inside if inside.exists() else path
+
+
+def save(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write model and tokenizer into `model/`, which appears only when it is complete."""
+    partial, final = folder / "model.partial", folder / "model"
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+
+
+def ask(card: Any) -> Any:
+    """Let the card ask in the terminal, if it has not done so already."""
+    if texts.way_to_ask() != "typed":
+        card.ask()
+    return card
+
+
+def open_card(a: LabelCommand) -> None:
+    """Write a notebook of one cell beside the store and open it in JupyterLab, reachable from this machine only."""
+    import nbformat
+
+    cell = f"from rlhf_helpers import widgets\nwidgets.label({str(a.store.resolve())!r}, {a.task!r}, {a.labeler!r})"
+    page = a.store.with_suffix(".label.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)]), page)
+    print(f"Run the one cell of {page}; stop with Ctrl-C when you are done.")
+    subprocess.run([sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", str(page)], check=True)

@@ -1,0 +1,166 @@
+"""The command line: the whole road on a tiny model, help with examples, exit codes; the configs are those of the notebooks."""
+
+import dataclasses
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, pipeline
+
+from rlhf_helpers import cli, commands, models, options, ppo, presets
+from rlhf_helpers.store import LabelStore
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder with a tiny model and the bundled tokenizer."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = models.load_tokenizer()
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=256, n_embd=16, n_layer=1, n_head=2,
+                               bos_token_id=0, eos_token_id=0, pad_token_id=1)).save_pretrained(folder)  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(model, tmp_path, monkeypatch, capsys):
+    """Run a command line in an empty folder; returns (exit code, what it printed, what it complained of)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RLHF_HEADLESS", raising=False)
+
+    def call(line, typed=""):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        words = shlex.split(line.replace("MODEL", str(model)))
+        try:
+            code = cli.main(words)
+        except SystemExit as end:
+            code = end.code
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return call
+
+
+def test_the_whole_road(run, tmp_path):
+    code, said, _ = run("sample --model MODEL --count 12 --store labels.db --device cpu")
+    assert code == 0 and said.count("\n  4  ") == 12 and "12 of 12 comparisons are new" in said
+    assert run("sample --model MODEL --count 12 --store labels.db --device cpu")[1].endswith("label --store labels.db\n")
+    assert len(LabelStore("labels.db").comparisons("sentiment")) == 12  # the same samples, added once
+
+    code, said, _ = run("label --store labels.db --labeler ada", typed="1\n4\nt\nu\n2\n" + "3\n" * 20)
+    labels = LabelStore("labels.db").labels("sentiment")
+    assert code == 0 and len(labels) == 12 and {x.labeler for x in labels} == {"ada"} and not any(x.simulated for x in labels)
+
+    code, said, _ = run("export --store labels.db --format pairs --out pairs.jsonl")
+    pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert code == 0 and len(pairs) == 36 and {"prompt", "chosen", "rejected"} <= pairs[0].keys()
+
+    line = "fit-reward --model MODEL --labels labels.db --out reward --config.batch 4 --held-out 0.25 --normalize-samples 8 --device cpu"
+    code, said, _ = run(line)
+    assert code == 0 and "Fitted on 9 labels (0 of all 12 simulated)" in said and "chance is 25%" in said
+
+    line = "tune --model MODEL --reward reward --out tuned --ppo.episodes 16 --ppo.batch 8 --ppo.epochs 1 --prompts 16 --device cpu"
+    code, said, _ = run(line)
+    assert code == 0 and "the model is in tuned/model" in said
+    before = (tmp_path / "tuned/model/model.safetensors").read_bytes()
+    assert run(line)[0] == 0 and (tmp_path / "tuned/model/model.safetensors").read_bytes() == before  # finished: nothing is done again
+
+    code, said, _ = run("summarize-run tuned")
+    assert code == 0 and re.search(r"^score +-?[\d.e-]+ +-?[\d.e-]+$", said, re.MULTILINE) and "kl_nats_per_response" in said
+    code, said, _ = run("judge --model MODEL --tuned tuned --count 4 --device cpu")
+    assert code == 0 and re.search(r"Tuned preferred by a simulated judge: .*\(.*4 pairs\)", said)
+    code, said, _ = run("judge --model MODEL --tuned tuned --count 4 --by ada --device cpu", typed="1\n" * 4)
+    assert code == 0 and re.search(r"Tuned preferred by ada: .*\(.*4 pairs\)", said)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help_with_an_example_that_can_be_parsed(name, run):
+    code, said, _ = run(f"{name} --help")
+    assert code == 0
+    example = re.search(r"For instance: `python -m rlhf_helpers (.+?)`", " ".join(said.split()))[1]
+    command = cli.parse(shlex.split(example))
+    assert type(command) is cli.COMMANDS[name][0]
+    for field in dataclasses.fields(command):  # nothing without a word of explanation
+        flag = "PATH" if field.name == "folder" else f"--{field.name.replace('_', '-')}"
+        assert flag in said or f"{field.name} options" in said, field.name
+
+
+def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
+    assert cli.parse(["tune"]).ppo == ppo.PPOConfig() and cli.parse(["tune"]).lora == 0
+    command = cli.parse(shlex.split("tune --task tldr --preset=paper --ppo.lr 3e-6 --data-dir texts"))
+    assert command.ppo == dataclasses.replace(presets.get("tldr", "paper").ppo, lr=3e-6)
+    command = cli.parse(shlex.split("fit-reward --preset released --task cnndm"))
+    assert (command.config, command.normalize_samples) == (presets.get("cnndm", "released").reward, 256)
+    assert isinstance(command, options.FitReward)
+
+
+@pytest.mark.parametrize("line, code, words", [
+    ("", 2, "Missing subcommand"),
+    ("sing", 2, "sing"),
+    ("tune --reward reward --batch 8", 2, "--ppo.batch"),  # and says what was probably meant
+    ("tune --task poems", 2, "sentiment"),
+    ("tune --ppo.batch 4", 2, "whitening needs at least 8"),
+    ("label --store nothing.db", 1, "fill one with `python -m rlhf_helpers sample --store nothing.db`"),
+    ("export --store nothing.db --out x", 1, "there is no label store nothing.db"),
+    ("tune --model MODEL --reward nowhere --device cpu", 1, "could not be fetched"),
+    ("fit-reward --model MODEL --labels nothing.csv", 1, 'give --labels a store (.db), a file, "recorded" or "released"'),
+    ("fit-reward --model MODEL --labels released --preset released --data-dir .", 1, "Download https://"),
+    ("summarize-run .", 1, "holds no metrics.jsonl"),
+    ("sample --model MODEL --preset released --data-dir nothing", 1, "hf download"),
+])  # fmt: skip
+def test_what_is_wrong_is_said_in_a_sentence_with_an_exit_code(run, monkeypatch, line, code, words):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    got, out, err = run(line)
+    assert got == code, out + err
+    said = re.sub(r"[\s│]+", " ", out + err)
+    assert words in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("error, code", [
+    (FloatingPointError("score is nan"), 3),
+    (RuntimeError("the policy has collapsed; the last checkpoint in x is from before this step"), 3),
+    (KeyboardInterrupt(), 130),
+    (MemoryError("too little memory"), 1),
+])  # fmt: skip
+def test_training_that_stops_has_its_own_exit_code(run, monkeypatch, error, code):
+    def stop(command):
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, "tune", (options.Tune, stop))
+    assert run("tune")[0] == code
+
+
+def test_an_unfinished_run_holds_no_model_yet(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="has not written its model yet"):
+        commands.model_folder(tmp_path)
+
+
+def test_the_card_opens_on_this_machine_only(run, tmp_path, monkeypatch):
+    run("sample --model MODEL --count 2 --store labels.db --device cpu")
+    called = []
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: called.append(words))
+    assert run("label --store labels.db --task sentiment --labeler ada --card")[0] == 0
+    assert called[0][1:3] == ["-m", "jupyterlab"] and "--ip=127.0.0.1" in called[0]
+    (cell,) = json.loads((tmp_path / "labels.label.ipynb").read_text())["cells"]
+    source = "".join(cell["source"])
+    compile(source, "cell", "exec")
+    assert "'sentiment', 'ada'" in source and str(tmp_path / "labels.db") in source
+
+
+def test_it_runs_as_a_module(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "rlhf_helpers", "summarize-run", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+
+
+def test_the_saved_model_opens_with_its_tokenizer_in_a_plain_pipeline(model, tmp_path):
+    policy, tokenizer = models.Policy.load(model), models.load_tokenizer(model)
+    commands.save(policy, tokenizer, tmp_path)
+    write = pipeline("text-generation", model=str(tmp_path / "model"), device="cpu")
+    assert write("The harbour", max_new_tokens=3, do_sample=False)[0]["generated_text"].startswith("The harbour")
