@@ -114,3 +114,22 @@ def frontier(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
             best = row["score"]
             kept.append(row)
     return kept
+
+
+def reweighted(scores: torch.Tensor, beta: float) -> dict[str, float]:
+    """Estimate the policy that no other beats at its KL: the reference, reweighted by exp(score / beta) (paper, mock sentiment task).
+
+    scores (P, N): of N samples of the reference for each of P prompts. Self-normalised importance weights w = softmax(scores / beta) over
+    the samples; score sum w s; KL sum w log(N w), in nats. Both come out too low where few samples carry the weight: `effective_samples`,
+    1 / sum w^2, says how many do.
+    """
+    scores = scores.double()
+    weights = (scores / beta).softmax(-1)  # (P, N)
+    found = (weights * scores).sum(-1)  # (P,)
+    return {
+        "score": found.mean().item(),
+        "score_standard_error": (found.std() / len(found) ** 0.5).item() if len(found) > 1 else math.nan,
+        "kl_nats_per_response": torch.special.xlogy(weights, weights * scores.shape[1]).sum(-1).mean().item(),
+        "effective_samples": (1 / weights.square().sum(-1)).mean().item(),
+        "beta": beta,
+    }

@@ -7,7 +7,7 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from rlhf_helpers import evaluation
+from rlhf_helpers import evaluation, sampling
 from rlhf_helpers.records import Comparison, Label, Queries
 
 
@@ -115,3 +115,39 @@ def test_frontier_keeps_what_no_other_measurement_beats():
     beaten = [any(k <= kl and s >= score and (k, s) != (kl, score) for k, s in points) for kl, score in points]
     expected = sorted({(kl, score) for (kl, score), b in zip(points, beaten) if not b})
     assert [(r["kl_nats_per_response"], r["score"]) for r in evaluation.frontier(rows)] == expected and len(expected) > 2
+
+
+# ---- the optimum, by reweighting -------------------------------------------------------------------------------------------------------
+
+
+def test_reweighting_hand_worked():
+    found = evaluation.reweighted(torch.tensor([[0.0, math.log(3.0)]]), beta=1.0)  # weights 1/4 and 3/4
+    assert found["score"] == pytest.approx(0.75 * math.log(3))
+    assert found["kl_nats_per_response"] == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    assert found["effective_samples"] == pytest.approx(1 / (1 / 16 + 9 / 16))
+    greedy = evaluation.reweighted(torch.tensor([[0.0, 1.0, 5.0, 2.0]]), beta=1e-3)  # all the weight on one of four samples
+    assert (greedy["score"], greedy["effective_samples"]) == (5, 1) and greedy["kl_nats_per_response"] == pytest.approx(math.log(4))
+
+
+@pytest.mark.parametrize("beta", [2.0, 0.7, 0.4])
+def test_reweighting_samples_finds_the_optimum_that_enumeration_finds(make_policy, beta):
+    """pi*(y|x) is proportional to rho(y|x) exp(r(x, y) / beta), over all 25 answers of two letters."""
+    policy, samples = make_policy(vocabulary=5, context=8, stir=0.1), 40_000
+    prompts = Queries(torch.tensor([[0, 1], [2, 3]]), torch.tensor([[False, True], [True, True]]))
+    table = torch.rand(2, 25, generator=torch.Generator().manual_seed(1)).double()
+    answers = torch.cartesian_prod(torch.arange(5), torch.arange(5))
+    exact_score, exact_kl = 0.0, 0.0
+    for i in range(2):
+        prompt = prompts.tokens[i][prompts.mask[i]]
+        with torch.no_grad():
+            logits = policy.lm(torch.cat([prompt.expand(25, -1), answers], 1)).logits[:, len(prompt) - 1 : -1].double()
+        reference = (logits / 0.7).log_softmax(-1).gather(-1, answers.unsqueeze(-1)).sum((-1, -2))
+        optimum = (reference + table[i] / beta).log_softmax(-1)
+        exact_score += (optimum.exp() * table[i]).sum().item() / 2
+        exact_kl += (optimum.exp() * (optimum - reference)).sum().item() / 2
+    rollout = sampling.sample(policy, prompts.repeat(samples), 2, 0.7, torch.Generator().manual_seed(3), chunk=8_000)
+    place = rollout.responses[:, 0] * 5 + rollout.responses[:, 1]
+    scores = table.gather(1, place.view(2, samples))
+    found = evaluation.reweighted(scores, beta)
+    assert found["score"] == pytest.approx(exact_score, abs=0.01) and found["kl_nats_per_response"] == pytest.approx(exact_kl, abs=0.03)
+    assert scores.mean().item() + 0.02 < exact_score  # there was something to find

@@ -175,6 +175,28 @@ def test_series_of_points_differ_in_marker_and_line_and_are_sorted():
     assert len({line.get_marker() for line in lines}) == len({line.get_linestyle() for line in lines}) == 2
 
 
+def test_a_bound_is_a_black_line_in_the_place_of_the_frontier():
+    rows = [{"series": "few labels", "kl_nats": k, "score": k / 4} for k in (1, 2)]
+    ax = plots.reward_against_kl(rows, bound=[{"kl_nats": k, "score": k / 2} for k in (3, 0, 1)], unit="deviations of the base model")
+    line = lines_with(ax, "optimum, by reweighting")[0]
+    assert line.get_xydata().tolist() == [[0, 0], [1, 0.5], [3, 1.5]] and to_hex(line.get_color()) == plots.BLACK
+    assert not lines_with(ax, "frontier") and ax.get_ylabel() == "score (deviations of the base model)"
+
+
+def test_learning_curves_are_smoothed_means_with_the_band_of_several_runs():
+    curves = np.random.default_rng(2).normal(size=(3, 40))
+    rows = [{"series": name, "curve": list(curve), "batch": 64} for name, curve in zip(("one", "two", "two"), curves, strict=True)]
+    ax = plots.learning_curves(rows)
+    smoothed = [plots.smooth(curve) for curve in curves]
+    one, two = (lines_with(ax, name)[0] for name in ("one", "two"))
+    assert one.get_xdata().tolist() == [64 * (i + 1) for i in range(40)] and one.get_ydata() == pytest.approx(smoothed[0])
+    assert two.get_ydata() == pytest.approx((smoothed[1] + smoothed[2]) / 2) and one.get_linestyle() != two.get_linestyle()
+    (band,) = ax.collections
+    corners = band.get_paths()[0].vertices[:, 1]
+    assert (corners.min(), corners.max()) == pytest.approx((np.min(smoothed[1:]), np.max(smoothed[1:])))
+    assert ax.get_xlabel() == "episodes" and ax.get_ylabel()
+
+
 def test_win_rates_have_wilson_intervals_and_the_line_at_one_half():
     given = {"model": "PPO", "win_rate": 0.9, "low": 0.8, "high": 0.95}
     ax = plots.win_rates([{"model": "base", "wins": 30, "total": 64}, given])

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rlhf_helpers import evaluation
+from rlhf_helpers.plots.curves import smooth
 from rlhf_helpers.plots.style import (
     BLACK,
     BLUE,
@@ -51,11 +52,12 @@ def calibration(probabilities: Any, outcomes: Any, *, bins: int = 10, ax: Axes |
 
 
 @plt.rc_context(STYLE)
-def reward_against_kl(rows: Table, *, ax: Axes | None = None) -> Axes:
+def reward_against_kl(rows: Table, *, bound: Table | None = None, unit: str = "reward model's units", ax: Axes | None = None) -> Axes:
     """Draw score against KL, one point per row of `evaluation.measure`, and the frontier: what no other point beats.
 
     Columns `score`, `kl_nats_per_response` (or `kl_nats`); if there: `model` names the point, `score_standard_error` gives it a bar, and
-    `series` splits the rows into lines of their own (gold against proxy) in the place of the frontier.
+    `series` splits the rows into lines of their own (gold against proxy) in the place of the frontier. `bound`: rows of the optimum
+    (`evaluation.reweighted`), a black line.
     """
     rows = records_of(rows)
     ax = ax or plt.subplots(figsize=(6.6, 4.2))[1]
@@ -67,15 +69,39 @@ def reward_against_kl(rows: Table, *, ax: Axes | None = None) -> Axes:
         bars = [row.get("score_standard_error", 0.0) for row in group]
         ax.errorbar([_kl(r) for r in group], column_of(group, "score"), yerr=bars if any(bars) else None, label=name, color=COLOURS[i % 6],
                     fmt=MARKERS[i % 6], linestyle=DASHES[i % 6] if name else "none", markersize=6.5, capsize=2.5)  # fmt: skip
-    if set(groups) == {""}:
+    if bound is not None:
+        line = sorted(records_of(bound), key=_kl)
+        ax.plot([_kl(r) for r in line], column_of(line, "score"), color=BLACK, linewidth=2.4, zorder=1, label="optimum, by reweighting")
+    elif set(groups) == {""}:
         best = evaluation.frontier(groups[""])
         ax.plot([r["kl_nats_per_response"] for r in best], [r["score"] for r in best], color=GREY, linestyle="--", linewidth=1.2,
                 zorder=1, label="frontier")  # fmt: skip
     for row in rows:
         if row.get("model"):
             ax.annotate(str(row["model"]), (_kl(row), row["score"]), xytext=(7, -11), textcoords="offset points", fontsize=8.5)
-    ax.set(xlabel="KL from the reference (nats per response)", ylabel="score (reward model's units)", title="Reward bought with KL")
+    ax.set(xlabel="KL from the reference (nats per response)", ylabel=f"score ({unit})", title="Reward bought with KL")
     ax.margins(x=0.12, y=0.12)
+    ax.legend(fontsize=8.5, loc="lower right")
+    return ax
+
+
+@plt.rc_context(STYLE)
+def learning_curves(rows: Table, *, unit: str = "reward model's units", ax: Axes | None = None) -> Axes:
+    """Draw score by episodes, one line per `series`: the smoothed mean of its rows, and a band from the lowest to the highest of several.
+
+    Columns: `series`, `curve` (the score of every step), `batch` (episodes in a step).
+    """
+    ax = ax or plt.subplots(figsize=(6.6, 4.2))[1]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in records_of(rows):
+        groups.setdefault(str(row["series"]), []).append(row)
+    for i, (name, group) in enumerate(groups.items()):
+        curves = np.array([smooth(row["curve"]) for row in group])  # (runs, steps)
+        episodes = group[0]["batch"] * np.arange(1, curves.shape[1] + 1)
+        ax.plot(episodes, curves.mean(0), color=COLOURS[i % 6], linestyle=DASHES[i % 6], label=name)
+        if len(group) > 1:
+            ax.fill_between(episodes, curves.min(0), curves.max(0), color=COLOURS[i % 6], alpha=0.15, linewidth=0)
+    ax.set(xlabel="episodes", ylabel=f"score ({unit})", title="Learning curves (running means)")
     ax.legend(fontsize=8.5, loc="lower right")
     return ax
 
