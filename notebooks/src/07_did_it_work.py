@@ -31,7 +31,7 @@ import torch
 from IPython.display import Code, Markdown, display
 
 from rlhf_helpers import checks, evaluation, labelers, models, plots, reward, sampling, tasks, widgets
-from rlhf_helpers.runs import artifact, default_device, folder, profile
+from rlhf_helpers.runs import RECORDED, artifact, default_device, folder, profile
 from rlhf_helpers.store import LabelStore
 
 size, task, device = profile(), tasks.SENTIMENT, default_device()
@@ -475,7 +475,60 @@ display(Markdown(f"{len(keep)} of {len(path)} stretches of the run lie on its ow
                  f"**{path[-1]['score']:+.2f}** at **{path[-1]['kl_nats_per_response']:.1f}** nats."))  # fmt: skip
 
 # %% [markdown]
-# ## 9. The prices that no score shows
+# ## 9. What do labels buy?
+#
+# One question has stayed open: how far below the optimum does PPO lie because of *PPO*, and how far because the reward model has seen too
+# few labels? With people that cannot be told apart. With a scorer it can, and the paper does so for its one figure without people, **mock
+# sentiment**: let a scorer $r_s$ be what is wanted, and let it answer the comparisons too, always with the best of four. Then train
+#
+# - PPO on $r_s$ itself: no reward model, no labels, nothing lost on the way;
+# - PPO on reward models that have seen 300, 1,000, 5,000 and 20,000 of these simulated labels;
+#
+# each at several KL targets, and judge them all by $r_s$. That is many runs, half an hour on two cores, so it is recorded; the command is
+# `python data/make_mock_sentiment.py`. Our $r_s$ is the sentiment score of the simulated labeler, in units of its spread over the base
+# model's responses.
+#
+# **Predict**: in which order will the lines lie? Is the step from 300 to 1,000 labels larger than the one from 5,000 to 20,000?
+
+# %%
+recorded = RECORDED / "mock_sentiment.json"
+mock = json.loads(recorded.read_text()) if recorded.exists() else None
+if mock is None:
+    display(Markdown(f"**Not recorded here**: `{recorded.name}` is missing, so this section has no figures. `python data/make_mock_sentiment.py` "
+                     "makes it."))  # fmt: skip
+else:
+    runs, settings = pd.DataFrame(mock["policies"]), mock["settings"]
+    display(Markdown(f"{len(runs)} policies, {settings['episodes']:,} episodes each, measured on {settings['test']} prompts of the test split. "
+                     "Every label is simulated."))  # fmt: skip
+
+# %%
+if mock is not None:
+    means = runs.groupby(["series", "kl_target"], sort=False)[["score", "kl_nats_per_response", "score_standard_error"]].mean()
+    plots.reward_against_kl(means.reset_index(), bound=mock["optimum"], unit="r_s, in the base model's deviations");
+
+# %% [markdown]
+# *How to read it*: each line is one source of reward, each point one KL target; the bar is a standard error over prompts. Nothing learned
+# can lie above the black line, the base model reweighted by $e^{r_s/\beta}$. The gap from there to PPO on $r_s$ itself is the price of
+# training one network in few steps. The gap from there down to a line of labels is what the reward model does not know yet.
+
+# %%
+if mock is not None:
+    middle = settings["targets"][len(settings["targets"]) // 2]
+    plots.learning_curves(runs[runs.kl_target == middle], unit="r_s, in the base model's deviations");
+
+# %% [markdown]
+# *How to read it*: the same policies while they learn, at one of the KL targets, all judged by $r_s$ (the policies on reward models never
+# saw it). A line that flattens early has used up what its reward model knows; more episodes will not help it, more labels will.
+
+# %%
+if mock is not None:
+    display(pd.DataFrame(mock["reward_models"]).groupby("labels").accuracy.mean().map("{:.0%}".format).to_frame("finds one of the best of four"))
+
+# %% [markdown]
+# In the paper, at 8 nats, PPO on $r_s$ reached 3.3 (log-odds of a classifier), 20,000 labels 2.6, 5,000 labels 2.0, and the optimum 4.6.
+
+# %% [markdown]
+# ## 10. The prices that no score shows
 #
 # In the paper's experiment without a KL penalty the policy scored splendidly and wrote gibberish. Always look at the text, and count a few things a
 # reward model does not care about: length, sameness, unfinished answers. **distinct-2** is the share of different word pairs among all
@@ -523,7 +576,7 @@ shown = pd.DataFrame({"prompt": prompts, "base": answers["base"], "tuned": answe
 pd.concat([shown[~shown["tuned won"]].head(3), shown[shown["tuned won"]].head(3)])
 
 # %% [markdown]
-# ## 10. A second round
+# ## 11. A second round
 #
 # The reward model learned from texts of the **base** model. The tuned policy writes other texts, and there the reward model has to
 # guess. The remedy is to ask again, with the tuned policy's samples. The paper calls it online data collection; in practice one collects

@@ -81,7 +81,7 @@ def reward_against_kl(rows: Table, *, bound: Table | None = None, unit: str = "r
             ax.annotate(str(row["model"]), (_kl(row), row["score"]), xytext=(7, -11), textcoords="offset points", fontsize=8.5)
     ax.set(xlabel="KL from the reference (nats per response)", ylabel=f"score ({unit})", title="Reward bought with KL")
     ax.margins(x=0.12, y=0.12)
-    ax.legend(fontsize=8.5, loc="lower right")
+    ax.legend(fontsize=8.5, loc="best")
     return ax
 
 
@@ -102,7 +102,7 @@ def learning_curves(rows: Table, *, unit: str = "reward model's units", ax: Axes
         if len(group) > 1:
             ax.fill_between(episodes, curves.min(0), curves.max(0), color=COLOURS[i % 6], alpha=0.15, linewidth=0)
     ax.set(xlabel="episodes", ylabel=f"score ({unit})", title="Learning curves (running means)")
-    ax.legend(fontsize=8.5, loc="lower right")
+    ax.legend(fontsize=8.5, loc="best")
     return ax
 
 
