@@ -9,25 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhf_helpers.checks.verdict import ask, say
 from rlhf_helpers.records import Comparison, Label
-
-UNSOLVED = "not solved yet. The cell above is waiting for you."
-
-
-def _nb03_say(ok: bool, text: str) -> bool:
-    print(("Right: " if ok else "Not yet: ") + text)
-    return ok
-
-
-def _nb03_call(function: Callable[..., Any] | None, *arguments: Any) -> tuple[Any, str | None]:
-    """Call a student's function; returns its value, or what to say instead."""
-    if function is None or function is ...:
-        return None, UNSOLVED
-    try:
-        value = function(*arguments)
-    except Exception as error:  # whatever a student's code can raise
-        return None, f"your function stopped with {type(error).__name__}: {error}"
-    return (None, UNSOLVED) if value is None or value is ... else (value, None)
 
 
 def _nb03_number(value: Any) -> float | None:
@@ -52,12 +35,12 @@ def nb03_choice_loss(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
     terms = [r[c] - math.log(math.fsum(map(math.exp, r))) for r, c in zip(rows, chosen, strict=True)]  # log p(choice)
     right = -math.fsum(terms) / 3
     rewards, choices = torch.tensor(rows), torch.tensor(chosen)
-    value, problem = _nb03_call(function, rewards, choices)
+    value, problem = ask(function, rewards, choices)
     if problem:
-        return _nb03_say(False, problem)
+        return say(False, problem)
     got = _nb03_number(value)
     if got is None:
-        return _nb03_say(False, f"expected one number, got {_nb03_shape(value)}. Did you forget the mean over the batch?")
+        return say(False, f"expected one number, got {_nb03_shape(value)}. Did you forget the mean over the batch?")
     columns = [math.log(math.fsum(math.exp(r[k]) for r in rows)) for k in range(4)]
     slips = {
         "the minus sign is missing: the loss must fall when the chosen option's probability rises": -right,
@@ -76,14 +59,14 @@ def nb03_choice_loss(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
         "the logarithm has base 2: use nats, so that chance is ln 4": right / math.log(2),
     }  # fmt: skip
     if not _nb03_near(got, right):
-        return _nb03_say(False, _nb03_name(got, slips, f"got {got:.4f} where {right:.4f} was expected"))
-    large, problem = _nb03_call(function, 1000 * rewards, choices)
+        return say(False, _nb03_name(got, slips, f"got {got:.4f} where {right:.4f} was expected"))
+    large, problem = ask(function, 1000 * rewards, choices)
     large_number = math.nan if problem else _nb03_number(large)
     if large_number is None or not math.isfinite(large_number):
-        return _nb03_say(
+        return say(
             False, "right for small rewards, but rewards of 1,000 overflow the exponential: use logsumexp or log_softmax, not exp then log"
         )
-    return _nb03_say(True, f"{_nb03_verdict(abs(got - right))}, and steady for rewards in the thousands.")
+    return say(True, f"{_nb03_verdict(abs(got - right))}, and steady for rewards in the thousands.")
 
 
 def nb03_pairwise(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
@@ -91,12 +74,12 @@ def nb03_pairwise(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
     pairs = [(1.5, 0.25), (-0.5, 1.0), (2.0, 2.5)]
     right = math.fsum(math.log1p(math.exp(b - a)) for a, b in pairs) / 3
     chosen, rejected = torch.tensor(pairs).unbind(-1)
-    value, problem = _nb03_call(function, chosen, rejected)
+    value, problem = ask(function, chosen, rejected)
     if problem:
-        return _nb03_say(False, problem)
+        return say(False, problem)
     got = _nb03_number(value)
     if got is None:
-        return _nb03_say(False, f"expected one number, got {_nb03_shape(value)}. Did you forget the mean over the batch?")
+        return say(False, f"expected one number, got {_nb03_shape(value)}. Did you forget the mean over the batch?")
     sigmoids = [1 / (1 + math.exp(b - a)) for a, b in pairs]
     slips = {
         "the difference is the wrong way round: chosen minus rejected": math.fsum(math.log1p(math.exp(a - b)) for a, b in pairs) / 3,
@@ -108,12 +91,12 @@ def nb03_pairwise(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
         "the sigmoid sees only the chosen reward; it needs the difference": math.fsum(math.log1p(math.exp(-a)) for a, _ in pairs) / 3,
     }
     if not _nb03_near(got, right):
-        return _nb03_say(False, _nb03_name(got, slips, f"got {got:.4f} where {right:.4f} was expected"))
-    large, problem = _nb03_call(function, -1000 * torch.ones(2), 1000 * torch.ones(2))
+        return say(False, _nb03_name(got, slips, f"got {got:.4f} where {right:.4f} was expected"))
+    large, problem = ask(function, -1000 * torch.ones(2), 1000 * torch.ones(2))
     large_number = math.nan if problem else _nb03_number(large)
     if large_number is None or not math.isfinite(large_number):
-        return _nb03_say(False, "right for small rewards, but a difference of 2,000 gives log(0): use logsigmoid, not log after sigmoid")
-    return _nb03_say(True, f"{_nb03_verdict(abs(got - right))}, and equal to the softmax over two.")
+        return say(False, "right for small rewards, but a difference of 2,000 gives log(0): use logsigmoid, not log after sigmoid")
+    return say(True, f"{_nb03_verdict(abs(got - right))}, and equal to the softmax over two.")
 
 
 def nb03_last_real_token(function: Callable[[Tensor], Any] | None) -> bool:
@@ -121,15 +104,15 @@ def nb03_last_real_token(function: Callable[[Tensor], Any] | None) -> bool:
     pictures = ["..####", "#####.", ".###..", "#.....", "######", "...##."]
     mask = torch.tensor([[letter == "#" for letter in row] for row in pictures])
     right = [row.rindex("#") for row in pictures]
-    value, problem = _nb03_call(function, mask)
+    value, problem = ask(function, mask)
     if problem:
-        return _nb03_say(False, problem)
+        return say(False, problem)
     try:
         got = [float(x) for x in torch.as_tensor(value).reshape(-1)]
     except (TypeError, ValueError, RuntimeError):
         got = []
     if len(got) != len(right):
-        return _nb03_say(False, f"expected one column for each of the {len(right)} rows, got {_nb03_shape(value)}")
+        return say(False, f"expected one column for each of the {len(right)} rows, got {_nb03_shape(value)}")
     width = len(pictures[0])
     slips = {
         "you counted real tokens and took one off: that is the last column only when no pad stands on the LEFT": [
@@ -150,8 +133,8 @@ def nb03_last_real_token(function: Callable[[Tensor], Any] | None) -> bool:
     if got != right:
         named = next((text for text, wrong in slips.items() if got == wrong), None)
         bad = next(i for i in range(len(right)) if got[i] != right[i])
-        return _nb03_say(False, named or f"row {pictures[bad]} (# real, . pad) should give {right[bad]}, got {got[bad]:g}")
-    return _nb03_say(True, f"exact in all {len(right)} rows, with pads on the left, on the right and on both sides.")
+        return say(False, named or f"row {pictures[bad]} (# real, . pad) should give {right[bad]}, got {got[bad]:g}")
+    return say(True, f"exact in all {len(right)} rows, with pads on the left, on the right and on both sides.")
 
 
 def nb03_ceiling(function: Callable[[Sequence[Comparison], Sequence[Label], Callable[[str], float]], Any] | None) -> bool:
@@ -160,12 +143,12 @@ def nb03_ceiling(function: Callable[[Sequence[Comparison], Sequence[Label], Call
     chosen = [1, 2, 3, 0, 1, 1, 3, 0, 3]
     asked = [Comparison("toy", f"q{i}", tuple(f"{v} of {k}" for k, v in enumerate(row))) for i, row in enumerate(values)]
     labels = [Label(c.id, "someone", choice) for c, choice in zip(asked, chosen, strict=True)]
-    value, problem = _nb03_call(function, asked, labels, lambda text: float(text.split()[0]))
+    value, problem = ask(function, asked, labels, lambda text: float(text.split()[0]))
     if problem:
-        return _nb03_say(False, problem)
+        return say(False, problem)
     got, n = _nb03_number(value), len(values)
     if got is None:
-        return _nb03_say(False, f"expected one number between 0 and 1, got {_nb03_shape(value)}")
+        return say(False, f"expected one number between 0 and 1, got {_nb03_shape(value)}")
     first = [row.index(max(row)) for row in values]
     right = sum(map(int.__eq__, first, chosen)) / n
     rows = list(zip(values, chosen, strict=True))
@@ -185,8 +168,8 @@ def nb03_ceiling(function: Callable[[Sequence[Comparison], Sequence[Label], Call
         "you averaged the utility of the chosen options; count how often the choice IS the best option": sum(row[c] for row, c in rows) / n,
     }  # fmt: skip
     if not _nb03_near(got, right):
-        return _nb03_say(False, _nb03_name(got, slips, f"got {got:.3f} where {right:.3f} was expected"))
-    return _nb03_say(True, f"{_nb03_verdict(abs(got - right))}, ties included.")
+        return say(False, _nb03_name(got, slips, f"got {got:.3f} where {right:.3f} was expected"))
+    return say(True, f"{_nb03_verdict(abs(got - right))}, ties included.")
 
 
 def nb03_normalise(function: Callable[[Tensor], Any] | None) -> bool:
@@ -196,15 +179,15 @@ def nb03_normalise(function: Callable[[Tensor], Any] | None) -> bool:
     square = math.fsum((x - mean) ** 2 for x in raw)
     std, unbiased = math.sqrt(square / 5), math.sqrt(square / 4)
     gain, bias = 1 / std, -mean / std
-    value, problem = _nb03_call(function, torch.tensor(raw))
+    value, problem = ask(function, torch.tensor(raw))
     if problem:
-        return _nb03_say(False, problem)
+        return say(False, problem)
     try:
         first, second = (_nb03_number(x) for x in value)
     except (TypeError, ValueError):
         first = second = None
     if first is None or second is None:
-        return _nb03_say(False, f"expected two numbers, gain and bias, got {_nb03_shape(value)}")
+        return say(False, f"expected two numbers, gain and bias, got {_nb03_shape(value)}")
     slips = {
         "the bias is minus the mean, but the gain multiplies first: the mean must be multiplied by the gain too": (gain, -mean),
         "the bias has the wrong sign: gain * mean + bias must be 0": (gain, -bias),
@@ -219,8 +202,8 @@ def nb03_normalise(function: Callable[[Tensor], Any] | None) -> bool:
     if not (_nb03_near(first, gain) and _nb03_near(second, bias)):
         named = next((t for t, (g, b) in slips.items() if _nb03_near(first, g) and _nb03_near(second, b)), None)
         after = f"your numbers give mean {first * mean + second:.2f} and standard deviation {abs(first) * std:.2f}; wanted are 0 and 1"
-        return _nb03_say(False, named or after)
-    return _nb03_say(True, f"{_nb03_verdict(max(abs(first - gain), abs(second - bias)))}: mean 0, standard deviation 1.")
+        return say(False, named or after)
+    return say(True, f"{_nb03_verdict(max(abs(first - gain), abs(second - bias)))}: mean 0, standard deviation 1.")
 
 
 def _nb03_name(got: float, slips: dict[str, float], otherwise: str) -> str:

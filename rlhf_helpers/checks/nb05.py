@@ -9,53 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_helpers.checks.verdict import say as _say
+from rlhf_helpers.checks.verdict import judge, say
 
 Answer = Callable[..., Any]
-Slips = Sequence[tuple[str, Tensor]]
-TOLERANCE = 1e-5  # of float32 sums; the slips below are much further away (a test says so)
-
-
-
-
-def _ask(answer: Any, *arguments: Any) -> tuple[Any, str | None]:
-    """Call the student's function on copies; return its value, and a sentence if there is none to judge."""
-    if answer is None or answer is ...:
-        return None, "not solved yet. The cell above is waiting for you."
-    given = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
-    try:
-        value = answer(*given)
-    except Exception as error:  # a student's slip must not stop the notebook
-        return None, f"your function stopped with {type(error).__name__}: {error}"
-    if value is None or value is ...:
-        return None, "not solved yet (your function returns nothing; is there a `return`?)."
-    if any(isinstance(a, Tensor) and not torch.equal(a, g) for a, g in zip(arguments, given, strict=True)):
-        return None, "your function changes the tensors it is given. Copy first (`clone`), or use a function that returns a new tensor."
-    return value, None
-
-
-def _judge(answer: Any, arguments: tuple, right: Tensor, slips: Slips, praise: str) -> bool:
-    """Hold the student's tensor against `right`, and look for the slip that explains a difference."""
-    value, trouble = _ask(answer, *arguments)
-    if trouble:
-        return _say(False, trouble)
-    try:
-        got = torch.as_tensor(value).detach().cpu().float()
-    except (TypeError, ValueError, RuntimeError):
-        return _say(False, f"your function should return a tensor, it returned {type(value).__name__}.")
-    if got.shape == right.shape and (got - right).abs().max() <= TOLERANCE:
-        difference = (got - right).abs().max().item()
-        return _say(True, f"{praise} ({'exact' if difference == 0 else f'equal to {TOLERANCE:.0e}'}).")
-    for name, slip in slips:
-        if got.shape == slip.shape and torch.allclose(got, slip.float(), atol=TOLERANCE, rtol=1e-4):
-            return _say(False, name)
-    if got.shape != right.shape:
-        return _say(False, f"your result has the shape {tuple(got.shape)}; it should be {tuple(right.shape)}.")
-    if not torch.isfinite(got).all():
-        return _say(False, "your result holds numbers that are not finite.")
-    where = int((got - right).abs().argmax())
-    place = f" (row {where // right.shape[-1]}, token {where % right.shape[-1]})" if right.dim() == 2 else ""
-    return _say(False, f"{right.flatten()[where]:.4f} expected{place}, yours is {got.flatten()[where]:.4f}.")
 
 
 def _example(rows: int, tokens: int, seed: int) -> Tensor:
@@ -80,12 +36,8 @@ def nb05_kl_penalty(answer: Answer | None) -> bool:
     """Check kl_penalty(logprobs, reference_logprobs, mask, beta) -> (B, R): what each token pays, as a reward."""
     logprobs, reference, mask, beta = -_example(4, 6, 1).abs(), -_example(4, 6, 2).abs(), _ragged(), 0.15
     ratio = logprobs - reference
-    right = torch.tensor(
-        [
-            [-beta * (p - q) if counts else 0.0 for p, q, counts in zip(*row, strict=True)]
-            for row in zip(logprobs.tolist(), reference.tolist(), mask.tolist(), strict=True)
-        ]
-    )
+    by_row = zip(logprobs.tolist(), reference.tolist(), mask.tolist(), strict=True)
+    right = torch.tensor([[-beta * (p - q) if counts else 0.0 for p, q, counts in zip(*row, strict=True)] for row in by_row])
     slips = [
         ("the sign is turned round: this PAYS the policy for leaving the reference. The penalty is -beta * (logprob - reference).", -right),
         ("you forgot beta.", right / beta),
@@ -93,24 +45,16 @@ def nb05_kl_penalty(answer: Answer | None) -> bool:
         ("you forgot the mask: tokens that do not count pay too.", -beta * ratio),
         ("you forgot the mask, and the sign is turned round.", beta * ratio),
         ("you forgot the mask and beta.", -ratio),
-        (
-            "you took the absolute value. A token that the reference likes better must EARN a little, or the mean is no longer the KL.",
-            -right.abs(),
-        ),
-        (
-            "this is the squared estimate (k2): never negative, but biased. The penalty is the plain log ratio.",
-            -beta * 0.5 * ratio**2 * mask,
-        ),
-        (
-            "this is the k3 estimate: fine to read off a plot, but as a reward it moves the optimum. The penalty is the plain log ratio.",
-            -beta * (torch.expm1(-ratio) + ratio) * mask,
-        ),
+        ("you took the absolute value. A token that the reference likes better must EARN a little, or the mean is no KL.", -right.abs()),
+        ("this is the squared estimate (k2): never negative, but biased. The penalty is the log ratio.", -beta * 0.5 * ratio**2 * mask),
+        ("this is the k3 estimate: fine for a plot, but as a reward it moves the optimum. The penalty is the log ratio.",
+         -beta * (torch.expm1(-ratio) + ratio) * mask),
         ("you used probabilities instead of their logarithms.", -beta * (logprobs.exp() - reference.exp()) * mask),
         ("you summed over the tokens: keep one number per token, so that each pays for itself.", right.sum(-1)),
         ("you summed over everything: keep one number per token, so that each pays for itself.", right.sum()),
         ("you averaged over everything: keep one number per token, so that each pays for itself.", right.sum() / mask.sum()),
-    ]
-    return _judge(answer, (logprobs, reference, mask, beta), right, slips, "each token pays for its own step away from the reference")
+    ]  # fmt: skip
+    return judge(answer, (logprobs, reference, mask, beta), right, slips, "each token pays for its own step away from the reference")
 
 
 def nb05_place_score(answer: Answer | None) -> bool:
@@ -139,16 +83,13 @@ def nb05_place_score(answer: Answer | None) -> bool:
         ("the score REPLACED the last token's penalty: add it.", put(last, keep=0.0)),
         ("every token got the whole score: a response of n tokens would be paid n times.", penalties + column * mask),
         ("every token got the whole score, padding too.", penalties + column),
-        (
-            "you spread the score evenly. It belongs on the last token; spreading is the work of GAE.",
-            penalties + column / count * mask,
-        ),
+        ("you spread the score evenly. It belongs on the last token; spreading is the work of GAE.", penalties + column / count * mask),
         ("the penalties are lost: add the score TO them.", right - penalties),
         ("the scores did not arrive: these are the penalties alone.", penalties),
         ("you subtracted the score: a high score must be a high reward.", 2 * penalties - right),
         ("you summed over the tokens: keep one number per token.", right.sum(-1)),
-    ]
-    return _judge(answer, (penalties, scores, mask), right, slips, "the score lands on the last token that counts")
+    ]  # fmt: skip
+    return judge(answer, (penalties, scores, mask), right, slips, "the score lands on the last token that counts")
 
 
 def nb05_rescale(answer: Answer | None) -> bool:
@@ -183,7 +124,7 @@ def nb05_rescale(answer: Answer | None) -> bool:
     ]  # fmt: skip
     wrapped = answer if answer is None or answer is ... else _cleaned(answer, mask)
     praise = "standard deviation 1, and the mean stayed where it was"
-    return _judge(wrapped, (x, mask), clean((x - mean) / std + mean), [(name, clean(slip)) for name, slip in slips], praise)
+    return judge(wrapped, (x, mask), clean((x - mean) / std + mean), [(name, clean(slip)) for name, slip in slips], praise)
 
 
 def _cleaned(answer: Answer, mask: Tensor) -> Answer:
@@ -229,7 +170,7 @@ def nb05_gae(answer: Answer | None) -> bool:
         ("the sign is turned round: delta_t = r_t + V_{t+1} - V_t.", -right),
         ("you summed over the tokens: keep one number per token.", right.sum(-1)),
     ]  # fmt: skip
-    return _judge(answer, (rewards, values, lam), right, slips, "equal to the sum written out term by term")
+    return judge(answer, (rewards, values, lam), right, slips, "equal to the sum written out term by term")
 
 
 def nb05_policy_loss(answer: Answer | None) -> bool:
@@ -254,17 +195,12 @@ def nb05_policy_loss(answer: Answer | None) -> bool:
 
     right = mean("max")
     slips = [
-        (
-            "minimum and maximum are swapped: as a LOSS take the larger (worse) of -A r and -A clip(r), "
-            "or the update may run away on the unclipped side.",
-            mean("min"),
-        ),
+        ("minimum and maximum are swapped: as a LOSS take the larger (worse) of -A r and -A clip(r), or the update may run away.",
+         mean("min")),
         ("the minus sign is missing: an optimiser makes losses smaller, and advantages should grow.", -right),
         ("nothing is clipped: this is the plain importance-weighted loss.", mean("plain")),
-        (
-            "you used only the clipped term: take the worse of the two, or a token that went the wrong way could not come back.",
-            mean("clipped"),
-        ),
+        ("you used only the clipped term: take the worse of both, or a token that went the wrong way could not come back.",
+         mean("clipped")),
         ("the ratio is a difference of logarithms: you forgot `exp`.", mean("log")),
         ("the ratio is upside down: new over old, exp(logprobs - old_logprobs).", mean("inverse")),
         ("the ratio is clipped only from above: the range is 1 - cliprange to 1 + cliprange.", mean("one-sided")),
@@ -273,10 +209,9 @@ def nb05_policy_loss(answer: Answer | None) -> bool:
         ("padding counts in the mean: divide by the number of tokens that count.", mean("max", 24)),
         ("you summed: take the mean over the tokens that count.", right * n),
         ("you summed, padding included: take the mean over the tokens that count.", mean("no mask", 1)),
-    ]
-    return _judge(
-        answer, (logprobs, old, advantages, mask, clip), right, slips, "the worse of the two, averaged over the tokens that count"
-    )
+    ]  # fmt: skip
+    praise = "the worse of the two, averaged over the tokens that count"
+    return judge(answer, (logprobs, old, advantages, mask, clip), right, slips, praise)
 
 
 def nb05_next_beta(answer: Answer | None) -> bool:
@@ -322,7 +257,7 @@ def nb05_next_beta(answer: Answer | None) -> bool:
 
     asked = answer if answer is None or answer is ... else all_cases
     praise = "beta rises above the target, falls below it, and never by more than a fifth of episodes / horizon"
-    return _judge(asked, (), every(one), slips, praise)
+    return judge(asked, (), every(one), slips, praise)
 
 
 def nb05_shuffle(suspects: Mapping[str, Any]) -> dict[str, Any]:
@@ -350,13 +285,13 @@ def nb05_clinic(diagnosis: Mapping[str, Any] | None, suspects: Mapping[str, Any]
     names = list(suspects)
     truth = {patient: names[k] for patient, k in _nb05_order(names).items()}
     if diagnosis is None or diagnosis is ... or all(diagnosis.get(p) in (None, ...) for p in truth):
-        return _say(False, "not solved yet. Write the name of one suspect beside each patient.")
+        return say(False, "not solved yet. Write the name of one suspect beside each patient.")
     unknown = [d for d in diagnosis.values() if d not in (None, ...) and d not in names]
     if unknown:
-        return _say(False, f"{unknown[0]!r} is not among the suspects: {', '.join(names)}.")
+        return say(False, f"{unknown[0]!r} is not among the suspects: {', '.join(names)}.")
     right = [p for p in truth if diagnosis.get(p) == truth[p]]
     if len(right) == len(truth):
-        return _say(True, "all three patients. " + " ".join(f"{p}: {truth[p]}." for p in truth))
+        return say(True, "all three patients. " + " ".join(f"{p}: {truth[p]}." for p in truth))
     print(f"Not yet: {len(right)} of {len(truth)} right.")
     for patient in truth:
         if patient not in right:
