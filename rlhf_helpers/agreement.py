@@ -14,7 +14,7 @@ import hmac
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -67,26 +67,18 @@ def pseudonym(name: str, secret: str) -> str:
 
 
 def merge(target: LabelStore, sources: Iterable[LabelStore], rename: Callable[[str], str] = str) -> list[str]:
-    """Copy comparisons and standing labels of the sources into `target`; returns the contradictions that were left out, in words.
+    """Take all that the sources hold over into `target`; returns the contradictions that were left out, in words.
 
-    Repeating a merge changes nothing. A contradiction is a labeler who chose otherwise in the target. `rename` may give pseudonyms.
+    The whole history comes along: ties, skips, repeats, flags, the order on the screen, and what was taken back since the last merge.
+    Repeating a merge changes nothing. A contradiction is a labeler who answered otherwise in the target. `rename` may give pseudonyms.
     """
     conflicts = []
     for source in sources:
-        target.add(source.comparisons())
-        labels = [replace(label, labeler=rename(label.labeler)) for label in source.labels()]
-        known = {(x.labeler, x.comparison_id): x.choice for x in target.labels()}
-        fitting = []
-        for label in labels:
-            before = known.setdefault((label.labeler, label.comparison_id), label.choice)
-            if before == label.choice:
-                fitting.append(label)
-            else:
-                conflicts.append(
-                    f"{label.labeler} chose option {before} of comparison {label.comparison_id}, but {label.choice} in {source.name}: "
-                    "the first stands"
-                )
-        target.add_labels(fitting)
+        held = source.contents()
+        events = [event._replace(labeler=rename(event.labeler)) for event in held.events]
+        sittings = [sitting._replace(labeler=rename(sitting.labeler)) for sitting in held.sittings]
+        taken = target.append(held._replace(events=events, sittings=sittings))
+        conflicts += [f"{source.name}: {conflict}: what was here first stands" for conflict in taken.conflicts]
     return conflicts
 
 

@@ -106,7 +106,7 @@ def export(a: Export) -> None:
     store = open_store(a.store)
     comparisons, labels = store.comparisons(a.task), store.labels(a.task)
     if a.format == "store":
-        count = store.export(a.out)
+        count = exchange.export(store, a.out)
     elif a.format == "dataset":
         exchange.save_dataset(a.out, comparisons, labels, licence=a.licence)
         count = len(labels)

@@ -1,19 +1,20 @@
-"""The label store, seen from outside: by hand-worked cases, by Python's own sqlite3, by other processes, and after kill -9."""
+"""The label store by hand-worked cases, seen from outside by other drivers: on SQLite, and on a PostgreSQL where there is one."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
+import random
 import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import postgres
 import pytest
 
 from rlhf_helpers.records import Comparison, Label
@@ -36,7 +37,18 @@ create index answers_by_task on answers (labeler, task, repeat, kind);
 insert into meta values ('application', 'rlhf_helpers labels'), ('schema', '1');
 """  # as files of the first version have it
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+SCHEMA_2 = (
+    SCHEMA_1.replace("'1'", "'2'")
+    + """
+create table claims (labeler varchar(120) not null, comparison_id varchar(64) not null, repeat boolean not null,
+  holder varchar(200) not null, until float not null, primary key (labeler, comparison_id, repeat),
+  foreign key(comparison_id) references comparisons (id));
+create index ix_claims_holder on claims (holder);
+"""
+)
+
+Rows = Callable[[str], list[tuple]]
 
 
 def questions(count: int = 3, task: str = "sentiment", options: int = 4) -> list[Comparison]:
@@ -48,11 +60,35 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "labels.db"
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    with postgres.server() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, path: Path) -> tuple[str, Rows]:
+    """Name an empty database, and give a way to read it past the code under test."""
+    if request.param == "sqlite":
+        return str(path), lambda query: rows(path, query)
+    running = request.getfixturevalue("server")
+    name = running.empty()
+    return running.url(name), lambda query: running.query(query, name)
+
+
 @pytest.fixture
-def store(path: Path) -> LabelStore:
-    made = LabelStore(path)
+def store(database: tuple[str, Rows]) -> Iterator[LabelStore]:
+    made = LabelStore(database[0])
     made.add(questions())
-    return made
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ask(database: tuple[str, Rows]) -> Rows:
+    return database[1]
 
 
 def rows(path: Path, query: str) -> list[tuple]:
@@ -61,16 +97,16 @@ def rows(path: Path, query: str) -> list[tuple]:
         return db.execute(query).fetchall()
 
 
-def test_adding_twice_is_harmless(store: LabelStore, path: Path) -> None:
+def test_adding_twice_is_harmless(store: LabelStore, ask: Rows) -> None:
     assert store.add(questions()) == 0
     assert store.add([*questions(5), *questions(5)]) == 2
     assert store.comparisons() == questions(5)
-    assert rows(path, "select count(*) from comparisons") == [(5,)]
+    assert ask("select count(*) from comparisons") == [(5,)]
     assert store.add(questions(2, "tldr")) == 2
     assert store.comparisons("tldr") == questions(2, "tldr") and store.get(questions()[1].id) == questions()[1]
 
 
-def test_a_labelers_day_worked_by_hand(store: LabelStore, path: Path) -> None:
+def test_a_labelers_day_worked_by_hand(store: LabelStore, ask: Rows) -> None:
     a, b, c = questions()
     assert store.next("ann", "sentiment") == a and store.progress("ann", "sentiment") == Progress(0, 0, 3)
     store.record("ann", a.id, "choose", 2, (2, 0, 1, 3), seconds=4.5)
@@ -81,12 +117,13 @@ def test_a_labelers_day_worked_by_hand(store: LabelStore, path: Path) -> None:
     assert store.progress("ann", "sentiment") == Progress(2, 1, 3) and store.progress("ann", "sentiment").left == 0
     (label,) = store.labels("sentiment", "ann")  # a tie and a skip are no labels
     assert (label.comparison_id, label.labeler, label.choice, label.seconds, label.simulated) == (a.id, "ann", 2, 4.5, False)
-    assert rows(path, "select kind, choice, shown from events order by id") == [
-        ("choose", 2, "[2, 0, 1, 3]"), ("tie", None, "[]"), ("skip", None, "[]"),
+    seen = ask("select kind, choice, shown from events order by id")
+    assert [(kind, choice, json.loads(shown) if isinstance(shown, str) else shown) for kind, choice, shown in seen] == [
+        ("choose", 2, [2, 0, 1, 3]), ("tie", None, []), ("skip", None, []),
     ]  # fmt: skip
 
 
-def test_undo_any_depth_and_answer_again(store: LabelStore, path: Path) -> None:
+def test_undo_any_depth_and_answer_again(store: LabelStore, ask: Rows) -> None:
     a, b, _ = questions()
     store.record("ann", a.id, "choose", 0)
     store.record("bob", a.id, "choose", 3)
@@ -96,7 +133,7 @@ def test_undo_any_depth_and_answer_again(store: LabelStore, path: Path) -> None:
     assert store.next("ann", "sentiment") == a
     store.record("ann", a.id, "choose", 1)
     assert [x.choice for x in store.labels(labeler="ann")] == [1]
-    assert rows(path, "select kind, undoes from events where labeler = 'ann' order by id") == [
+    assert ask("select kind, undoes from events where labeler = 'ann' order by id") == [
         ("choose", None), ("choose", None), ("undo", 3), ("undo", 1), ("choose", None),
     ]  # fmt: skip
 
@@ -139,21 +176,36 @@ def test_a_second_answer_on_purpose_changes_no_label(store: LabelStore) -> None:
         ({"seconds": float("nan")}, "seconds"), ({"comparison_id": "nope"}, "nope"),
     ],
 )  # fmt: skip
-def test_wrong_answers_are_refused(store: LabelStore, path: Path, change: dict, error: str) -> None:
+def test_wrong_answers_are_refused(store: LabelStore, ask: Rows, change: dict, error: str) -> None:
     good = {"labeler": "ann", "comparison_id": questions()[0].id, "kind": "choose", "choice": 0}
     with pytest.raises((ValueError, KeyError), match=error):
         store.record(**(good | change))
-    assert rows(path, "select count(*) from events") == [(0,)]
+    assert ask("select count(*) from events") == [(0,)]
 
 
-def test_nothing_is_pasted_into_sql(store: LabelStore, path: Path) -> None:
-    evil = "x'); drop table events; -- \" % ? :name \u202e \x00"
-    hard = Comparison(evil, evil, (evil, "b"), evil)
+def test_nothing_is_pasted_into_sql(store: LabelStore, ask: Rows) -> None:
+    evil = "x'); drop table events; -- \" % ? :name \u202e"
+    hard = Comparison(evil, evil, (evil, "b\x00"), evil)
     store.add([hard])
     store.record(evil, hard.id, "choose", 0, note=evil)
     assert store.get(hard.id) == hard and store.labels(evil, evil)[0].labeler == evil
     assert store.next(evil, evil) is None and store.events(labeler=evil)[0].note == evil
-    assert len(rows(path, "select * from events")) == 1
+    assert len(ask("select * from events")) == 1
+
+
+def test_a_letter_that_a_database_cannot_hold_is_kept_or_refused_in_words(store: LabelStore) -> None:
+    odd = Comparison("sentiment", "zero \x00 byte", ("a", "b"))
+    if "postgresql" in store.name:
+        with pytest.raises(StoreError, match="cannot hold this text.*nothing was saved"):
+            store.add([odd])
+        assert len(store.comparisons()) == 3
+    else:
+        store.add([odd])
+        assert store.get(odd.id) == odd
+    with pytest.raises(ValueError, match="labeler 'aaaa.* has 121 letters; at most 120"):  # the same for both
+        store.record("a" * 121, questions()[0].id, "tie")
+    with pytest.raises(ValueError, match="source 'x.*at most 200"):
+        store.add([Comparison("sentiment", "q", ("a", "b"), "x" * 201)])
 
 
 def test_imported_labels(store: LabelStore) -> None:
@@ -165,56 +217,6 @@ def test_imported_labels(store: LabelStore) -> None:
     with pytest.raises(ValueError, match="no comparison 'unknown'"):
         store.add_labels([Label(questions()[0].id, "new", 0), Label("unknown", "new", 0)])
     assert len(store.labels()) == 3  # all or nothing
-
-
-def test_export_and_load(store: LabelStore, tmp_path: Path) -> None:
-    a, b, c = questions()
-    store.record("ann", a.id, "choose", 2, (3, 2, 1, 0), seconds=1.5)
-    store.record("ann", b.id, "tie")
-    store.record("ann", c.id, "choose", 0)
-    store.undo("ann")
-    store.record("ann", a.id, "choose", 1, repeat=True)
-    assert store.export(tmp_path / "out.jsonl") == 3
-    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [line["query"] for line in lines] == ["query 0", "query 1", "query 2"]
-    assert [[(x["kind"], x["choice"], x["repeat"]) for x in line["labels"]] for line in lines] == [
-        [("choose", 2, False), ("choose", 1, True)], [("tie", None, False)], [],
-    ]  # fmt: skip
-    other = LabelStore(tmp_path / "other.db")
-    assert other.load(tmp_path / "out.jsonl") == (3, 3) and other.load(tmp_path / "out.jsonl") == (0, 0)
-    assert other.comparisons() == store.comparisons() and other.labels() == store.labels()
-    assert other.progress("ann", "sentiment") == store.progress("ann", "sentiment") == Progress(2, 0, 3, 1)
-    assert list(tmp_path.glob(".*partial")) == []
-
-
-def test_what_was_taken_back_stays_taken_back(store: LabelStore, tmp_path: Path) -> None:
-    store.record("ann", questions()[0].id, "choose", 2)
-    store.export(tmp_path / "before.jsonl")
-    store.undo("ann")
-    assert store.load(tmp_path / "before.jsonl") == (0, 0) and store.labels() == []
-    store.record("ann", questions()[0].id, "choose", 1)
-    assert store.load(tmp_path / "before.jsonl") == (0, 0) and [x.choice for x in store.labels()] == [1]
-
-
-GOOD = '{"task": "t", "query": "q", "options": ["a", "b"]'
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ('{"task": "t"', "delimiter"), ("[1]", "expected an object"), ('{"task": "t", "query": "q"}', "'options' is missing"),
-        ('{"task": "t", "query": "q", "options": ["a"]}', "at least two options"), (GOOD + ', "id": "x"}', "edited by hand"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 2}]}', "options 0 to 1"), (GOOD + ', "labels": [{"choice": 0}]}', "labeler"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "colour": 1}]}', "colour"), (GOOD + ', "labels": {}}', "list of labels"),
-        (GOOD + ', "labels": [{"labeler": "ann", "kind": "undo"}]}', "no kind of answer"), ('{"query": "\\xff"}', "escape"),
-    ],
-)  # fmt: skip
-def test_a_malformed_line_is_named_and_nothing_imported(store: LabelStore, tmp_path: Path, line: str, reason: str) -> None:
-    file = tmp_path / "bad.jsonl"
-    file.write_text(GOOD + ', "labels": [{"labeler": "ann", "choice": 0}]}\n\n' + line + "\n")
-    with pytest.raises(ValueError, match=rf"bad\.jsonl, line 3: .*{reason}.*nothing was imported"):
-        store.load(file)
-    assert len(store.comparisons()) == 3 and store.labels() == []
 
 
 def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
@@ -239,79 +241,96 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
         LabelStore("sqlite://")
 
 
-def test_a_newer_schema_is_refused(store: LabelStore, path: Path) -> None:
-    store.close()
+def test_a_newer_schema_is_refused(path: Path) -> None:
+    LabelStore(path).close()
     with sqlite3.connect(path) as db:
         db.execute("update meta set value = '99' where key = 'schema'")
     with pytest.raises(StoreError, match="newer rlhf_helpers .*schema 99.*update"):
         LabelStore(path)
 
 
-def test_a_file_of_the_first_schema_is_brought_up_to_date(path: Path) -> None:
-    asked = questions(2)
+@pytest.mark.parametrize("script", [SCHEMA_1, SCHEMA_2], ids=["1", "2"])
+def test_an_older_file_is_brought_up_to_date_and_keeps_its_labels(path: Path, tmp_path: Path, script: str) -> None:
+    asked = questions(3)
     with sqlite3.connect(path) as db:
-        db.executescript(SCHEMA_1)
+        db.executescript(script)
         for i, c in enumerate(asked):
             db.execute("insert into comparisons values (?, ?, ?, ?, ?, 'base', 0)", (i + 1, c.id, c.task, c.query, json.dumps(c.options)))
         db.execute("insert into events values (7, 'ann', ?, 'choose', 2, '[2, 0, 1, 3]', 3.0, 1.0, 0, 0, '', null)", (asked[0].id,))
-        db.execute("insert into answers values ('ann', ?, 0, 'sentiment', 'choose', 7)", (asked[0].id,))
+        db.execute("insert into events values (8, 'ann', ?, 'skip', null, '[]', 3.0, 2.0, 0, 0, '', null)", (asked[1].id,))
+        db.execute("insert into events values (9, 'sim', ?, 'choose', 1, '[]', 0.0, 3.0, 1, 0, '', null)", (asked[2].id,))
+        db.executemany(
+            "insert into answers values (?, ?, 0, 'sentiment', ?, ?)",
+            [("ann", asked[0].id, "choose", 7), ("ann", asked[1].id, "skip", 8), ("sim", asked[2].id, "choose", 9)],
+        )
     store = LabelStore(path)
-    assert store.comparisons() == asked and store.labels() == [Label(asked[0].id, "ann", 2, 3.0, 1.0)]
-    assert rows(path, "select value from meta where key = 'schema'") == [("2",)]
-    assert store.claim("ann", asked[1].id, "here/1/a")
+    assert store.comparisons() == asked
+    assert store.labels() == [Label(asked[0].id, "ann", 2, 3.0, 1.0), Label(asked[2].id, "sim", 1, 0.0, 3.0, simulated=True)]
+    assert rows(path, "select value from meta where key = 'schema'") == [("3",)]
+    assert store.progress("ann", "sentiment") == Progress(1, 1, 3) and store.next("ann", "sentiment") == asked[2]
+    assert rows(path, "select name, simulated from labelers order by name") == [("ann", 0), ("sim", 1)]
+    assert store.claim("ann", asked[2].id, "here/1/a")
     LabelStore(path)  # and a second opening changes nothing
     assert rows(path, "select count(*) from claims") == [(1,)]
+    store.record("ann", asked[2].id, "choose", 0)
+
+    LabelStore(tmp_path / "new.db").close()  # and now the file is as a new one
+    for kind in ("table", "index", "view"):
+        names = [rows(p, f"select name from sqlite_master where type = '{kind}' order by 1") for p in (path, tmp_path / "new.db")]
+        assert names[0] == names[1]
+        for (name,) in names[0]:
+            shape = f"pragma index_info('{name}')" if kind == "index" else f"pragma table_info('{name}')"
+            old, new = ([(r[1], str(r[2]).lower().replace("double", "float")) for r in rows(p, shape)] for p in (path, tmp_path / "new.db"))
+            assert old == new, name
 
 
-def test_an_item_is_on_one_screen_of_a_labeler_at_a_time(store: LabelStore, path: Path) -> None:
-    a, b, _ = (c.id for c in questions())
-    mine, other, gone = f"{socket.gethostname()}/{os.getpid()}/1", "elsewhere/1/2", f"{socket.gethostname()}/{2**22 + 1}/3"
-    assert store.claim("ann", a, mine) and store.claim("ann", a, mine)  # again is harmless
-    assert not store.claim("ann", a, other) and store.claim("ann", a, other, repeat=True) and store.claim("bob", a, other)
-    assert store.claim("ann", b, other) and store.claimed("ann", but=mine) == {(b, False)}
-    assert store.claim("ann", b, gone) is False
-    assert store.claim("ann", questions()[2].id, mine) and store.claimed("ann") == {(b, False), (questions()[2].id, False)}
+def test_a_step_of_the_schema_that_fails_leaves_the_old_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with sqlite3.connect(path) as db:
-        db.execute("update claims set until = 1.0 where comparison_id = ?", (b,))  # long ago
-    assert store.claim("ann", b, gone) and store.claimed("ann", but=mine) == set()  # whose process does not live
-    assert store.claim("ann", b, other) and store.next("ann", "sentiment", without=[a, b]) == questions()[2]
-    store.release("ann", "elsewhere/")
-    assert store.claimed("ann", but=mine) == set()
+        db.executescript(SCHEMA_2)
+
+    def fall(db: object, labeler: str, task: str) -> None:
+        raise KeyboardInterrupt
+
+    with sqlite3.connect(path) as db:
+        db.execute("insert into comparisons values (1, 'x', 'sentiment', 'q', '[\"a\", \"b\"]', 'base', 0)")
+        db.execute("insert into events values (7, 'ann', 'x', 'choose', 1, '[]', 3.0, 1.0, 0, 0, '', null)")
+        db.execute("insert into answers values ('ann', 'x', 0, 'sentiment', 'choose', 7)")
+    before = rows(path, "select * from sqlite_master")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("rlhf_helpers.database.opening.recount", fall)
+        LabelStore(path)
+    assert rows(path, "select * from sqlite_master") == before
+    assert [x.choice for x in LabelStore(path).labels()] == [1]
 
 
-def test_the_file_is_set_up_for_many_writers(store: LabelStore, path: Path) -> None:
+def test_the_file_is_set_up_for_many_writers(path: Path) -> None:
+    store = LabelStore(path)
     assert rows(path, "pragma journal_mode") == [("wal",)]
-    assert rows(path, "select key, value from meta order by key") == [("application", "rlhf_helpers labels"), ("schema", "2")]
+    assert rows(path, "select key, value from meta order by key") == [("application", "rlhf_helpers labels"), ("schema", "3")]
     with store._transaction() as db:
         assert db.exec_driver_sql("pragma synchronous").scalar() == 2  # FULL
         assert db.exec_driver_sql("pragma foreign_keys").scalar() == 1
         assert db.exec_driver_sql("pragma busy_timeout").scalar() == 10_000
 
 
-def test_a_file_of_schema_1_is_brought_up_to_date_and_keeps_its_labels(store: LabelStore, path: Path) -> None:
-    store.record("ada", questions()[0].id, "choose", 2)
-    store.close()
-    with sqlite3.connect(path) as db:  # what the first version wrote: no claims
-        db.execute("drop table claims")
-        db.execute("update meta set value = '1' where key = 'schema'")
-    again = LabelStore(path)
-    assert rows(path, "select value from meta where key = 'schema'") == [("2",)]
-    assert [x.choice for x in again.labels()] == [2]
-    assert again.claim("ada", questions()[1].id, f"elsewhere/{os.getpid()}/1")
+# what is on whose screen
 
 
 def test_two_windows_never_show_the_same_item_to_one_labeler(store: LabelStore) -> None:
     first, second, third = (c.id for c in questions())
-    one, two = f"elsewhere/{os.getpid()}/1", f"elsewhere/{os.getpid()}/2"
+    one, two = "elsewhere/1/1", "elsewhere/1/2"
     assert store.claim("ada", first, one) and store.claim("ada", first, one)  # claiming again what one has is harmless
-    assert not store.claim("ada", first, two)
+    assert not store.claim("ada", first, two) and store.claim("ada", first, two, repeat=True)
     assert store.claim("ben", first, two)  # another labeler is asked the same things
     assert store.claimed("ada", but=two) == {(first, False)}
     assert store.next("ada", "sentiment", without=[first]).id == second
+    assert store.next("ada", "sentiment", without=[first, second]).id == third
     assert store.claim("ada", second, one)  # a window shows one item: the first is free again
     assert store.claim("ada", first, two)
     store.release("ada", two)
     assert store.claimed("ada") == {(second, False)}
+    store.release("ada", "elsewhere/")
+    assert store.claimed("ada") == set()
 
 
 def test_the_claims_of_windows_that_are_gone_or_left_alone_count_for_nothing(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,135 +341,115 @@ def test_the_claims_of_windows_that_are_gone_or_left_alone_count_for_nothing(sto
     assert store.claimed("ada") == set() and store.claim("ada", first, f"{here}/{os.getpid()}/1")
     assert not store.claim("ada", first, "elsewhere/1/1")
     later = time.time() + 601
-    monkeypatch.setattr("rlhf_helpers.store.time.time", lambda: later)
+    monkeypatch.setattr("rlhf_helpers.store.claims.time.time", lambda: later)
     assert store.claim("ada", first, "elsewhere/1/1")
 
 
-def test_any_thread(store: LabelStore) -> None:
-    store.add(questions(40))
-    failures: list[BaseException] = []
-
-    def work(name: str) -> None:
-        try:
-            while (item := store.next(name, "sentiment")) is not None:
-                store.record(name, item.id, "choose", 1)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(f"t{i}",)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures and len(store.labels()) == 160
+# counters, remarks, gold, sittings, blind pairs
 
 
-def fork(work: Callable[[Callable[[str], object]], object]) -> tuple[int, int]:
-    """Start a process that does `work`, with a function that reports a line; return its id and the pipe to read the lines from."""
-    read, write = os.pipe()
-    if child := os.fork():
-        os.close(write)
-        return child, read
-    status = 1
-    try:
-        work(lambda line: os.write(write, f"{line}\n".encode()))
-        status = 0
-    finally:
-        os._exit(status)  # a copy of pytest must not go on from here
+def test_counters_equal_a_count_after_any_sequence_of_answers_and_undos(store: LabelStore, ask: Rows) -> None:
+    """`next` and `progress` read counters; the oracle counts the rows again after every step."""
+    rng = random.Random(5)
+    items = {"sentiment": questions(3), "tldr": []}
+    for step in range(80):
+        labeler, task = rng.choice(["ann", "ben"]), rng.choice(["sentiment", "tldr"])
+        if rng.random() < 0.1:
+            items[task] = questions(len(items[task]) + 2, task)
+            store.add(items[task])
+        if rng.random() < 0.35:
+            store.undo(labeler, task if rng.random() < 0.7 else None)
+        elif items[task]:
+            item = store.next(labeler, task) if rng.random() < 0.7 else None
+            kind, choice = rng.choice([("choose", 0), ("choose", 1), ("tie", None), ("skip", None)])
+            with suppress(AlreadyAnswered):
+                store.record(labeler, (item or rng.choice(items[task])).id, kind, choice, repeat=rng.random() < 0.2)
+        stand = ask("select labeler, task, comparison_id, kind, repeat from answers")
+        for who in ("ann", "ben"):
+            for what, asked in items.items():
+                found = [row[2:] for row in stand if row[:2] == (who, what)]
+                first = {i: kind for i, kind, repeat in found if not repeat}
+                skipped = sum(kind == "skip" for kind in first.values())
+                assert store.progress(who, what) == Progress(len(first) - skipped, skipped, len(asked), len(found) - len(first)), step
+                assert store.next(who, what) == next((c for c in asked if c.id not in first), None), step
 
 
-def finish(process: tuple[int, int]) -> list[str]:
-    """Wait for a forked process that should end well, and return the lines it reported."""
-    child, read = process
-    with os.fdopen(read) as pipe:
-        lines = pipe.read().splitlines()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    return lines
+def test_a_remark_on_a_bad_text_is_kept_and_leaves_the_item_open(store: LabelStore) -> None:
+    a = questions()[0]
+    store.record("ann", a.id, kind="flag", note="the second text is cut off", choice=1)
+    store.record("ann", a.id, kind="flag", note="and <b>rude</b>")
+    assert store.next("ann", "sentiment") == a and store.progress("ann", "sentiment") == Progress(0, 0, 3)
+    assert [(e.kind, e.choice, e.note) for e in store.events(labeler="ann")] == [
+        ("flag", 1, "the second text is cut off"), ("flag", None, "and <b>rude</b>"),
+    ]  # fmt: skip
+    assert store.undo("ann") is None  # nothing to take back
 
 
-def writer(path: Path, name: str, limit: int) -> Callable[[Callable[[str], object]], object]:
-    def work(report: Callable[[str], object]) -> None:
-        store, written = LabelStore(path), 0
-        while written < limit and (item := store.next(name, "sentiment")) is not None:
-            try:
-                number = store.record(name, item.id, "choose", 1)
-            except AlreadyAnswered:  # the other window was faster
-                continue
-            written += 1
-            report(f"{item.id} {number}")
-
-    return work
-
-
-@needs_fork
-def test_eight_processes_lose_nothing_and_double_nothing(path: Path) -> None:
-    """Four labelers in two windows each, 50 answers a window: the two windows of one labeler race for the same items."""
-    LabelStore(path).add(questions(100))
-    processes = [fork(writer(path, f"labeler {i % 4}", 50)) for i in range(8)]
-    said = [line.split() for process in processes for line in finish(process)]
-    stored = rows(path, "select comparison_id, id from events")
-    assert len(stored) == 400
-    assert sorted(stored) == sorted((item, int(number)) for item, number in said)  # what was called saved is there, and no more
-    assert rows(path, "select max(n) from (select count(*) n from events group by labeler, comparison_id)") == [(1,)]
-    assert rows(path, "pragma integrity_check") == [("ok",)]
-    assert len(LabelStore(path).labels()) == 400
+def test_gold_items_carry_their_right_choice(store: LabelStore) -> None:
+    a, b, _ = questions()
+    store.set_gold({a.id: 2, b.id: 0})
+    assert store.gold("sentiment") == {a.id: 2, b.id: 0} and store.gold("tldr") == {}
+    store.set_gold({b.id: None})
+    assert store.gold() == {a.id: 2}
+    assert store.get(a.id) == store.next("ann", "sentiment") == a  # nothing on the card tells
+    with pytest.raises(ValueError, match="gold choice 4 .*options 0 to 3"):
+        store.set_gold({b.id: 1, a.id: 4})
+    with pytest.raises(KeyError, match="no comparison 'x'"):
+        store.set_gold({"x": 1})
+    assert store.gold() == {a.id: 2}  # all or none
 
 
-@needs_fork
-def test_a_new_file_made_by_many_at_once(path: Path) -> None:
-    for process in [fork(lambda _: LabelStore(path)) for _ in range(8)]:
-        finish(process)
-    assert rows(path, "select count(*) from meta") == [(2,)]
+def test_sittings_begin_by_themselves_and_after_a_break(store: LabelStore, ask: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b, c = (c.id for c in questions())
+    clock = [1_000_000.0]
+    monkeypatch.setattr("rlhf_helpers.store.label_store.time.time", lambda: clock[0])
+    described = store.sit_down("ann", "sentiment", "Which is best?", "Read all four.")
+    for item, pause in ((a, 60), (b, 1_800), (c, 1_801)):
+        clock[0] += pause
+        store.record("ann", item, "choose", 0)
+    clock[0] += 1
+    store.record("ben", a, "tie")
+    first, second, third = store.sittings()
+    assert first == described and (first.labeler, first.question, first.started) == ("ann", "Which is best?", 1_000_000.0)
+    assert (second.labeler, second.question, second.rubric, second.started) == ("ann", "Which is best?", "Read all four.", clock[0] - 1)
+    assert (third.labeler, third.question, third.host) == ("ben", "", socket.gethostname()) and store.sittings("ben") == [third]
+    seen = ask("select labeler, session from events order by id")
+    assert seen == [("ann", first.id), ("ann", first.id), ("ann", second.id), ("ben", third.id)]
+    assert store.labelers() == ["ann", "ben"]
+    clock[0] += 1
+    with pytest.raises(AlreadyAnswered):
+        store.record("cleo", a, "tie") and store.record("cleo", a, "tie")
+    assert [s.labeler for s in store.sittings()] == ["ann", "ann", "ben", "cleo"]
 
 
-def kill_loop(path: Path, rounds: int) -> None:
-    """Kill a busy labeler again and again; whatever it had reported as saved must be there, and the file must open."""
-    LabelStore(path).add(questions(rounds * 100))
-    reported: list[str] = []
-    for number in range(rounds):
-        child, read = fork(writer(path, "ann", 100))
-        with os.fdopen(read) as pipe:
-            reported += [pipe.readline() for _ in range(1 + number * 7 % 11)]
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            reported += pipe.readlines()
-    said = [tuple(line.split()) for line in reported]
-    stored = [(item, str(number)) for item, number in rows(path, "select comparison_id, id from events")]
-    assert len(said) >= rounds and set(said) <= set(stored) and len(stored) == len({item for item, _ in stored})
-    assert len(stored) - len(said) <= rounds  # at most the one that was saved and not yet reported, each time
-    assert rows(path, "pragma integrity_check") == [("ok",)]
-    assert {x.comparison_id for x in LabelStore(path).labels()} == {item for item, _ in stored}
+def test_blind_pairs_are_uncovered_by_the_store_alone(store: LabelStore, ask: Rows) -> None:
+    pairs = questions(4, "sentiment-judging", options=2)
+    systems = [("tuned", "base"), ("base", "tuned"), ("base", "tuned"), ("tuned", "base")]
+    assert store.add_judgements(pairs, systems) == 4 and store.add_judgements(pairs, systems) == 0
+    store.record("ann", pairs[0].id, "choose", 0, seconds=2.0)
+    store.record("ann", pairs[1].id, "choose", 0)
+    store.record("ann", pairs[2].id, "tie")
+    store.record("ann", pairs[3].id, "skip")
+    store.record("ann", questions()[0].id, "choose", 1)  # a label, no judgement
+    found = store.judgements("sentiment-judging")
+    assert [(j.comparison_id, j.winner) for j in found] == [(pairs[0].id, "tuned"), (pairs[1].id, "base"), (pairs[2].id, None)]
+    assert found[0].seconds == 2.0 and store.judgements() == found and store.judgements("tldr") == []
+    assert ask("select count(*) from judgements") == [(4,)]
+    with pytest.raises(ValueError, match="are by tuned and base here but by base and tuned there"):
+        store.add_judgements(pairs[:1], [("base", "tuned")])
+    with pytest.raises(ValueError, match="has 4 options; judging is for pairs"):
+        store.add_judgements(questions(1, "new"), [("a", "b")])
+    assert store.comparisons("new") == []  # all or none
 
 
-@needs_fork
-def test_killed_twenty_times(path: Path) -> None:
-    kill_loop(path, 20)
-
-
-@pytest.mark.slow
-@needs_fork
-def test_killed_two_hundred_times(path: Path) -> None:
-    kill_loop(path, 200)
-
-
-@needs_fork
-def test_a_forked_child_opens_its_own_connections(store: LabelStore) -> None:
-    store.progress("ann", "sentiment")  # so that the parent holds one
-    finish(fork(lambda _: store.record("ann", questions()[0].id, "choose", 1)))
-    assert [x.choice for x in store.labels()] == [1]
-
-
-def test_a_locked_file_is_an_error_and_not_a_loss(store: LabelStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store._engine.dispose()
-    monkeypatch.setattr("rlhf_helpers.database.WAIT_SECONDS", 0.1)
-    hasty = LabelStore(path)
-    with sqlite3.connect(path, isolation_level=None) as other:
-        other.execute("begin immediate")
-        with pytest.raises(Exception, match="locked"):
-            hasty.record("ann", questions()[0].id, "choose", 1)
-        other.execute("rollback")
-    hasty.record("ann", questions()[0].id, "choose", 1)
-    assert len(hasty.labels()) == 1
+def test_the_view_of_labels_reads_like_the_method(store: LabelStore, ask: Rows) -> None:
+    a, b, c = (c.id for c in questions())
+    store.record("ann", a, "choose", 3)
+    store.record("ann", b, "tie")
+    store.record("ben", c, "choose", 1)
+    store.undo("ben")
+    assert ask("select labeler, comparison_id, task, choice from labels") == [("ann", a, "sentiment", 3)]
+    assert [(x.labeler, x.choice) for x in store.labels()] == [("ann", 3)]
 
 
 def test_light_to_import() -> None:
