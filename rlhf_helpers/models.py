@@ -12,6 +12,7 @@ For models that are large for their machine: `precision="bf16"` (products in bfl
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache
 
-from rlhf_helpers import pretrained
+from rlhf_helpers import pretrained, ranks
 
 BUNDLED = Path(__file__).resolve().parent.parent / "data"
 BASE = BUNDLED / "base"
@@ -234,6 +235,12 @@ def check_pair(policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
             f"the tokenizer {tokenizer.name_or_path!r} has {len(tokenizer)} tokens but the model only {rows}: "
             "they do not belong together; load both from the same folder or Hub name"
         )
+
+
+def outline(model: nn.Module) -> str:
+    """Sum a model up in a few characters that change with its shapes and weights, to see whether two processes hold the same."""
+    heads = (f"{name} {tuple(w.shape)} {ranks.whole(w).flatten()[:3].tolist()}" for name, w in model.state_dict().items())
+    return hashlib.sha256(" ".join(heads).encode()).hexdigest()[:16]
 
 
 @torch.no_grad()

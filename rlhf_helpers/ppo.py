@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlhf_helpers import sampling
+from rlhf_helpers import models, sampling
 from rlhf_helpers.models import Policy
 from rlhf_helpers.optim import TensorFlowAdam
+from rlhf_helpers.ranks import ALONE, Ranks
 from rlhf_helpers.records import Queries, Rollout
 from rlhf_helpers.runs import Run
 from rlhf_helpers.tasks import Task
@@ -99,54 +100,68 @@ def minibatches(config: PPOConfig, generator: torch.Generator) -> Iterator[Tenso
         yield from torch.randperm(config.batch, generator=generator, device=generator.device).chunk(config.minibatches)
 
 
-def losses(policy: Policy, batch: Rollout, rewards: Tensor, task: Task, config: PPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """Compute PPO's loss on one minibatch: rescale, GAE, returns, standardize, replay, two clipped losses."""
+def losses(
+    policy: Policy, batch: Rollout, rewards: Tensor, task: Task, config: PPOConfig, part: slice = slice(None)
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """Compute PPO's loss on one minibatch: rescale, GAE, returns, standardize, replay, two clipped losses.
+
+    With `part`, the share that these rows have in it: losses and statistics of parts add up to those of the whole minibatch.
+    """
     if config.whiten_rewards:
         rewards = rescale(rewards, batch.mask)
     advantages = gae(rewards, batch.values, batch.mask, lam=config.lam)
     returns = advantages + batch.values  # before whitening, or the value head learns a scale that is not the rewards'
     advantages = standardize(advantages, batch.mask)
+    explained, share = explained_variance(batch.values, returns, batch.mask), batch.mask[part].sum() / batch.mask.sum()
+    batch, advantages, returns = batch[part], advantages[part], returns[part]
     now = sampling.replay(policy, batch, task.temperature)
     pg = policy_loss(now.logprobs, batch.logprobs, advantages, batch.mask, config.cliprange)
     vf = value_loss(now.values, batch.values, returns, batch.mask, config.cliprange)
     ratio = (now.logprobs - batch.logprobs).detach()
-    return pg + config.value_coef * vf, {
+    stats = {
         "policy_loss": pg.detach(),
         "value_loss": vf.detach(),
         "approx_kl_nats_per_token": 0.5 * masked_mean(ratio**2, batch.mask),
         "clip_fraction": masked_mean((ratio.exp() - 1).abs().gt(config.cliprange).float(), batch.mask),
-        "value_explained_variance": explained_variance(batch.values, returns, batch.mask),
+        "value_explained_variance": explained,
     }
+    return share * (pg + config.value_coef * vf), {name: share * value for name, value in stats.items()}
 
 
 def step(
     policy: Policy, reference: Policy, score: Score, queries: Queries, task: Task, config: PPOConfig,
-    optimizer: torch.optim.Optimizer, controller: KLController, generator: torch.Generator,
+    optimizer: torch.optim.Optimizer, controller: KLController, generator: torch.Generator, ranks: Ranks = ALONE,
 ) -> dict[str, float]:  # fmt: skip
     """Do one step of PPO: answer, score, shape the rewards, then a few epochs of clipped improvement.
 
-    queries (batch, Q). Returns a summary; units in the names. Raises FloatingPointError on a score or loss that is not a number.
+    queries (batch, Q), this rank's share of it if there are several `ranks`. Returns a summary; units in the names. Raises
+    FloatingPointError on a score or loss that is not a number.
     """
     rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
-    scores = check_finite("score", score(rollout))  # (B,)
+    scores = score(rollout)  # (B,)
     with torch.no_grad():
-        reference_logprobs = sampling.replay(reference, rollout, task.temperature).logprobs  # (B, R)
+        reference_logprobs = sampling.replay(reference, rollout, task.temperature, ranks.micro_batch).logprobs  # (B, R)
+    rollout, scores, reference_logprobs = (ranks.gather(x) for x in (rollout, scores, reference_logprobs))  # everybody's rows
+    check_finite("score", scores)
     rewards = shape_rewards(scores, rollout.logprobs, reference_logprobs, rollout.mask, controller.beta)
 
     history = []
     for rows in minibatches(config, generator):
-        loss, stats = losses(policy, rollout[rows], rewards[rows], task, config)
-        check_finite("loss", loss)
+        rows = ranks.agree(rows)
         optimizer.zero_grad()
-        loss.backward()
+        for part in ranks.parts(len(rows)):
+            loss, stats = losses(policy, rollout[rows], rewards[rows], task, config, part)
+            check_finite("loss", loss).backward()
+            history.append(stats)
+        ranks.add_gradients(policy)
         optimizer.step()
-        history.append(stats)
 
-    kl = torch.where(rollout.mask, kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean().item()
+    kl = ranks.agree(torch.where(rollout.mask, kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean()).item()
     summary = {"score": scores.mean().item(), "score_std": scores.std().item(), "kl_nats_per_response": kl, "beta": controller.beta}
     summary["score_minus_kl_penalty"] = summary["score"] - controller.beta * kl
     summary["entropy_nats_per_response"] = -torch.where(rollout.mask, rollout.logprobs, 0).sum(-1).mean().item()
-    summary |= {name: torch.stack([h[name] for h in history]).mean().item() for name in history[0]}
+    updates = config.epochs * config.minibatches
+    summary |= {name: ranks.add(torch.stack([h[name] for h in history]).sum()).item() / updates for name in history[0]}
     controller.update(kl, config.batch)
     return summary
 
@@ -163,6 +178,7 @@ def tune(
     entropy of a response falls under `least_entropy` nats; the last checkpoint stays. `before_step` is called with the number of each
     step about to be done (online training changes the score there).
     """
+    run.ranks.check_same("settings and model", (config, task, run.seed, len(pool), models.outline(policy)))
     reference = reference or policy.frozen_copy()
     optimizer = TensorFlowAdam(policy.parameters(), lr=config.lr)
     controller = KLController(config.kl_coef, config.kl_target, config.kl_horizon)
@@ -172,8 +188,8 @@ def tune(
             group["lr"] = config.lr * (1 - i / config.steps)
         if before_step is not None:
             before_step(i)
-        queries = pool[run.rows(len(pool), config.batch, i)].to(policy.device)
-        summary = step(policy, reference, score, queries, task, config, optimizer, controller, run.generator)
+        queries = pool[run.rows(len(pool), config.batch, i)][run.ranks.share(config.batch)].to(policy.device)
+        summary = step(policy, reference, score, queries, task, config, optimizer, controller, run.generator, run.ranks)
         check_alive(i, summary, config, kl_limit, least_entropy, run)
         run.log(i, summary | {"episodes": (i + 1) * config.batch, "lr": config.lr * (1 - i / config.steps)})
         if run.is_checkpoint(i, config.steps):

@@ -7,6 +7,7 @@ score       what PPO maximises: the reward of the truncated response, or the pen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_helpers import sampling, tasks
+from rlhf_helpers import models, sampling, tasks
 from rlhf_helpers.models import Policy, RewardModel, positions
 from rlhf_helpers.optim import TensorFlowAdam
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
@@ -140,6 +141,7 @@ def fit(model: RewardModel, data: Encoded, config: RewardConfig, run: Run) -> li
     Gain and bias are reset first: the paper trains with normalised rewards and normalises again afterwards, which comes to the same
     because the second normalisation overwrites the first. Call `normalize` after this.
     """
+    run.ranks.check_same("settings, labels and model", (config, run.seed, len(data), models.outline(model)))
     model.gain.fill_(1.0)
     model.bias.fill_(0.0)
     steps = max(1, len(data) * config.epochs // config.batch)
@@ -148,14 +150,19 @@ def fit(model: RewardModel, data: Encoded, config: RewardConfig, run: Run) -> li
         for group in optimizer.param_groups:
             group["lr"] = config.lr * (1 - i / steps)
         batch = data[run.rows(len(data), min(config.batch, len(data)), i)]
-        rewards, choices = option_rewards(model, batch), batch.choices.to(model.device)
-        loss = choice_loss(rewards, choices)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"step {i}: the reward model's loss is {loss.item()}; lower the learning rate ({config.lr:g})")
         optimizer.zero_grad()
-        loss.backward()
+        totals = torch.zeros(2, device=model.device)  # loss and accuracy
+        for part in run.ranks.parts(len(batch)):
+            rewards, choices = option_rewards(model, batch[part]), batch.choices[part].to(model.device)
+            loss = choice_loss(rewards, choices) * (len(choices) / len(batch))  # its share: parts add up to the whole batch
+            loss.backward()
+            totals += torch.stack([loss.detach(), (rewards.argmax(-1) == choices).sum() / len(batch)])
+        total, right = run.ranks.add(totals).tolist()
+        if not math.isfinite(total):
+            raise FloatingPointError(f"step {i}: the reward model's loss is {total}; lower the learning rate ({config.lr:g})")
+        run.ranks.add_gradients(model)
         optimizer.step()
-        run.log(i, {"loss": loss.item(), "accuracy": (rewards.argmax(-1) == choices).float().mean().item()})
+        run.log(i, {"loss": total, "accuracy": right})
         if run.is_checkpoint(i, steps):
             run.save(i + 1, model, optimizer)
     return run.metrics()

@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rlhf_helpers import ranks
+
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "data" / "recorded"
 
@@ -81,16 +83,21 @@ class Run:
     def __init__(
         self, folder: Path | str | None = None, *, seed: int = 0, device: torch.device | str | None = None,
         checkpoint_every: int = 25, config: Any = None, quiet: bool = False, tensorboard: bool = False,
-        on_log: Callable[[dict[str, float]], None] | None = None,
+        on_log: Callable[[dict[str, float]], None] | None = None, micro_batch: int | None = None,
     ):  # fmt: skip
-        """Open a run. `tensorboard` writes the same numbers for TensorBoard too; `on_log` is called with every line (a live view)."""
+        """Open a run. `tensorboard` writes the same numbers for TensorBoard too; `on_log` is called with every line (a live view).
+
+        `micro_batch`: how many rows are computed at a time, where memory is short; the result is that of the whole batch. Started by
+        `torchrun` or `accelerate launch`, the run is one of several ranks: same model, a sampling seed of its own, files by the first.
+        """
         self.folder = Path(folder) if folder is not None else None
-        self.seed, self.quiet, self.checkpoint_every = seed, quiet, checkpoint_every
-        self.device = torch.device(device) if device is not None else default_device()
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.seed, self.checkpoint_every = seed, checkpoint_every
+        self.ranks, self.device = ranks.from_environment(device, micro_batch)
+        self.quiet = quiet or not self.ranks.is_first
+        self.generator = torch.Generator(self.device).manual_seed(seed + ranks.SEED_STRIDE * self.ranks.rank)
         self._lines: list[dict[str, float]] = []
-        self.on_log, self._board = on_log, _board(self.folder) if tensorboard else None
-        if self.folder is not None:
+        self.on_log, self._board = on_log, _board(self.folder) if tensorboard and self.ranks.is_first else None
+        if self.folder is not None and self.ranks.is_first:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "run.json").exists():
                 _write_json(self.folder / "run.json", self._description(config))
@@ -108,7 +115,7 @@ class Run:
         """Append one JSON line to the metrics file (and remember it)."""
         line = {"step": step} | numbers
         self._lines.append(line)
-        if self.folder is not None:
+        if self.folder is not None and self.ranks.is_first:
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         if self._board is not None:
@@ -150,14 +157,16 @@ class Run:
         return self.folder is not None and ((step + 1) % self.checkpoint_every == 0 or step + 1 == steps)
 
     def save(self, steps_done: int, model: nn.Module, optimizer: torch.optim.Optimizer, controller: Any = None) -> None:
-        """Write a checkpoint beside the old one and swap them, so that a kill at any moment leaves a whole one."""
+        """Write a checkpoint beside the old one and swap them, so that a kill at any moment leaves a whole one. Every rank must call it."""
         if self.folder is None:
             return
         new, old, final = (self.folder / name for name in ("checkpoint.new", "checkpoint.old", "checkpoint"))
-        tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+        tensors = {f"model.{k}": ranks.whole(v) for k, v in model.state_dict().items()}
         state = optimizer.state_dict()
-        tensors |= {f"optimizer.{i}.{k}": v for i, entry in state["state"].items() for k, v in entry.items()}
-        tensors["generator"] = self.generator.get_state()
+        tensors |= {f"optimizer.{i}.{k}": ranks.whole(v) for i, entry in state["state"].items() for k, v in entry.items()}
+        tensors["generator"] = self.ranks.gather(self.generator.get_state().to(self.device).unsqueeze(0))  # (ranks, bytes)
+        if not self.ranks.is_first:
+            return
         beta = getattr(controller, "beta", None)
         try:
             shutil.rmtree(new, ignore_errors=True)
@@ -184,25 +193,34 @@ class Run:
         if self.folder is None:
             return 0
         folders = [f for name in ("checkpoint", "checkpoint.old") if ((f := self.folder / name) / "state.json").exists()]
+        state = json.loads((folders[0] / "state.json").read_text()) if folders else {"steps_done": 0}
+        self.ranks.check_same("the steps already done", state["steps_done"])
         if not folders:
-            (self.folder / "metrics.jsonl").unlink(missing_ok=True)
+            if self.ranks.is_first:
+                (self.folder / "metrics.jsonl").unlink(missing_ok=True)
             return 0
-        state = json.loads((folders[0] / "state.json").read_text())
-        tensors = load_file(folders[0] / "state.safetensors")
+        tensors = _load(folders[0] / "state.safetensors")
         saved = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in model.state_dict().items()}:
             raise ValueError(f"the checkpoint in {self.folder} belongs to another model: choose another folder or remove it")
-        model.load_state_dict(saved)
+        for name, weight in model.state_dict().items():
+            weight.copy_(ranks.sharded_like(saved[name], weight))
+        weights = [p for group in optimizer.param_groups for p in group["params"]]
         entries: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
-                entries.setdefault(int(index), {})[key] = value
+                entries.setdefault(int(index), {})[key] = ranks.sharded_like(value, weights[int(index)])
         optimizer.load_state_dict({"state": entries, "param_groups": state["param_groups"]})
-        self.generator.set_state(tensors["generator"])
+        if len(tensors["generator"]) == self.ranks.count:
+            self.generator.set_state(tensors["generator"][self.ranks.rank].clone())
+        else:  # another number of ranks than before: new seeds, none of which was in use
+            self.generator.manual_seed(self.seed + ranks.SEED_STRIDE * (self.ranks.rank + 1_000 * state["steps_done"]))
         if controller is not None:
             controller.beta = state["beta"]
         self._lines = state["lines"]
+        if not self.ranks.is_first:
+            return state["steps_done"]
         with (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:  # drop lines of steps that will be done again
             file.writelines(json.dumps(line) + "\n" for line in self._lines)
         return state["steps_done"]
@@ -228,6 +246,15 @@ def _board(folder: Path | None) -> Any:
     if folder is None:
         raise ValueError("TensorBoard needs a place: give the run a folder")
     return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"the checkpoint in {path.parent} cannot be read ({error}): remove that folder to begin again, or copy a whole one there"
+        ) from error
 
 
 def _to_disk(*paths: Path) -> None:

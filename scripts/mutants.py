@@ -91,14 +91,18 @@ MUTANTS = [
     Mutant("returns after whitening", "ppo", "    returns = advantages + batch.values  #", "    returns = standardize(advantages, batch.mask) + batch.values  #"),
     Mutant("returns without the values", "ppo", "returns = advantages + batch.values", "returns = advantages"),
     Mutant("rewards never whitened", "ppo", "    if config.whiten_rewards:\n", "    if False:\n"),
-    Mutant("value weight forgotten", "ppo", "return pg + config.value_coef * vf, {", "return pg + vf, {"),
+    Mutant("value weight forgotten", "ppo", "(pg + config.value_coef * vf)", "(pg + vf)"),
+    Mutant("parts of a batch not weighted", "ppo", "return share * (pg + config.value_coef * vf)", "return (pg + config.value_coef * vf)", ("ranks",)),
+    Mutant("gradients of other ranks forgotten", "ppo", "        ranks.add_gradients(policy)\n", "", ("ranks",)),
+    Mutant("every rank shuffles for itself", "ppo", "        rows = ranks.agree(rows)\n", "", ("ranks",)),
+    Mutant("every rank samples with the same seed", "runs", "seed + ranks.SEED_STRIDE * self.ranks.rank)", "seed)", ("ranks",)),
     Mutant("every epoch the same order", "ppo", "    for _ in range(config.epochs):\n        yield from torch.randperm(config.batch, generator=generator, device=generator.device)", "    rows = torch.randperm(config.batch, generator=generator, device=generator.device)\n    for _ in range(config.epochs):\n        yield from rows"),
     Mutant("gradients pile up", "ppo", "        optimizer.zero_grad()\n", ""),
     Mutant("reference follows the policy", "ppo", "reference = reference or policy.frozen_copy()", "reference = reference or policy"),
     Mutant("controller turned round", "ppo", "kl / self.target - 1", "1 - kl / self.target"),
     Mutant("controller not clipped", "ppo", "error = max(-0.2, min(0.2, kl / self.target - 1))", "error = kl / self.target - 1"),
     Mutant("controller ignores the batch", "ppo", "self.beta *= 1 + error * episodes / self.horizon", "self.beta *= 1 + error / self.horizon"),
-    Mutant("KL averaged over tokens", "ppo", "kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean().item()", "kl_k1(rollout.logprobs, reference_logprobs), 0).mean().item()"),
+    Mutant("KL averaged over tokens", "ppo", "kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean())", "kl_k1(rollout.logprobs, reference_logprobs), 0).mean())"),
     Mutant("learning rate stays", "ppo", 'group["lr"] = config.lr * (1 - i / config.steps)', 'group["lr"] = config.lr'),
     # optim, evaluation, labelers, runs
     Mutant("PyTorch's eps", "optim", " / math.sqrt(1 - group[\"betas\"][1] ** group[\"steps\"])", ""),
@@ -106,7 +110,7 @@ MUTANTS = [
     Mutant("negation ignored", "labelers", "sign = -1.0 if i - last_negation <= 3 else 1.0", "sign = 1.0"),
     Mutant("noise of the labeler upside down", "labelers", "math.exp((u - best) / self.temperature)", "math.exp((best - u) / self.temperature)"),
     Mutant("prompts in the same order each pass", "runs", "self.seed * 100_003 + p", "self.seed * 100_003"),
-    Mutant("generator not restored", "runs", '        self.generator.set_state(tensors["generator"])\n', ""),
+    Mutant("generator not restored", "runs", '            self.generator.set_state(tensors["generator"][self.ranks.rank].clone())\n', "            pass\n"),
 ]  # fmt: skip
 
 
