@@ -149,6 +149,32 @@ def test_the_first_step_of_fit_is_tensorflow_adams_on_the_mean_loss(task, letter
     assert torch.allclose(weight, expected, atol=1e-5)
 
 
+def test_every_label_is_used_once_in_a_fresh_order_while_the_learning_rate_falls_to_nothing(task, letters, model, monkeypatch):
+    data, seen, rates = reward.encode(task, *comparisons(24), letters), [], []
+    real, real_step = reward.option_rewards, torch.optim.Adam.step
+    monkeypatch.setattr(reward, "option_rewards", lambda m, batch: seen.append(batch.tokens) or real(m, batch))
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a: rates.append(self.param_groups[0]["lr"]) or real_step(self, *a))
+    reward.fit(model, data, RewardConfig(batch=8, lr=0.3), Run(device="cpu", quiet=True))
+    rows, given = ([tuple(row.flatten().tolist()) for row in tokens] for tokens in (torch.cat(seen), data.tokens))
+    assert sorted(rows) == sorted(given) and rows != given
+    assert rates == pytest.approx([0.3, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("first, second", [(0.3, -1.2), (2.0, 2.0), (-40.0, 60.0)])
+def test_for_pairs_the_choice_loss_is_the_logistic_loss_of_the_difference(first, second):
+    expected = math.log1p(math.exp(-abs(first - second))) + max(0.0, second - first)  # -log sigmoid(first - second)
+    assert reward.choice_loss(torch.tensor([[first, second]]), torch.tensor([0])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_fit_on_pairs_learns_what_a_fit_on_four_learns(task, letters, model):
+    asked, _ = comparisons(800, 1)
+    pairs = [Comparison("t", c.query, c.options[:2]) for c in asked if c.options[0].count("a") != c.options[1].count("a")]
+    labels = [Label(c.id, "me", int(c.options[1].count("a") > c.options[0].count("a"))) for c in pairs]
+    encoded = reward.encode(task, pairs, labels, letters)
+    reward.fit(model, encoded[slice(100, None)], RewardConfig(batch=32, epochs=3, lr=1e-2), Run(device="cpu", quiet=True))
+    assert reward.accuracy(reward.predictions(model, encoded[slice(0, 100)]), encoded.choices[:100]) > 0.9
+
+
 def test_fit_starts_from_gain_one_and_leaves_gain_and_bias_alone(task, letters, model):
     data = reward.encode(task, *comparisons(40), letters)
     model.gain.fill_(7.0)
