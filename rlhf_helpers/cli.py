@@ -8,9 +8,10 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any
 
+import torch
 import tyro
 
-from rlhf_helpers import commands, presets
+from rlhf_helpers import commands, presets, ranks
 from rlhf_helpers.options import Export, FitReward, Judge, LabelCommand, Sample, SummarizeRun, Tune
 
 WRONG, STOPPED, INTERRUPTED = 1, 3, 130  # exit codes, with 0 (done) and 2 (the command line itself is wrong)
@@ -18,6 +19,9 @@ ABOUT = """Reinforcement learning from human feedback, step by step.
 
 Exit codes: 0 done; 1 something is wrong, and a sentence says what to do; 2 the command line is wrong; 3 training stopped itself, the last
 checkpoint is whole; 130 interrupted with Ctrl-C (the same command goes on)."""
+
+OUT_OF_MEMORY = """the GPU has run out of memory. Halve --micro-batch (the result stays the same), add --checkpointing, or close what else
+uses the GPU; docs/launch.md has a table of what fits where"""
 
 COMMANDS: dict[str, tuple[Any, Any]] = {
     "sample": (Sample, commands.sample), "label": (LabelCommand, commands.label), "fit-reward": (FitReward, commands.fit_reward),
@@ -60,12 +64,16 @@ def main(words: list[str] | None = None) -> int:
         return INTERRUPTED
     except FloatingPointError as error:
         return fail(error, STOPPED)
+    except torch.OutOfMemoryError as error:
+        return fail(MemoryError(f"{OUT_OF_MEMORY} (torch says: {str(error).splitlines()[0]})"), WRONG)
     except (ValueError, OSError, KeyError, ImportError, MemoryError) as error:
         return fail(error, WRONG)
     except RuntimeError as error:  # a collapsed policy says so, and where the last checkpoint is
         if "checkpoint" not in str(error):
             raise
         return fail(error, STOPPED)
+    finally:
+        ranks.leave()
     return 0
 
 

@@ -12,9 +12,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from rlhf_helpers import evaluation, exchange, hub, labelers, models, ppo, presets, reward, runs, tasks, widgets
+from rlhf_helpers import (
+    evaluation,
+    exchange,
+    hub,
+    labelers,
+    memory,
+    models,
+    ppo,
+    presets,
+    pretrained,
+    ranks,
+    reward,
+    runs,
+    tasks,
+    widgets,
+)
 from rlhf_helpers.models import BASE, Policy, RewardModel
 from rlhf_helpers.options import Export, FitReward, Hardware, Judge, LabelCommand, Sample, Setting, SummarizeRun, Tune
 from rlhf_helpers.records import Comparison, Label, Queries
@@ -45,15 +62,17 @@ def label(a: LabelCommand) -> None:
 
 
 def fit_reward(a: FitReward) -> None:
-    policy, tokenizer, task = load(a)
+    run = Run(a.out, seed=a.seed, device=a.device, config=a.config, micro_batch=a.micro_batch)
+    policy, tokenizer, task = load(a, run.device)
     comparisons, labels = read_labels(a, tokenizer)
     kept = len(comparisons) - round(a.held_out * len(comparisons))
     known = {c.id for c in comparisons[:kept]}
     train, test = ([x for x in labels if (x.comparison_id in known) == inside] for inside in (True, False))
-    run = Run(a.out, seed=a.seed, device=a.device, config=a.config)
     model = RewardModel.from_policy(policy, a.seed, a.lora).to(run.device)
     reward.fit(model, reward.encode(task, comparisons, train, tokenizer), a.config, run)
     reward.normalize(model, policy, prompts(a, task, tokenizer, a.normalize_samples), task, tokenizer, seed=a.seed)
+    if not run.ranks.is_first:
+        return
     save(model, tokenizer, a.out)
     simulated = sum(x.simulated for x in labels)
     print(f"Fitted on {len(train):,} labels ({simulated:,} of all {len(labels):,} simulated); the model is in {a.out / 'model'}.")
@@ -65,11 +84,24 @@ def fit_reward(a: FitReward) -> None:
 
 
 def tune(a: Tune) -> None:
-    run = Run(a.out, seed=a.seed, device=a.device, config=a.ppo, checkpoint_every=a.checkpoint_every, tensorboard=a.tensorboard)
-    policy, tokenizer, task = load(a)
+    run = Run(a.out, seed=a.seed, device=a.device, config=a.ppo, checkpoint_every=a.checkpoint_every, tensorboard=a.tensorboard,
+              micro_batch=a.micro_batch)  # fmt: skip
+    check_memory(a, run)
+    policy, tokenizer, task = load(a, run.device)
     model = RewardModel.load(model_folder(a.reward), a.precision).to(run.device)
+    reference = policy.frozen_copy()
+    if a.sharded and run.ranks.count > 1:
+        for each in (policy, reference):
+            ranks.shard(each, each.lm, ("hidden", "logits", "values"), run.ranks.count)
+        ranks.shard(model, model.classifier, (), run.ranks.count)
     pool = prompts(a, task, tokenizer, a.prompts)
-    lines = ppo.tune(policy, lambda r: reward.score(model, r, task, tokenizer), pool, task, a.ppo, run)
+    lines = ppo.tune(policy, lambda r: reward.score(model, r, task, tokenizer), pool, task, a.ppo, run, reference=reference)
+    if not run.ranks.is_first:
+        return
+    if a.sharded and run.ranks.count > 1:  # the checkpoint holds whole weights, this process only its part
+        policy = load(a, torch.device("cpu"))[0]
+        saved = load_file(a.out / "checkpoint" / "state.safetensors")
+        policy.load_state_dict({k.removeprefix("model."): v for k, v in saved.items() if k.startswith("model.")})
     save(policy, tokenizer, a.out)
     print(f"Tuned: score {lines[0]['score']:.2f} to {lines[-1]['score']:.2f}, KL {lines[-1]['kl_nats_per_response']:.1f} nats; "
           f"the model is in {a.out / 'model'}.")  # fmt: skip
@@ -119,13 +151,24 @@ def export(a: Export) -> None:
 # ---- what they share -------------------------------------------------------------------------------------------------------------------
 
 
-def load(a: Setting) -> tuple[Policy, PreTrainedTokenizerBase, Task]:
+def check_memory(a: Tune, run: Run) -> None:
+    """Raise MemoryError before anything is loaded, with the micro-batch that would fit, if PPO needs more than is free."""
+    config, task = pretrained.load(AutoConfig, model_folder(a.model), {"trust_remote_code": False}), presets.get(a.task, a.preset).task
+    query = task.query_length + 8 * bool(task.prefix) + 8 * bool(task.suffix)
+    memory.check(
+        config, memory.free_bytes(run.device), batch=a.ppo.batch // a.ppo.minibatches, query=query, response=task.response_length,
+        precision=a.precision, checkpointing=a.checkpointing, lora=a.lora, micro_batch=a.micro_batch, ranks=run.ranks.count,
+        sharded=a.sharded,
+    )  # fmt: skip
+
+
+def load(a: Setting, device: torch.device | None = None) -> tuple[Policy, PreTrainedTokenizerBase, Task]:
     """Load the language model of a command, its tokenizer, and the task."""
     options = {"precision": a.precision, "checkpointing": a.checkpointing, "lora": a.lora} if isinstance(a, Hardware) else {}
     place = model_folder(a.model)
     policy, tokenizer = Policy.load(place, **options), models.load_tokenizer(place)
     models.check_pair(policy, tokenizer)
-    return policy.to(a.device or runs.default_device()), tokenizer, presets.get(a.task, a.preset).task
+    return policy.to(device or a.device or runs.default_device()), tokenizer, presets.get(a.task, a.preset).task
 
 
 def prompts(

@@ -15,6 +15,7 @@ import copy
 import hashlib
 import inspect
 from contextlib import nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,12 @@ class Trunk(nn.Module):
                 f"precision is {precision!r}; choose fp32 (exact) or bf16 (fast where the processor has it; weights stay in fp32)"
             )
         self.precision, self.checkpointing = precision, checkpointing
-        pretrained.without_dropout(inner)
+        pretrained.with_fused_gelu(pretrained.without_dropout(inner))
         if lora:
             pretrained.add_lora(inner, lora)
         if checkpointing:
-            inner.gradient_checkpointing_enable({"use_reentrant": False})
+            enable = getattr(inner, "activation_checkpointing_enable", inner.gradient_checkpointing_enable)  # its new and its old name
+            enable({"use_reentrant": False})
         self.takes_positions = "position_ids" in inspect.signature(inner.base_model.forward).parameters
 
     def autocast(self) -> torch.autocast:
@@ -148,6 +150,8 @@ class Policy(Trunk):
         from safetensors.torch import load_file
 
         lm = pretrained.load(AutoModelForCausalLM, source)
+        if (Path(source) / "tokenizer.json").exists():  # policies and reward models made from this one remember it
+            lm.config.tokenizer_fingerprint = fingerprint(load_tokenizer(source))
         check_reading(cls(lm))
         policy = cls(lm, precision, checkpointing, lora)
         head = Path(source) / "value_head.safetensors"
@@ -227,13 +231,23 @@ def load_tokenizer(source: Path | str = BASE) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def check_pair(policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ValueError if the tokenizer can produce ids that the model has no embedding for."""
-    rows = policy.lm.get_input_embeddings().num_embeddings
+@lru_cache(maxsize=8)
+def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Sum a tokenizer up in a few characters: which token has which number."""
+    return hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()[:16]
+
+
+def check_pair(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError if the tokenizer has more tokens than the model, or is not the one that the model's base came with."""
+    inner = model.lm if isinstance(model, Policy) else model.classifier
+    rows, made_with = inner.get_input_embeddings().num_embeddings, getattr(inner.config, "tokenizer_fingerprint", None)
+    way_out = "they do not belong together; load both from the same folder or Hub name"
     if len(tokenizer) > rows:
+        raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has {len(tokenizer)} tokens but the model only {rows}: {way_out}")
+    if made_with is not None and made_with != fingerprint(tokenizer):
         raise ValueError(
-            f"the tokenizer {tokenizer.name_or_path!r} has {len(tokenizer)} tokens but the model only {rows}: "
-            "they do not belong together; load both from the same folder or Hub name"
+            f"the tokenizer {tokenizer.name_or_path!r} is not the one of {inner.config.name_or_path or 'this model'!r}, whose base model "
+            f"came with another: {way_out}, and move policies and reward models of an earlier base model out of your runs folder"
         )
 
 

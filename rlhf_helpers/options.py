@@ -29,11 +29,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Hardware(Setting):
-    """Training may need to be frugal; the result is the same with all of these but lora, and nearly the same with bf16."""
+    """How training meets the machine; the result is the same with all of these but lora, and nearly the same with bf16."""
 
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16 is fast on a GPU; weights and updates stay in fp32
     checkpointing: bool = False  # make activations again in the backward pass: less memory, a third more time
     lora: int = 0  # rank of low-rank additions, trained in place of the weights; 0 trains all weights (needs peft)
+    micro_batch: int | None = None  # rows computed at a time; by default the whole batch (or this GPU's share of it)
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Tune(Hardware):
     ppo: PPOConfig = field(default_factory=PPOConfig)
     prompts: int = 2_000  # in the pool
     checkpoint_every: int = 25  # steps
+    sharded: bool = False  # spread the weights over all GPUs (FSDP), where one copy on each does not fit
     tensorboard: bool = False  # write the numbers for TensorBoard too
 
 

@@ -169,14 +169,15 @@ def test_the_reward_model_reads_the_begin_token_query_and_answer_and_nothing_els
         ["<s>", "good", "day", "bad", "."], ["<s>", "good", "day", "good", "."]]  # fmt: skip
     seen = []
 
-    class Spy:
-        def __call__(self, tokens, mask):
-            seen.extend([WORDS[i] for i in row[keep]] for row, keep in zip(tokens, mask))
-            return torch.zeros(len(tokens))
+    def spy(tokens, mask):
+        seen.extend([WORDS[i] if i < len(WORDS) else "?" for i in row[keep]] for row, keep in zip(tokens, mask))
+        return torch.zeros(len(tokens))
 
     policy = made("llama")
+    model = RewardModel.from_policy(policy)
+    model.forward = spy
     rollout = sampling.sample(policy, tasks.encode(FRAMED, ["good day", "bad"], with_begin), 2, 0)
-    reward._raw_score(Spy(), rollout, rollout.mask, FRAMED, with_begin)
+    reward._raw_score(model, rollout, rollout.mask, FRAMED, with_begin)
     answers = [[WORDS[i] if i < len(WORDS) else "?" for i in row] for row in rollout.responses]
     assert seen == [["<s>", "good", "day", *answers[0]], ["<s>", "bad", *answers[1]]]
 
@@ -198,6 +199,15 @@ def test_an_ending_token_is_looked_up_as_it_stands_inside_a_text():
             return {"input_ids": {".": [0], "a": [2], "a.": [2, 1]}[text]}
 
     assert tasks._token(".", Pieces()) == 1
+
+
+@torch.no_grad()
+def test_the_fused_gelu_is_the_same_function(ragged):
+    torch.manual_seed(0)
+    lm = AutoModelForCausalLM.from_config(CONFIGS["gpt2"]()).eval()
+    before = lm(ragged.tokens).logits
+    assert "NewGELU" in repr(lm) and "NewGELU" not in repr(Policy(lm))
+    assert torch.allclose(lm(ragged.tokens).logits, before, atol=1e-5)
 
 
 # ---- large models on small machines ----------------------------------------------------------------------------------------------------
