@@ -129,14 +129,16 @@ def retrain(
     reference: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, store: LabelStore, round: int,
     config: OnlineConfig, reward_config: RewardConfig, run: Run,
 ) -> RewardModel:  # fmt: skip
-    """Fit a new reward model, from scratch, on all labels up to this round, and normalise it on the reference."""
+    """Fit a new reward model, from scratch, on all labels up to this round; normalised on the reference before and after."""
     comparisons = [c for c in store.comparisons(task.name) if c.round <= round]
     known = {c.id for c in comparisons}
     labels = [x for x in store.labels(task.name) if x.comparison_id in known]
     model = RewardModel.from_policy(reference, run.seed + round)
     data = reward.encode(task, comparisons, labels, tokenizer)
+    samples = pool[slice(0, config.normalize_samples)]
+    reward.normalize(model, reference, samples, task, tokenizer, seed=run.seed)  # the fit begins in this unit
     reward.fit(model, data, reward_config, Run(seed=run.seed + round, device=run.device, quiet=run.quiet))
-    reward.normalize(model, reference, pool[slice(0, config.normalize_samples)], task, tokenizer, seed=run.seed)
+    reward.normalize(model, reference, samples, task, tokenizer, seed=run.seed)
     return model
 
 

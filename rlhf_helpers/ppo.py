@@ -179,6 +179,7 @@ def tune(
     step about to be done (online training changes the score there).
     """
     run.ranks.check_same("settings and model", (config, task, run.seed, len(pool), models.outline(policy)))
+    run.describe(ppo=config, task=task)
     reference = reference or policy.frozen_copy()
     optimizer = TensorFlowAdam(policy.parameters(), lr=config.lr)
     controller = KLController(config.kl_coef, config.kl_target, config.kl_horizon)

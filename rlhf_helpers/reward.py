@@ -138,12 +138,11 @@ def choice_loss(rewards: Tensor, choices: Tensor) -> Tensor:
 def fit(model: RewardModel, data: Encoded, config: RewardConfig, run: Run) -> list[dict[str, float]]:
     """Fit the reward model in place, one pass in a random order, learning rate falling to 0; returns one line per step.
 
-    Gain and bias are reset first: the paper trains with normalised rewards and normalises again afterwards, which comes to the same
-    because the second normalisation overwrites the first. Call `normalize` after this.
+    Gain and bias stay as they are. The paper normalises before the fit, so that the softmax begins with rewards of deviation 1, and again
+    after it, for PPO; so does `online.retrain`. Call `normalize` after this in any case.
     """
     run.ranks.check_same("settings, labels and model", (config, run.seed, len(data), models.outline(model)))
-    model.gain.fill_(1.0)
-    model.bias.fill_(0.0)
+    run.describe(reward=config, labels=len(data))
     steps = max(1, len(data) * config.epochs // config.batch)
     optimizer = TensorFlowAdam(model.parameters(), lr=config.lr)
     for i in run.progress(run.restore(model, optimizer), steps, "reward model"):
@@ -214,6 +213,7 @@ def _raw_score(
     model: RewardModel, rollout: Rollout, kept: Tensor, task: Task, tokenizer: PreTrainedTokenizerBase, chunk: int = 256
 ) -> Tensor:
     """Reward query and kept response; the task's prefix and suffix are masked away, which is the same as leaving them out."""
+    models.check_pair(model, tokenizer)
     first = len(tasks.first_ids(tokenizer))
     before, after = (len(tasks.plain_ids(tokenizer, s)) for s in (task.prefix, task.suffix))
     mask = rollout.queries.mask

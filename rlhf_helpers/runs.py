@@ -106,8 +106,26 @@ class Run:
         import transformers
 
         versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
-        settings = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
-        return {"seed": self.seed, "device": str(self.device), "versions": versions, "config": settings, "git": git_revision()}
+        return {"seed": self.seed, "device": str(self.device), "versions": versions, "config": _plain(config), "git": git_revision()}
+
+    def describe(self, **settings: Any) -> None:
+        """Write what is about to be done into run.json; training does it, so that a folder says what made it.
+
+        Raises ValueError if the folder holds a checkpoint made with other settings: going on would mix the two.
+        """
+        if self.folder is None or not self.ranks.is_first:
+            return
+        described = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        before, now = described.get("settings", {}), {name: _plain(value) for name, value in settings.items()}
+        begun = any((self.folder / name / "state.json").exists() for name in ("checkpoint", "checkpoint.old"))
+        if begun and before and before != now:
+            raise ValueError(
+                f"{self.folder} holds a run with other settings ({_difference(before, now)}): choose another folder for the new run, "
+                "or the old settings to go on with the old one"
+            )
+        if before != now:
+            _write_json(self.folder / "run.json.new", described | {"settings": now})
+            (self.folder / "run.json.new").replace(self.folder / "run.json")
 
     # ---- numbers -----------------------------------------------------------------------------------------------------------------
 
@@ -261,6 +279,19 @@ def _to_disk(*paths: Path) -> None:
     for path in paths:
         with path.open("rb") as file:
             os.fsync(file.fileno())
+
+
+def _plain(settings: Any) -> Any:
+    """Return settings as JSON gives them back."""
+    whole = asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else settings
+    return json.loads(json.dumps(whole, default=str))
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    old, new = (
+        {k: v for name, part in x.items() for k, v in (part.items() if isinstance(part, dict) else [(name, part)])} for x in (before, now)
+    )
+    return ", ".join(f"{k} is {old.get(k)} there and {new.get(k)} now" for k in old | new if old.get(k) != new.get(k))
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -82,7 +82,8 @@ MUTANTS = [
     Mutant("learning rate of the fit stays", "reward", 'group["lr"] = config.lr * (1 - i / steps)', 'group["lr"] = config.lr'),
     Mutant("labels fitted in the order given", "reward", "batch = data[run.rows(len(data), min(config.batch, len(data)), i)]", "batch = data[slice(i * config.batch, (i + 1) * config.batch)]"),
     Mutant("reward model reads the suffix", "reward", "    if after:\n", "    if False:\n"),
-    Mutant("fit starts from the old gain", "reward", "    model.gain.fill_(1.0)\n    model.bias.fill_(0.0)\n    steps", "    steps"),
+    Mutant("fit forgets the first normalisation", "reward", "    run.describe(reward=config, labels=len(data))\n", "    model.gain.fill_(1.0)\n"),
+    Mutant("online reward model not normalised before its fit", "online", "    reward.normalize(model, reference, samples, task, tokenizer, seed=run.seed)  # the fit begins in this unit\n", ""),
     Mutant("packed answers see each other", "reward", "((part.unsqueeze(1) == part) | (part == 0)).tril()", "torch.ones(len(part), len(part), dtype=torch.bool).tril()"),
     Mutant("positions run on through packed answers", "reward", "places = row(positions(batch.mask.flatten(0, 1)).view(b, k, width))", "places = positions(row(batch.mask))"),
     # tasks

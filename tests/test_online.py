@@ -63,6 +63,7 @@ def test_each_round_asks_about_the_policy_of_its_time_and_learns_from_all_labels
     # The last reward model is one fitted from scratch on everything, as anybody can do with the store's labels.
     base = make_policy()
     again = RewardModel.from_policy(base, 3 + 2)
+    reward.normalize(again, base, ragged.repeat(3), task, letters, seed=3)
     reward.fit(again, reward.encode(task, store.comparisons(), store.labels(), letters), REWARD, Run(seed=5, device="cpu", quiet=True))
     reward.normalize(again, base, ragged.repeat(3), task, letters, seed=3)
     assert equal(again, model)
@@ -75,6 +76,7 @@ def test_one_round_is_offline_training(make_policy, letters, task, ragged, tmp_p
     tuned, model, lines, store = tune(make_policy, letters, task, ragged, tmp_path, config=offline)
     policy, pool = make_policy(), ragged.repeat(3)
     mine = RewardModel.from_policy(policy, 3)
+    reward.normalize(mine, policy, pool, task, letters, seed=3)
     reward.fit(mine, reward.encode(task, store.comparisons(), store.labels(), letters), REWARD, Run(seed=3, device="cpu", quiet=True))
     reward.normalize(mine, policy, pool, task, letters, seed=3)
     expected = ppo.tune(policy, lambda r: reward.score(mine, r, task, letters), pool, task, PPO, Run(seed=3, device="cpu", quiet=True))

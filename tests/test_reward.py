@@ -175,12 +175,15 @@ def test_a_fit_on_pairs_learns_what_a_fit_on_four_learns(task, letters, model):
     assert reward.accuracy(reward.predictions(model, encoded[slice(0, 100)]), encoded.choices[:100]) > 0.9
 
 
-def test_fit_starts_from_gain_one_and_leaves_gain_and_bias_alone(task, letters, model):
+def test_fit_begins_in_the_unit_of_the_first_normalisation_and_leaves_gain_and_bias_alone(task, letters, model):
     data = reward.encode(task, *comparisons(40), letters)
-    model.gain.fill_(7.0)
+    with torch.no_grad():
+        raw = reward.option_rewards(model, data).double()
+    model.gain.fill_(0.25)
     model.bias.fill_(3.0)
-    reward.fit(model, data, RewardConfig(batch=8), Run(device="cpu", quiet=True))
-    assert (model.gain.item(), model.bias.item()) == (1, 0)
+    lines = reward.fit(model, data, RewardConfig(batch=40), Run(device="cpu", quiet=True))
+    first = -(0.25 * raw).log_softmax(-1)[torch.arange(40), data.choices].mean().item()
+    assert lines[0]["loss"] == pytest.approx(first, rel=1e-5) and (model.gain.item(), model.bias.item()) == (0.25, 3)
 
 
 def test_a_fit_that_was_stopped_ends_bit_for_bit_the_same(task, letters, policy, tmp_path, monkeypatch):

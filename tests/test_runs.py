@@ -1,5 +1,6 @@
 """A run's files: metrics, prompts of each step, and checkpoints that survive a kill at any moment."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -253,6 +254,21 @@ def test_tensorboard_without_the_package_or_a_folder_says_what_to_do(tmp_path, m
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=None))
     with pytest.raises(ValueError, match="give the run a folder"):
         Run(device="cpu", tensorboard=True)
+
+
+def test_training_writes_its_settings_into_the_description_and_other_settings_are_not_mixed_in(tmp_path):
+    settings = runs.PROFILES["quick"]
+    run, (model, optimizer) = Run(tmp_path, seed=7, device="cpu"), made()
+    run.describe(ppo=settings, labels=5)
+    run.describe(ppo=settings, labels=6)  # nothing has been trained yet: the last word counts
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert described["seed"] == 7 and described["settings"] == {"ppo": dataclasses.asdict(settings), "labels": 6}
+    run.save(1, model, optimizer)
+    Run(tmp_path, device="cpu").describe(ppo=settings, labels=6)
+    with pytest.raises(ValueError, match="other settings .batch is 32 there and 64 now.*another folder"):
+        Run(tmp_path, device="cpu").describe(ppo=dataclasses.replace(settings, batch=64), labels=6)
+    assert json.loads((tmp_path / "run.json").read_text()) == described
+    Run(device="cpu").describe(ppo=settings)  # without a folder nothing is written
 
 
 def test_the_description_names_the_commit_where_there_is_one(tmp_path, monkeypatch):
