@@ -28,7 +28,6 @@ from rlhf_helpers import (
     pretrained,
     ranks,
     reward,
-    runs,
     tasks,
     widgets,
 )
@@ -110,7 +109,7 @@ def tune(a: Tune) -> None:
 def judge(a: Judge) -> None:
     base, tokenizer, task = load(a)
     tuned = Policy.load(model_folder(a.tuned)).to(base.device)
-    queries = prompts(a, task, tokenizer, a.count, "test" if a.preset == "bundled" else "train", seed=a.seed + 1_000_003)
+    queries = prompts(a, task, tokenizer, a.count, "test")
     asked, first_is_zero = evaluation.pairs(tuned, base, queries, task, tokenizer, seed=a.seed)
     if a.by == "simulated":
         labels = labelers.simulated(task, name="held-out judge", seed=1_000 + a.seed, temperature=0).label(asked)
@@ -168,17 +167,14 @@ def load(a: Setting, device: torch.device | None = None) -> tuple[Policy, PreTra
     place = model_folder(a.model)
     policy, tokenizer = Policy.load(place, **options), models.load_tokenizer(place)
     models.check_pair(policy, tokenizer)
-    return policy.to(device or a.device or runs.default_device()), tokenizer, presets.get(a.task, a.preset).task
+    return policy.to(device or ranks.from_environment(a.device)[1]), tokenizer, presets.get(a.task, a.preset).task
 
 
-def prompts(
-    a: Setting, task: Task, tokenizer: PreTrainedTokenizerBase, count: int, split: str = "train", seed: int | None = None
-) -> Queries:  # fmt: skip
+def prompts(a: Setting, task: Task, tokenizer: PreTrainedTokenizerBase, count: int, split: str = "train") -> Queries:
     """Draw prompts from the bundled texts, or from the paper's where the preset asks for them."""
-    seed = a.seed if seed is None else seed
     if a.preset == "bundled":
-        return tasks.queries(task, tokenizer, count, split=split, seed=seed)
-    return hub.queries(task, tokenizer, count, split=split, seed=seed, data_dir=a.data_dir)
+        return tasks.queries(task, tokenizer, count, split=split, seed=a.seed)
+    return hub.queries(task, tokenizer, count, split=split, seed=a.seed, data_dir=a.data_dir)
 
 
 def read_labels(a: FitReward, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Comparison], list[Label]]:

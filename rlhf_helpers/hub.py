@@ -9,6 +9,7 @@ Each set is tested on a small file of ours with the published columns. None of i
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,17 +69,18 @@ class Source:
     revision: str | None = None
     rows: int = 1  # neighbouring rows joined into one text
     streamed: bool = False  # by default, because it is large
+    has_test: bool = True  # published with a split of that name; otherwise one text in twenty is kept for it
     about: str = ""
 
 
 SOURCES = {
     "bookcorpus": Source(
-        "SamuelYang/bookcorpus", "text", detokenized, rows=16, streamed=True,
+        "SamuelYang/bookcorpus", "text", detokenized, rows=16, streamed=True, has_test=False,
         about="a stand-in: the passages of books that the paper used are lost; one sentence a row, lower case; 16 rows make a passage",
     ),
     "cnndm": Source("abisee/cnn_dailymail", "article", one_sentence_a_line, config="3.0.0", about="CNN and Daily Mail articles"),
     "tldr": Source(
-        "webis/tldr-17", "content", str.strip, revision="refs/convert/parquet", streamed=True,
+        "webis/tldr-17", "content", str.strip, revision="refs/convert/parquet", streamed=True, has_test=False,
         about="Reddit posts with a TL;DR; the paper used a subset, filtered by length and subreddit",
     ),
     "imdb": Source("stanfordnlp/imdb", "text", without_markup, about="film reviews with a label (1 is positive), for mock sentiment"),
@@ -127,15 +129,26 @@ def load(name: str, split: str = "train", *, data_dir: Path | str | None = None,
 def texts(
     name: str, split: str = "train", *, data_dir: Path | str | None = None, streaming: bool | None = None, seed: int = 0
 ) -> Iterator[str]:  # fmt: skip
-    """Yield the prepared texts of a set in an order fixed by `seed`; a stream is shuffled within a buffer of 10,000 texts."""
+    """Yield the prepared texts of a set in an order fixed by `seed`; a stream is shuffled within a buffer of 10,000 texts.
+
+    Where a set has no split "test", the texts that `held_out` chooses are it, and "train" leaves them out.
+    """
     source = get(name)
-    rows = load(name, split, data_dir=data_dir, streaming=streaming).select_columns([source.column])
+    published = split if source.has_test else "train"
+    rows = load(name, published, data_dir=data_dir, streaming=streaming).select_columns([source.column])
     if source.rows > 1:  # before the shuffling: neighbours belong together
         rows = rows.batch(source.rows)
     rows = rows.shuffle(seed=seed) if hasattr(rows, "__len__") else rows.shuffle(seed=seed, buffer_size=BUFFER)
     for row in rows:
         text = row[source.column]
-        yield source.prepare(text if isinstance(text, str) else " ".join(text))
+        text = source.prepare(text if isinstance(text, str) else " ".join(text))
+        if source.has_test or held_out(text) == (split == "test"):
+            yield text
+
+
+def held_out(text: str) -> bool:
+    """Say whether a text belongs to the one in twenty that training never sees; depends on the text alone."""
+    return hashlib.sha256(text.encode()).digest()[0] < 13
 
 
 def queries(

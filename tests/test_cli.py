@@ -61,6 +61,10 @@ def test_the_whole_road(run, tmp_path):
     pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     assert code == 0 and len(pairs) == 36 and {"prompt", "chosen", "rejected"} <= pairs[0].keys()
 
+    for form, size in (("csv", 12), ("openai", 12), ("store", 12), ("dataset", 12)):
+        code, said, _ = run(f"export --store labels.db --format {form} --out mine.{form} --model MODEL")
+        assert code == 0 and said == f"{size} records in mine.{form}.\n" and (tmp_path / f"mine.{form}").exists()
+
     line = "fit-reward --model MODEL --labels labels.db --out reward --config.batch 4 --held-out 0.25 --normalize-samples 8 --device cpu"
     code, said, _ = run(line)
     assert code == 0 and "Fitted on 9 labels (0 of all 12 simulated)" in said and "chance is 25%" in said
@@ -111,11 +115,13 @@ def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
     ("tune --model MODEL --reward nowhere --device cpu", 1, "could not be fetched"),
     ("fit-reward --model MODEL --labels nothing.csv", 1, 'give --labels a store (.db), a file, "recorded" or "released"'),
     ("fit-reward --model MODEL --labels released --preset released --data-dir .", 1, "Download https://"),
+    ("sample --model MODEL --device cuda", 1, "torch finds no GPU here"),
     ("summarize-run .", 1, "holds no metrics.jsonl"),
     ("sample --model MODEL --preset released --data-dir nothing", 1, "hf download"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said_in_a_sentence_with_an_exit_code(run, monkeypatch, line, code, words):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     got, out, err = run(line)
     assert got == code, out + err
     said = re.sub(r"[\s│]+", " ", out + err)

@@ -62,13 +62,15 @@ PREPARED = {
 @pytest.mark.parametrize("name", PREPARED)
 def test_a_published_row_becomes_a_prepared_text(tmp_path, name, streaming):
     folder = copy_of(tmp_path, name, PUBLISHED[name])
-    assert set(hub.texts(name, data_dir=folder, streaming=streaming)) == PREPARED[name]
+    splits = ["train"] if hub.SOURCES[name].has_test else ["train", "test"]
+    assert {text for split in splits for text in hub.texts(name, split, data_dir=folder, streaming=streaming)} == PREPARED[name]
     assert set(hub.load(name, data_dir=folder, streaming=streaming).column_names) == set(PUBLISHED[name])
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_sentences_of_books_are_joined_in_their_order_before_anything_is_shuffled(tmp_path, streaming):
-    passages = list(hub.texts("bookcorpus", data_dir=copy_of(tmp_path, "books", PUBLISHED["bookcorpus"]), streaming=streaming))
+    folder = copy_of(tmp_path, "books", PUBLISHED["bookcorpus"])
+    passages = [text for split in ("train", "test") for text in hub.texts("bookcorpus", split, data_dir=folder, streaming=streaming)]
     assert len(passages) == 3
     for passage in passages:
         first = int(passage.split()[2].rstrip(","))
@@ -80,6 +82,13 @@ def test_the_order_is_that_of_the_seed(tmp_path, streaming):
     folder = copy_of(tmp_path, "imdb", {"text": [str(i) for i in range(50)], "label": [0] * 50})
     first, again, other = (list(hub.texts("imdb", data_dir=folder, streaming=streaming, seed=s)) for s in (1, 1, 2))
     assert first == again != other and sorted(first) == sorted(other) == sorted(str(i) for i in range(50))
+
+
+def test_a_set_without_a_test_split_keeps_one_text_in_twenty_for_it(tmp_path):
+    posts = [f"post number {i}" for i in range(2_000)]
+    folder = copy_of(tmp_path, "tldr", {"content": posts, "summary": ["x"] * 2_000})
+    train, test = (set(hub.texts("tldr", split, data_dir=folder)) for split in ("train", "test"))
+    assert not train & test and train | test == set(posts) and 60 < len(test) < 140
 
 
 @pytest.mark.parametrize("given, wanted", [
