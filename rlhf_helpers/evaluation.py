@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_helpers import sampling, tasks
+from rlhf_helpers import models, sampling, tasks
 from rlhf_helpers.models import Policy
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.tasks import Task
@@ -63,6 +63,7 @@ def pairs(
     """Let both policies answer every query and shuffle the sides. Returns the pairs, and for each whether `first` is option 0."""
     answers = []
     for policy in (first, second):
+        models.check_pair(policy, tokenizer)
         generator = torch.Generator(policy.device).manual_seed(seed)
         rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
         answers.append(tasks.texts(task, rollout.responses, tokenizer))

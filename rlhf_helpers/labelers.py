@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_helpers import sampling, tasks
+from rlhf_helpers import models, sampling, tasks
 from rlhf_helpers.models import Policy
 from rlhf_helpers.records import Comparison, Label, Queries
 from rlhf_helpers.runs import RECORDED
@@ -129,8 +129,10 @@ def collect(
 ) -> list[Comparison]:  # fmt: skip
     """Sample `options` responses to every query and write them down as comparisons, as text, truncated as a labeler sees them.
 
-    A query whose samples are all equal asks nothing and is left out. The samples depend on `seed` alone.
+    A query whose samples are all equal asks nothing and is left out. The samples depend on `seed` alone. Raises ValueError if the
+    tokenizer is not the model's.
     """
+    models.check_pair(policy, tokenizer)
     generator = torch.Generator(policy.device).manual_seed(seed)
     rollout = sampling.sample(policy, queries.repeat(options), task.response_length, task.temperature, generator)
     texts = tasks.texts(task, rollout.responses, tokenizer)

@@ -1,6 +1,8 @@
 """Policy and reward model against transformers' own forward; saved, they open with plain transformers."""
 
+import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicCache
 
-from rlhf_helpers import models
+from rlhf_helpers import evaluation, labelers, models, reward, tasks
 from rlhf_helpers.models import Policy, RewardModel
 
 
@@ -120,9 +122,9 @@ def test_a_new_reward_model_has_the_policys_trunk_and_a_head_of_its_own_seed(pol
 @torch.no_grad()
 def test_reward_is_gain_times_head_at_the_last_real_token_plus_bias(policy, reward_model, ragged):
     ours = reward_model(ragged.tokens, ragged.mask)
-    for row, keep, reward in zip(ragged.tokens, ragged.mask, ours):
+    for row, keep, given in zip(ragged.tokens, ragged.mask, ours):
         hidden = policy.lm(row[keep][None], output_hidden_states=True).hidden_states[-1][0, -1]
-        assert reward.item() == pytest.approx(2 * (hidden @ reward_model.classifier.score.weight[0]).item() - 0.5, abs=1e-5)
+        assert given.item() == pytest.approx(2 * (hidden @ reward_model.classifier.score.weight[0]).item() - 0.5, abs=1e-5)
 
 
 @pytest.mark.parametrize("left, right", [(0, 3), (3, 0), (2, 5)])
@@ -190,6 +192,33 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(letters, make_pol
     models.check_pair(make_policy(vocabulary=16), letters)
     with pytest.raises(ValueError, match="16 tokens but the model only 15"):
         models.check_pair(make_policy(vocabulary=15), letters)
+
+
+def test_a_tokenizer_of_the_right_size_that_is_not_the_models_own_is_refused(tmp_path, letters, task, ragged):
+    """Policy and reward model of an earlier base model, whose tokenizer had as many tokens, gave nonsense without a word."""
+    shutil.copytree(models.BASE, tmp_path / "base", ignore=shutil.ignore_patterns("*.md", "*.json"))
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(models.BASE / name, tmp_path / "base" / name)
+    own = models.load_tokenizer(tmp_path / "base")
+    base = Policy.load(tmp_path / "base")
+    base.save(tmp_path / "policy")
+    RewardModel.from_policy(base).save(tmp_path / "reward")
+    content = json.loads((tmp_path / "base" / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = content["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (tmp_path / "base" / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    other = models.load_tokenizer(tmp_path / "base")
+    assert len(other) == len(own)
+    for model in (base, Policy.load(tmp_path / "policy"), RewardModel.load(tmp_path / "reward")):
+        models.check_pair(model, own)
+        with pytest.raises(ValueError, match="tokenizer .*base.* is not the one of .*load both from the same folder"):
+            models.check_pair(model, other)
+    with pytest.raises(ValueError, match="is not the one of"):
+        labelers.collect(base, other, tasks.SENTIMENT, ragged)
+    with pytest.raises(ValueError, match="is not the one of"):
+        evaluation.pairs(base, base, ragged, tasks.SENTIMENT, other)
+    with pytest.raises(ValueError, match="is not the one of"):
+        reward.normalize(RewardModel.load(tmp_path / "reward"), base, ragged, tasks.SENTIMENT, other)
 
 
 def test_a_tokenizer_without_a_pad_pads_on_the_left_with_its_end_token(tmp_path):
