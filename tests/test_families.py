@@ -258,6 +258,8 @@ def test_bf16_computes_in_bf16_and_learns_in_fp32(ragged, task):
     rollout = sampling.sample(fast, ragged, 5, 0.7, generator())
     assert set(kinds) == {torch.bfloat16} and rollout.logprobs.dtype == rollout.values.dtype == torch.float32
     with torch.no_grad():
+        hidden = fast.hidden(ragged.tokens, ragged.mask)
+        assert torch.equal(fast.logits(hidden), fast.lm.lm_head(hidden.float()))  # real GPT-2's lie near -100: no place for 8 bits
         first, second = (sampling.replay(p, rollout, 0.7).logprobs for p in (exact, fast))
     assert 0 < (first - second).abs().max() < 0.1  # bfloat16 has 8 bits: it is not exact, but near
     assert torch.allclose(second, rollout.logprobs, atol=0.1)
