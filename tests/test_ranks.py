@@ -140,6 +140,14 @@ def test_ranks_with_other_settings_are_refused_before_anything_is_trained(tmp_pa
     assert not (tmp_path / "run/checkpoint").exists()
 
 
+def test_a_checkpoint_that_cannot_be_read_says_what_to_do(tmp_path):
+    rank_worker.fit(tmp_path)
+    file = tmp_path / "checkpoint" / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(OSError, match="checkpoint cannot be read .*remove that folder to begin again, or copy a whole one there"):
+        rank_worker.fit(tmp_path)
+
+
 # ---- parts of a batch ------------------------------------------------------------------------------------------------------------------
 
 
