@@ -30,7 +30,8 @@ class Session:
     """One labeler at work on one task of a store, or on some `items` of it: what is shown now, and what an answer does.
 
     `orders` says for some items (by id) in which order their options stand; the others are shuffled by labeler and item. `gold` names
-    the right option of items whose answer is known: they measure attention, and `labels` leaves them out.
+    the right option of items whose answer is known, besides those that the store names: they measure attention, and `labels` leaves
+    them out.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Session:
         if not (store.progress(labeler, task).total if items is None else self.items):
             raise ValueError(f"{store.name} holds no comparisons of task {task!r}: add() some first")
         self.store, self.task, self.labeler, self.simulated, self.clock = store, task, labeler, simulated, clock
-        self.repeat_every, self.orders, self.gold = repeat_every, orders or {}, self._check_gold(gold or {})
+        self.repeat_every, self.orders, self.gold = repeat_every, orders or {}, self._gold_of_store() | self._check_gold(gold or {})
         self.message = self.error = ""
         self.pending: dict[str, Any] | None = None  # an answer that could not be saved yet
         self._lock = threading.RLock()
@@ -217,6 +218,9 @@ class Session:
         if not chosen:
             return None
         return self.store.get(random.Random(f"{self.labeler} {self.task} {self.progress.repeats}").choice(chosen))
+
+    def _gold_of_store(self) -> dict[str, int]:
+        return {i: right for i, right in self.store.gold(self.task).items() if self.items is None or i in self.items}
 
     def _check_gold(self, gold: Mapping[str, int]) -> dict[str, int]:
         for name, right in gold.items():

@@ -42,7 +42,7 @@ function tool(label, key, action, enabled = true) {
 
 function item(card) {
   const { view } = card;
-  const body = el("div", { class: "lm-body" }, el("h3", { class: "lm-question" }, view.question));
+  const body = el("div", { class: "lm-body" }, el("div", { class: "lm-question" }, view.question));
   if (view.rubric) {
     const fold = el("details", { class: "lm-rubric" }, el("summary", {}, "How to choose"), el("p", {}, view.rubric));
     fold.open = card.rubricOpen;
@@ -50,7 +50,7 @@ function item(card) {
     body.append(fold);
   }
   if (view.prompt) body.append(text("div", "lm-prompt", view.prompt, { role: "region", "aria-label": "Prompt" }));
-  const grid = el("div", { class: "lm-options", role: "group", "aria-label": "Options" });
+  const grid = el("div", { class: "lm-options", role: "group", "aria-label": view.question });
   view.options.forEach((value, slot) => grid.append(option(card, value, slot)));
   body.append(grid);
   return body;
@@ -59,13 +59,13 @@ function item(card) {
 function finished(view) {
   const lines = view.summary.map((line) => el("p", {}, line));
   return el("div", { class: "lm-body lm-finished" }, el("div", { class: "lm-tick", "aria-hidden": "true" }, "✓"),
-    el("h3", { class: "lm-question" }, "All done. Thank you!"), ...lines);
+    el("div", { class: "lm-question" }, "All done. Thank you!"), ...lines);
 }
 
 function elsewhere(card) {
   const { view } = card;
   const many = view.elsewhere === 1 ? "The last comparison is" : `The last ${view.elsewhere} comparisons are`;
-  return el("div", { class: "lm-body lm-finished" }, el("h3", { class: "lm-question" }, `${many} in another window of yours`),
+  return el("div", { class: "lm-body lm-finished" }, el("div", { class: "lm-question" }, `${many} in another window of yours`),
     el("p", {}, "Answer there, or close that window and look again here."), tool("Look again", "", () => card.press("next")));
 }
 
@@ -88,18 +88,20 @@ function flagForm(card) {
 class Card {
   constructor(model, host) {
     this.model = model;
+    this.line = new Line(model);
     this.rubricOpen = false;
-    this.number = Math.floor(Math.random() * 1e9); // of messages sent; Python says which one it heard
     this.status = el("div", { class: "lm-status", role: "status", "aria-live": "polite" });
     this.content = el("div", { class: "lm-content" });
     this.root = el("section", {
-      class: "lm-card", tabindex: "0", role: "group", "aria-label": "Labelling card", "data-lm-suppress-shortcuts": "true",
+      class: "lm-card", tabindex: "0", role: "group", "aria-label": "Labelling card",
     }, this.content, this.status);
     host.append(this.root);
     this.root.addEventListener("keydown", (event) => this.key(event));
     this.redraw = () => this.draw();
     model.on("change:view", this.redraw);
     this.draw();
+    this.observer = new ResizeObserver(() => this.fit()); // also when the card first comes onto the page
+    this.observer.observe(this.root);
   }
 
   draw() {
@@ -110,13 +112,11 @@ class Card {
     this.stopWaiting();
     const fresh = !before || before.showing !== view.showing;
     if (fresh) this.drawnAt = performance.now();
-    const flagged = this.sent && this.sent.kind === "flag" && this.sent.number === view.heard && !view.error;
+    const flagged = this.sent && this.sent.kind === "flag" && this.heardAs === view.heard && !view.error;
     if (fresh || flagged) this.form = null;
     const body = { item, done: () => finished(view), elsewhere }[view.state](this);
     this.content.replaceChildren(header(view), body, this.form || this.tools());
-    const prompt = this.content.querySelector(".lm-prompt");
-    if (prompt && prompt.scrollHeight > prompt.clientHeight) prompt.tabIndex = 0; // a long one must scroll without a mouse
-    this.keepHeights(prompt);
+    this.fit();
     Object.assign(this.root.dataset, { token: view.token, done: view.done, state: view.error ? "error" : view.state });
     if (focused) (this.form && this.form.contains(focused) ? focused : this.root).focus({ preventScroll: true });
     if (view.error) this.fail();
@@ -143,11 +143,17 @@ class Card {
   }
 
   // The next item must not make anything jump: prompt, options and the whole grow with the longest so far, and never shrink back.
-  keepHeights(prompt) {
-    if (this.width !== this.root.clientWidth) [this.width, this.heights] = [this.root.clientWidth, {}];
-    const parts = { prompt, grid: this.content.querySelector(".lm-options"), body: this.content.querySelector(".lm-body") };
-    for (const [name, part] of Object.entries(parts)) {
+  fit() {
+    const width = this.root.clientWidth;
+    if (!width) return; // not on the page yet
+    if (this.width !== width) [this.width, this.heights] = [width, {}];
+    for (const name of ["lm-prompt", "lm-options", "lm-body"]) {
+      const part = this.content.querySelector(`.${name}`);
       if (!part) continue;
+      if (name === "lm-prompt" && part.scrollHeight > part.clientHeight) { // a long one must scroll without a mouse
+        part.tabIndex = 0;
+        part.setAttribute(SUPPRESS, "true");
+      }
       this.heights[name] = Math.max(this.heights[name] || 0, part.offsetHeight);
       part.style.minHeight = `${this.heights[name]}px`;
     }
@@ -186,11 +192,10 @@ class Card {
   send(message) {
     this.stopWaiting();
     this.waiting = true;
-    this.number += 1;
-    this.sent = { ...message, number: this.number };
+    this.sent = message;
     this.alarm = setTimeout(() => this.unheard(), ALARM_MS);
     try {
-      this.model.send(this.sent);
+      this.heardAs = this.line.send(message);
     } catch {
       this.unheard(); // the kernel was restarted: this card has nobody to talk to
     }
@@ -206,7 +211,7 @@ class Card {
   unheard() {
     clearTimeout(this.alarm);
     this.root.dataset.state = "silent";
-    this.say("Not saved yet: the kernel does not answer; trying again. It may be busy. If it was restarted, run this cell again (earlier answers are safe).", "bad");
+    this.say(`Not saved yet: the kernel does not answer; trying again. ${SILENT} (earlier answers are safe).`, "bad");
     this.again(this.sent);
   }
 
@@ -239,6 +244,7 @@ class Card {
   remove() {
     this.stopWaiting();
     clearTimeout(this.settled);
+    this.observer.disconnect();
     this.model.off("change:view", this.redraw);
   }
 }

@@ -19,7 +19,7 @@ function number(name, value, most, least = 0, step = 1) {
 class Playground {
   constructor(model, host) {
     this.model = model;
-    this.number = Math.floor(Math.random() * 1e9);
+    this.line = new Line(model);
     this.here = [0, 0]; // sample and token under the cursor
     const view = model.get("view");
     this.prompt = el("textarea", { class: "lm-input", rows: 2, name: "prompt" });
@@ -35,7 +35,7 @@ class Playground {
     this.answers = el("div", { class: "lm-answers" });
     this.detail = el("div", { class: "lm-detail", role: "status", "aria-live": "polite" });
     this.status = el("div", { class: "lm-status", role: "status", "aria-live": "polite" });
-    this.root = el("section", { class: "lm-card lm-play", role: "group", "aria-label": "Playground for samples", "data-lm-suppress-shortcuts": "true" },
+    this.root = el("section", { class: "lm-card lm-play", role: "group", "aria-label": "Playground for samples" },
       field("Prompt", this.prompt),
       el("div", { class: "lm-row" },
         field("Temperature", el("span", { class: "lm-slide" }, this.heat, this.heatShown)),
@@ -130,12 +130,11 @@ class Playground {
     if (this.root.getAttribute("aria-busy")) return;
     this.root.setAttribute("aria-busy", "true");
     this.say("Sampling …");
-    this.number += 1;
     const numbers = { temperature: this.heat, top_k: this.topK, seed: this.seed, samples: this.count };
     const settings = Object.fromEntries(Object.entries(numbers).map(([name, input]) => [name, input.valueAsNumber]));
     this.alarm = setTimeout(() => this.unheard(), ALARM_MS);
     try {
-      this.model.send({ ...settings, prompt: this.prompt.value, number: this.number });
+      this.line.send({ ...settings, prompt: this.prompt.value });
     } catch {
       this.unheard();
     }
@@ -143,7 +142,7 @@ class Playground {
 
   unheard() {
     this.root.removeAttribute("aria-busy"); // asking again is harmless
-    this.say("The kernel has not answered yet. It may be busy; if it was restarted, run this cell again.", "bad");
+    this.say(`The kernel has not answered yet. ${SILENT}.`, "bad");
   }
 
   say(message, tone = "") {

@@ -123,7 +123,7 @@ class Playground:
                 found = self.sample(str(asked["prompt"]), temperature=_number(asked["temperature"], "temperature"), **words)
                 changes = {**asked, "results": [asdict(sample) for sample in found], "error": ""}
             except Exception as error:  # too long a prompt, too little memory: said on the playground, not lost in a log
-                changes = {"results": [], "error": str(error) or type(error).__name__}
+                changes = {"results": [], "error": visible(str(error) or type(error).__name__)}
             self.show({**self.scene, **changes, "heard": message.get("number")})
 
     def show(self, scene: dict[str, Any]) -> None:

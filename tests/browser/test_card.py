@@ -1,44 +1,15 @@
-"""The labelling card in a real JupyterLab and a real browser; what it saved is read from the database by this process.
-
-RLHF_SCREENSHOTS=folder keeps pictures of the card, RLHF_BROWSER_WAIT=seconds is the patience for each step.
-Skipped where Playwright or Chromium is missing.
-"""
+"""The labelling card in a real JupyterLab and a real browser; what it saved is read from the database by this process."""
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
-import shutil
 import signal
-import socket
 import sqlite3
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import pytest
+from harness import Lab, Notebook
 
-nbformat = pytest.importorskip("nbformat", reason="needs the notebook packages")
-pytest.importorskip("jupyterlab", reason="needs JupyterLab")
-pytest.importorskip("anywidget", reason="needs anywidget")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, for instance: apt-get install chromium")]
-
-WAIT_MS = 1000 * int(os.environ.get("RLHF_BROWSER_WAIT", "120"))  # a busy machine is slow, not wrong
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-SET_UP = """
-from rlhf_helpers import widgets
-from rlhf_helpers.records import Comparison
-"""
 STORIES = """
 prompt = ("Through the noisy market crowd Judith pushed towards the stalls, already exhausted. Nobody in those years went near "
           "the sailors' inn at night without a shudder.")
@@ -48,14 +19,176 @@ ends = ["Cedric added a wax-sealed jar of golden honey to the bargain, and Judit
         "By early sunlight, Judith walked home with the glossy amber drum under one arm, and her aunt was waiting at the gate."]
 prompts = [prompt + " The bell struck." * i for i in range(8)]
 items = [Comparison("sentiment", p, tuple(" " + e for e in ends)) for p in prompts]
-card = widgets.label(items, labeler="ann", store="labels.db", repeat_every=0)
+card = widgets.label(items, labeler="ann", store="NAME.db", repeat_every=0)
 card
 """
+ENDS = ["Cedric added", "The brass band", "Buzzing flies", "By early"]
+
+
+def stories(name: str) -> str:
+    return STORIES.replace("NAME", name)
+
+
+def test_a_sitting_by_click_and_by_key(lab: Lab, page: Any) -> None:
+    nb = Notebook(lab, page, "sitting.ipynb", stories("sitting"))
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+
+    # by click, by key, and back again; what was clicked is what was stored, and the live region says so
+    option = nb.card.locator(".lm-option").nth(2)
+    text = option.locator(".lm-text").inner_text()
+    option.click()
+    nb.done(1)
+    ((kind, choice, shown),) = lab.events("sitting.db")
+    assert kind == "choose" and shown[2] == choice and text.startswith(ENDS[choice])
+    assert nb.status() == "Saved: option 3." and nb.card.locator("[aria-live=polite]").count() == 1
+    nb.press("1")
+    nb.done(2)
+    nb.press("t")
+    nb.done(3)
+    nb.press("Backspace")
+    nb.done(2)
+    nb.press("u")
+    nb.done(1)
+    nb.press("s")
+    nb.done(2)
+    assert [row[0] for row in lab.events("sitting.db")] == ["choose", "choose", "tie", "undo", "undo", "skip"]
+    assert lab.events("sitting.db")[1][2][0] == lab.events("sitting.db")[1][1]
+
+    # a bad text is flagged with a note; what is typed there answers nothing
+    nb.press("f")
+    nb.card.locator(".lm-which").select_option("1")
+    nb.card.locator(".lm-note").focus()
+    page.keyboard.type("1 text stuck u")
+    nb.shoot("card_flag")
+    page.keyboard.press("Enter")
+    nb.wait(".lm-card:has(.lm-tools:not(.lm-flag))[data-ready]")
+    assert "Flagged" in nb.status() and nb.card.get_attribute("data-done") == "2"
+    order = lab.events("sitting.db")[-1][2]
+    assert lab.rows("select note from events where kind = 'flag'", "sitting.db") == [(f"option {order[1]}: 1 text stuck u",)]
+    nb.press("f")
+    page.keyboard.press("Escape")  # closes the form, and only that
+    assert nb.card.locator(".lm-flag").count() == 0 and nb.card.evaluate("card => card === document.activeElement")
+
+    # a double click is one answer, and so is a key held down
+    nb.ready()
+    nb.card.locator(".lm-option").nth(0).dblclick()
+    nb.done(3)
+    nb.press("2")
+    nb.done(4)
+    for _ in range(5):
+        page.keyboard.down("2")  # without `up` the later ones are repeats
+    page.keyboard.up("2")
+    nb.done(5)
+
+    # Tab walks through the card and out; wherever it stands, JupyterLab's own keys (b inserts a cell, x cuts one, dd deletes it) do nothing
+    nb.card.focus()
+    passed = []
+    while nb.card.evaluate("card => card.contains(document.activeElement)") and len(passed) < 20:
+        passed.append(page.evaluate("document.activeElement.innerText.split('\\n')[0]"))
+        for key in ("b", "x", "d", "d", "m"):
+            page.keyboard.press(key)
+        page.keyboard.press("Tab")
+    assert passed == ["Sentiment", "How to choose", "1", "2", "3", "4", "Cannot tellT", "SkipS", "FlagF", "UndoU"]
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells and len(lab.events("sitting.db")) == 10
+    nb.press("Escape")
+    assert not nb.card.evaluate("card => card.contains(document.activeElement)")
+    assert nb.complaints == []
+    assert [url for url in nb.requests if not url.startswith((lab.base, "data:", "blob:"))] == []
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_reload_restart_and_a_kernel_killed_in_the_middle(lab: Lab, page: Any) -> None:
+    nb = Notebook(lab, page, "restart.ipynb", stories("restart"))
+    nb.press("1")
+    nb.done(1)
+
+    # reload: run the cell again and go on
+    nb.open()
+    nb.run_all()
+    nb.done(1)
+    nb.press("2")
+    nb.done(2)
+
+    # killed between two labels: the card must not say "saved", keeps the choice, and the cell run again resumes
+    os.kill(nb.pid(), signal.SIGKILL)
+    nb.press("3")
+    nb.wait(".lm-card[data-state='silent']")
+    assert "Not saved yet" in nb.status() and nb.card.locator(".lm-option.lm-chosen .lm-key").inner_text() == "3"
+    assert len(lab.events("restart.db")) == 2
+    nb.shoot("card_silent")
+    page.locator(".jp-Dialog", has_text="died").locator("button.jp-mod-accept").click()
+    nb.kernel()
+    nb.run_all()
+    nb.done(2)
+    nb.press("3")
+    nb.done(3)
+
+    # restarted from the menu
+    nb.menu("Kernel", "Restart Kernel…")
+    page.locator(".jp-Dialog button.jp-mod-accept").click()
+    lab.until(lambda: nb.kernel() and not alive(nb.pid()), "the kernel was not restarted", page.wait_for_timeout)
+    nb.run_all()
+    nb.done(3)
+    for count in range(4, 9):
+        nb.press("4")
+        nb.done(count)
+    assert nb.card.get_attribute("data-state") == "done" and "Thank you" in nb.card.inner_text()
+    nb.shoot("card_done")
+    assert [row[0] for row in lab.events("restart.db")] == ["choose"] * 8
+    assert len(lab.rows("select distinct comparison_id from events", "restart.db")) == 8
+
+
+def test_two_notebooks_and_two_tabs_never_ask_the_same_thing_twice(lab: Lab, new_page: Callable[[], Any]) -> None:
+    one = Notebook(lab, new_page(), "one.ipynb", stories("shared"))
+    two = Notebook(lab, new_page(), "two.ipynb", stories("shared"))
+
+    def prompt(nb: Notebook) -> str:
+        return nb.card.locator(".lm-prompt").inner_text()
+
+    assert prompt(one) != prompt(two)
+    answered = []
+    for turn in range(6):
+        nb = (one, two)[turn % 2]
+        other = (two, one)[turn % 2]
+        answered.append(prompt(nb))
+        assert prompt(other) not in answered
+        nb.press("1")
+        nb.done(turn + 1)
+    assert len(set(answered)) == 6 and prompt(one) != prompt(two)
+    one.press("1")
+    one.done(7)  # the last one is on the screen of the other
+    one.wait(".lm-card[data-state='elsewhere']")
+    assert "in another window of yours" in one.card.inner_text()
+    one.shoot("card_elsewhere")
+
+    # a second tab on the second notebook shows the same card: pressed here, done there
+    two.save()
+    tab = new_page()
+    tab.goto(f"{lab.base}/lab/workspaces/tab/tree/two.ipynb?token={lab.token}&reset")
+    tab.locator(".lm-card[data-ready]").wait_for()
+    assert tab.locator(".lm-prompt").inner_text() == prompt(two)
+    tab.locator(".lm-option").first.click()
+    two.wait(".lm-card[data-state='done']")
+    assert [row[0] for row in lab.events("shared.db")] == ["choose"] * 8
+    one.ready()
+    one.card.get_by_role("button", name="Look again").click()
+    one.wait(".lm-card[data-state='done']")
+
+
 HASTY = """
 from rlhf_helpers import database
-database.WAIT_SECONDS = 0.5  # do not wait ten seconds for a locked file
+for module in (database, getattr(database, "connect", database)):
+    if hasattr(module, "WAIT_SECONDS"):
+        module.WAIT_SECONDS = 0.5  # do not wait ten seconds for a locked file
 """
-HOSTILE = r"""
+EVIL = r"""
 evil = "<img src=x onerror='window.HACKED=1'><script>window.HACKED=1</script><b>bold</b>"
 items = [Comparison("sentiment", evil, (evil, "left \u202eright\u202c \x07", "<style>*{display:none}</style>", "w" * 400))]
 card = widgets.label(items, labeler="<i>eve</i>", store="hostile.db", question=evil, rubric=evil)
@@ -63,244 +196,121 @@ card
 """
 
 
-class Lab:
-    """A JupyterLab server of our own in an empty folder, with nothing of the user's settings."""
-
-    def __init__(self, home: Path) -> None:
-        self.work, self.home, self.token = home / "work", home, secrets.token_hex(16)
-        self.work.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.base = f"http://127.0.0.1:{free.getsockname()[1]}"
-        self.theme("JupyterLab Light")
-        self.settings("notification", {"fetchNews": "false", "checkForUpdates": False})
-        port = self.base.rsplit(":", 1)[1]
-        command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-                   f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={self.work}", "--ServerApp.allow_root=True",
-                   f"--LabApp.user_settings_dir={home / 'us'}", f"--LabApp.workspaces_dir={home / 'ws'}",
-                   "--LabApp.extension_manager=readonly", "--LabApp.news_url=None",
-                   "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
-        folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-        env = {**os.environ, **{name: str(home / name.lower()) for name in folders}, "JUPYTER_PREFER_ENV_PATH": "1"}
-        root = str(Path(__file__).resolve().parents[2])
-        env |= {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-        env.pop("RLHF_HEADLESS", None)
-        self.log = (home / "server.log").open("wb")
-        self.process = subprocess.Popen(command, env=env, stdout=self.log, stderr=self.log, start_new_session=True)
-
-    def start(self) -> None:
-        self.until(lambda: self.ask("status") is not None, "the server did not start")
-
-    def settings(self, name: str, values: dict[str, Any]) -> None:
-        folder = self.home / "us" / "@jupyterlab" / "apputils-extension"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
-
-    def theme(self, name: str) -> None:
-        self.settings("themes", {"theme": name})
-
-    def ask(self, what: str, method: str = "GET") -> Any:
-        request = urllib.request.Request(f"{self.base}/api/{what}", headers={"Authorization": f"token {self.token}"}, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.loads(answer.read() or b"{}")
-        except OSError:
-            return None
-
-    def until(self, condition: Callable[[], object], failure: str, pause: Callable[[float], object] | None = None) -> None:
-        pause = pause or (lambda ms: time.sleep(ms / 1000))
-        deadline = time.monotonic() + WAIT_MS / 1000
-        while not condition():
-            assert time.monotonic() < deadline, f"{failure}\n{(self.home / 'server.log').read_text()[-2000:]}"
-            pause(100)
-
-    def stop(self) -> None:
-        for kernel in self.ask("kernels") or []:
-            self.ask(f"kernels/{kernel['id']}", "DELETE")
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        self.log.close()
-
-
-class Notebook:
-    """A notebook open in the browser; `card` is the labelling card in it."""
-
-    def __init__(self, lab: Lab, page: Any, name: str, source: str) -> None:
-        self.lab, self.page, self.name = lab, page, name
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        cells = [nbformat.v4.new_code_cell(SET_UP + source), nbformat.v4.new_code_cell("print('LAST' + '-CELL')")]
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}  # or JupyterLab asks which
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), lab.work / name)
-        self.card = page.locator(".lm-card")
-        self.open()
-        self.run_all()
-
-    def open(self) -> None:
-        self.page.goto(f"{self.lab.base}/lab/workspaces/t/tree/{self.name}?token={self.lab.token}&reset")
-        self.page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell").first.wait_for()
-        self.kernel()
-
-    def kernel(self) -> str:
-        """Wait until the notebook's kernel is idle, as the server sees it, and return its id."""
-
-        def mine() -> list[str]:
-            sessions = [s for s in self.lab.ask("sessions") or [] if s["path"] == self.name]
-            return [s["kernel"]["id"] for s in sessions if s["kernel"]["execution_state"] == "idle" and s["kernel"]["connections"]]
-
-        self.lab.until(mine, "no idle kernel", self.page.wait_for_timeout)
-        return mine()[0]
-
-    def run_all(self) -> None:
-        self.page.get_by_role("menuitem", name="Edit", exact=True).first.click()
-        self.page.get_by_role("menuitem", name="Clear Outputs of All Cells").click()
-        self.page.get_by_role("menuitem", name="Run", exact=True).first.click()
-        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        self.page.locator(".jp-OutputArea-output", has_text="LAST-CELL").wait_for()
-        self.card.wait_for()
-        self.settle()
-
-    def settle(self) -> None:
-        self.page.wait_for_timeout(200)
-
-    def done(self, count: int) -> None:
-        """Wait until the card says that `count` are done, and long enough to be believed again."""
-        self.page.locator(f".lm-card[data-done='{count}']").wait_for()
-        self.settle()
-
-    def press(self, key: str) -> None:
-        self.card.focus()
-        self.page.keyboard.press(key)
-
-    def shoot(self, name: str) -> None:
-        if folder := os.environ.get("RLHF_SCREENSHOTS"):
-            self.card.screenshot(path=Path(folder) / f"card_{name}.png")
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    server = Lab(tmp_path_factory.mktemp("lab"))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split(), timeout=WAIT_MS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1200, "height": 900}, device_scale_factor=1.5)
-    context.set_default_timeout(WAIT_MS)
-    yield context.new_page()
-    context.close()
-
-
-def kinds(lab: Lab, name: str = "labels.db") -> list[tuple]:
-    with sqlite3.connect(f"file:{lab.work / name}?mode=ro", uri=True) as db:
-        return db.execute("select kind, choice, shown from events order by id").fetchall()
-
-
-def test_a_sitting_with_reload_and_restart(lab: Lab, page: Any) -> None:
-    nb = Notebook(lab, page, "sitting.ipynb", STORIES)
-    cells = page.locator(".jp-Notebook .jp-Cell").count()
-    nb.shoot("light")
-
-    # by click, by key, and back again; what was clicked is what was stored
-    text = nb.card.locator(".lm-option").nth(2).locator(".lm-text").inner_text()
-    nb.card.locator(".lm-option").nth(2).click()
-    nb.done(1)
-    ((kind, choice, shown),) = kinds(lab)
-    ends = ["Cedric added", "The brass band", "Buzzing flies", "By early"]
-    assert kind == "choose" and json.loads(shown)[2] == choice and text.startswith(ends[choice])
-    nb.press("1")
-    nb.done(2)
-    nb.press("t")
-    nb.done(3)
-    nb.press("Backspace")
-    nb.done(2)
-    nb.press("s")
-    nb.done(3)
-    assert [row[0] for row in kinds(lab)] == ["choose", "choose", "tie", "undo", "skip"]
-    assert json.loads(kinds(lab)[1][2])[0] == kinds(lab)[1][1]
-    nb.shoot("saved")
-
-    # a double click is one answer, and JupyterLab's own keys (b inserts a cell, dd deletes one) do nothing in the card
-    nb.card.locator(".lm-option").nth(0).dblclick()
-    nb.done(4)
-    for key in ("b", "x", "d", "d", "m"):
-        nb.press(key)
-    assert page.locator(".jp-Notebook .jp-Cell").count() == cells and len(kinds(lab)) == 6
-    nb.press("Escape")
-    assert not nb.card.evaluate("card => card.contains(document.activeElement)")
-
-    # reload: run the cell again and go on
-    nb.open()
-    nb.run_all()
-    nb.done(4)
-    nb.press("2")
-    nb.done(5)
-
-    # restart under the card: it must say that nothing was saved, and the cell run again must resume
-    lab.ask(f"kernels/{nb.kernel()}/restart", "POST")
-    nb.kernel()
-    nb.press("3")
-    page.locator(".lm-card[data-state='silent']").wait_for()
-    assert "Not saved yet" in nb.card.locator("[role=status]").inner_text() and len(kinds(lab)) == 7
-    nb.shoot("silent")
-    nb.run_all()
-    nb.done(5)
-    for count in (6, 7, 8):
-        nb.press("4")
-        nb.done(count)
-    assert nb.card.get_attribute("data-state") == "done" and "Thank you" in nb.card.inner_text()
-    nb.shoot("done")
-    assert len(kinds(lab)) == 10
-    assert nb.complaints == []
-    assert [url for url in nb.requests if not url.startswith((lab.base, "data:", "blob:"))] == []
-
-
-def test_dark_hostile_and_a_failed_save(lab: Lab, page: Any) -> None:
+def test_dark_a_failed_save_hostile_texts_and_zoom(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> None:
     lab.theme("JupyterLab Dark")
-    nb = Notebook(lab, page, "dark.ipynb", HASTY + STORIES.replace("labels.db", "dark.db"))
+    nb = Notebook(lab, page, "dark.ipynb", [HASTY + stories("dark"), EVIL])
     background = nb.card.evaluate("card => getComputedStyle(card).backgroundColor")
     assert sum(int(x) for x in background.removeprefix("rgb(").rstrip(")").split(",")) < 200
     nb.card.locator(".lm-option").nth(1).hover()
-    nb.shoot("dark")
-    nb.page.set_viewport_size({"width": 620, "height": 1000})
-    nb.shoot("narrow")
-    nb.page.set_viewport_size({"width": 1200, "height": 900})
+    nb.shoot("card_dark")
+    assert axe(nb.card) == []
 
     # another program holds the file: the card says that it is not saved, keeps the choice, and saves when it can
     with sqlite3.connect(lab.work / "dark.db", isolation_level=None) as other:
         other.execute("begin immediate")
         nb.press("2")
-        page.locator(".lm-card[data-state='error']").wait_for()
-        assert "Not saved: database is locked" in nb.card.locator("[role=status]").inner_text()
-        assert nb.card.locator(".lm-option.lm-chosen .lm-key").inner_text() == "2"
-        nb.shoot("error")
+        nb.wait(".lm-card[data-state='error']")
+        assert "Not saved: database is locked" in nb.status()
+        assert nb.card.locator(".lm-option.lm-chosen .lm-key").inner_text() == "2" and lab.events("dark.db") == []
+        nb.shoot("card_error")
+        assert axe(nb.card) == []
         other.execute("rollback")
     nb.done(1)  # without another press
-    assert len(kinds(lab, "dark.db")) == 1
+    assert [kind for kind, *_ in lab.events("dark.db")] == ["choose"]
 
-    nb = Notebook(lab, page, "hostile.ipynb", HOSTILE)
-    assert page.evaluate("window.HACKED") is None and nb.card.locator("img, script, b, i, style").count() == 0
-    assert nb.card.locator(".lm-mark").all_inner_texts().count("[U+202E]") == 1
-    assert "<script>window.HACKED=1</script>" in nb.card.locator(".lm-prompt").inner_text()
+    # texts that try to act: they are shown, not obeyed
+    card = page.locator(".lm-card").nth(1)
+    assert page.evaluate("window.HACKED") is None and card.locator("img, script, b, i, style").count() == 0
+    assert card.locator(".lm-mark").all_inner_texts().count("[U+202E]") == 1 and "[U+0007]" in card.inner_text()
+    assert "<script>window.HACKED=1</script>" in card.locator(".lm-prompt").inner_text()
+    assert card.evaluate("card => card.scrollWidth <= card.clientWidth + 1")
+    nb.shoot("card_hostile", card)
+    card.locator(".lm-option").nth(0).click()
+    nb.wait(".lm-card[data-state='done']")
+    assert len(lab.events("hostile.db")) == 1
+
+    # 200 % zoom: half the points in each direction. Nothing is cut off, one option stands below the other, keys still work
+    page.set_viewport_size({"width": 600, "height": 450})
+    nb.card.scroll_into_view_if_needed()
     assert nb.card.evaluate("card => card.scrollWidth <= card.clientWidth + 1")
-    nb.shoot("hostile")
+    box = nb.card.bounding_box()
+    for part in nb.card.locator("button, .lm-prompt, .lm-question, .lm-text").all():
+        inner = part.bounding_box()
+        assert inner["x"] >= box["x"] and inner["x"] + inner["width"] <= box["x"] + box["width"] + 1
+        assert part.evaluate("part => part.scrollWidth <= part.clientWidth + 1 || getComputedStyle(part).display === 'inline'")
+    nb.shoot("card_zoom")
+    assert axe(nb.card) == []
+    nb.press("3")
+    nb.done(2)
+
+
+UNEVEN = """
+long = "A long prompt goes on and on, line after line, until the reader wonders. " * 5
+items = [Comparison("sentiment", long if i == 0 else "Short.", tuple(("word " * (40 if i == 0 else 3 + i + k)) for k in range(4)))
+         for i in range(6)]
+card = widgets.label(items, labeler="ann", store="uneven.db", repeat_every=0)
+card
+"""
+PAIRS = """
+pairs = [Comparison("sentiment", "It was late.", (f" The lamp went out {i}.", f" They sang {i}.")) for i in range(2)]
+blind = widgets.judge(pairs, "ann", store="pairs.db", first_is_zero=[True, True], names=("tuned", "base"))
+blind
+"""
+
+
+def test_nothing_jumps_nothing_hides_and_judging_is_blind(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> None:
+    nb = Notebook(lab, page, "light.ipynb", [stories("light"), UNEVEN, PAIRS])
+    nb.shoot("card_light")
+    assert axe(nb.card) == []
+    nb.card.get_by_text("How to choose").click()
+    nb.shoot("card_rubric")
+    assert axe(nb.card) == []
+
+    # from the longest item on, no part of the card moves
+    nb.card = page.locator(".lm-card").nth(1)
+
+    def places() -> list[tuple[float, float]]:
+        nb.card.scroll_into_view_if_needed()
+        top = nb.card.bounding_box()["y"]
+        parts = nb.card.locator(".lm-option, .lm-tool, .lm-prompt, .lm-status, .lm-question").all()
+        return [(round(b["x"]), round(b["y"] - top)) for b in (part.bounding_box() for part in parts)]
+
+    before = places()
+    for count in range(1, 6):
+        nb.press("1")
+        page.locator(f".lm-card[data-done='{count}'][data-ready]").first.wait_for()
+        assert places() == before
     nb.press("1")
+    page.locator(".lm-card[data-state='done']").first.wait_for()
+    assert abs(nb.card.locator(".lm-status").bounding_box()["y"] - nb.card.bounding_box()["y"] - before[-1][1]) <= 1
+    assert axe(nb.card) == []
+
+    # two texts without names until the end
+    nb.card = page.locator(".lm-card").nth(2)
+    nb.card.scroll_into_view_if_needed()
+    assert nb.card.locator(".lm-option").count() == 2 and "tuned" not in page.locator(".lm-card").nth(2).inner_html()
+    nb.shoot("card_pair")
+    lamp = nb.card.locator(".lm-option", has_text="lamp")
+    sides = [lamp.get_attribute("data-slot")]
+    lamp.click()
+    page.locator(".lm-card[data-done='1'][data-ready]").last.wait_for()
+    sides.append(lamp.get_attribute("data-slot"))
+    assert sorted(sides) == ["0", "1"]  # the first stood once on each side
+    lamp.click()
+    nb.card.get_by_text("Preferred: tuned 2, base 0.").wait_for()
+
+
+def test_notebook_7(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> None:
+    nb = Notebook(lab, page, "seven.ipynb", stories("seven"), app="notebook")
+    cells = page.locator(".jp-Notebook .jp-Cell").count()
+    nb.card.locator(".lm-option").nth(1).click()
     nb.done(1)
-    assert len(kinds(lab, "hostile.db")) == 1
+    nb.press("4")
+    nb.done(2)
+    nb.press("Backspace")
+    nb.done(1)
+    for key in ("b", "x", "d", "d"):
+        nb.press(key)
+    assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+    assert [row[0] for row in lab.events("seven.db")] == ["choose", "choose", "undo"]
+    assert axe(nb.card) == []
