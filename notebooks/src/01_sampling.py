@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 from IPython.display import Code, Markdown
 
-from rlhf_helpers import checks, evaluation, labelers, models, plots, reward, sampling, tasks, tensors
+from rlhf_helpers import checks, evaluation, labelers, models, plots, reward, sampling, tasks, tensors, widgets
 from rlhf_helpers.runs import artifact, default_device, profile
 
 size, task, device = profile(), tasks.SENTIMENT, default_device()
@@ -56,12 +56,12 @@ pd.DataFrame(
 ).round(1)
 
 # %% [markdown]
-# One prompt, four answers. The middle column adds up the log-probabilities of all 24 sampled tokens: closer to zero means less
+# One prompt, four answers. The middle column adds up the log-probabilities of all sampled tokens: closer to zero means less
 # surprising. The last column says whether the answer came to a full stop in time. This prompt stays with us to the end.
 #
 # ## 1. A token, and how likely it was
 #
-# A model reads tokens, not letters. Ours knows 3,072 of them: frequent words are one token, rare ones are put together from pieces.
+# A model reads tokens, not letters. Ours knows a few thousand of them: frequent words are one token, rare ones are put together from pieces.
 
 # %%
 ids = prompt.tokens[0][prompt.mask[0]]
@@ -102,7 +102,7 @@ axes.legend();
 
 # %% [markdown]
 # *How to read it:* three bars per token, one per temperature. The plain dark bars (cold) pile up on the left; the pale dotted ones (hot)
-# leave much of the probability to the three thousand tokens that are not drawn. The *order* of the tokens is the same at every
+# leave much of the probability to the thousands of tokens that are not drawn. The *order* of the tokens is the same at every
 # temperature.
 #
 # ### Exercise 1: the log-probability of a token
@@ -255,6 +255,16 @@ assert trials["the same seed again"] == reference and trials["another seed"] != 
 # reproducible together with everything that was asked for. Keep the recipe, not only the seed: model, prompts, their order, number,
 # length, temperature, seed.
 #
+# ### A playground
+#
+# Play before you go on: change the prompt, the temperature, the seed. Rest the mouse on a token, or walk with the arrow keys, to see how
+# likely it was and what else might have stood there. Top-k is for looking only: training never cuts the vocabulary. At which temperature
+# do the answers stop being sentences?
+
+# %%
+widgets.playground(policy, tokenizer, task)
+
+# %% [markdown]
 # ## 3. Which column predicts which token?
 #
 # When PPO learns, nothing is sampled any more. The policy reads prompt and answer **in one go** and looks up what it now thinks of each
@@ -500,7 +510,7 @@ texts = tasks.texts(task, answers.responses, tokenizer)
 pd.DataFrame([(texts[i], bool(finished[i]), scores[i].item()) for i in some], columns=["answer", "finished", "score"]).round(2)
 
 # %% [markdown]
-# Note what the rule does *not* do: it does not shorten the training. PPO learns from all 24 tokens of every response, also from those
+# Note what the rule does *not* do: it does not shorten the training. PPO learns from all tokens of every response, also from those
 # after the full stop. They earn nothing, but they pay the KL penalty, which keeps them sensible.
 #
 # ## 6. How surprised is the model by a whole text?

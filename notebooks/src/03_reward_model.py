@@ -27,7 +27,7 @@ import torch
 from IPython.display import Code, Markdown, display
 from torch.nn.functional import pad
 
-from rlhf_helpers import checks, evaluation, labelers, models, plots, reward, sampling, tasks
+from rlhf_helpers import checks, evaluation, labelers, models, plots, reward, sampling, tasks, widgets
 from rlhf_helpers.records import Label
 from rlhf_helpers.runs import Run, default_device, folder, profile
 from rlhf_helpers.store import LabelStore
@@ -383,7 +383,9 @@ display(Markdown(f"The floor on the held-out labels is **{floor:.3f}** nats; cha
 # | `quick` (a check, nothing learned) | 256 | seconds |
 
 # %% tags=["slow"]
-history = reward.fit(reward_model, data, reward.RewardConfig(), Run(seed=0, device=policy.device))
+config, run = reward.RewardConfig(), Run(seed=0, device=policy.device)
+widgets.watch(run, len(data) * config.epochs // config.batch, batch=config.batch)  # loss and accuracy as they come
+history = reward.fit(reward_model, data, config, run)
 print(f"{len(history)} steps of 32 comparisons")
 
 # %%

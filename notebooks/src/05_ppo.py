@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from IPython.display import Code, Markdown, display
 
-from rlhf_helpers import checks, models, plots, ppo, reward, runs, sampling, tasks, tensors
+from rlhf_helpers import checks, models, plots, ppo, reward, runs, sampling, tasks, tensors, widgets
 from rlhf_helpers.optim import TensorFlowAdam
 from rlhf_helpers.runs import Run, artifact, folder, profile
 
@@ -685,6 +685,7 @@ prediction = {"score": None, "kl_nats_per_response": None, "beta": None, "entrop
 # %% tags=["slow"]
 name = f"ppo_sentiment_run-{size.name}-{reward_model.gain.item():.5f}"
 run = Run(folder() / name, seed=0, config=config)
+widgets.watch(run, config.steps, batch=config.batch)  # the curves as they come
 policy = models.Policy.load().to(device)
 metrics = ppo.tune(policy, score, pool, task, config, run, reference=reference)
 
