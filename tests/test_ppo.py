@@ -209,6 +209,38 @@ def test_before_any_update_nothing_is_clipped_and_the_policy_loss_is_zero(policy
     assert abs(stats["policy_loss"]) < 1e-5  # minus the mean of advantages that are centred
 
 
+def test_a_step_moves_the_weights_by_the_papers_gradient_and_by_nothing_else(make_policy, task, ragged):
+    """One epoch with plain gradient descent: no bonus, no clipped or leftover gradient, no weight decay can hide."""
+    policy, before, reference, seen = make_policy(0), make_policy(0), make_policy(5), []
+    config, rate = dataclasses.replace(SMALL, epochs=1), 20.0
+    for weight in policy.parameters():
+        weight.grad = torch.full_like(weight, 7.0)  # left over from somewhere
+    ppo.step(
+        policy, reference, lambda r: letter_score(r) + 0 * len(seen.append(r) or ""), ragged.repeat(2), task, config,
+        torch.optim.SGD(policy.parameters(), lr=rate), KLController(0.3, None, 100), generator(),
+    )  # fmt: skip
+    (rollout,) = seen
+    with torch.no_grad():
+        log_ratio = rollout.logprobs - sampling.replay(reference, rollout, task.temperature).logprobs
+    rewards = -0.3 * log_ratio
+    rewards[:, -1] += letter_score(rollout)
+    gradient = torch.autograd.grad(paper_loss(before, rollout, rewards, task.temperature, config), list(before.parameters()))
+    norm = sum(g.square().sum() for g in gradient).sqrt()
+    assert norm > 0.05
+    for new, old, g in zip(policy.parameters(), before.parameters(), gradient):
+        assert torch.allclose(new, old - rate * g, atol=1e-3, rtol=1e-3)
+
+
+def test_a_loss_that_is_not_a_number_stops_before_it_reaches_a_weight(policy, task, ragged):
+    with torch.no_grad():
+        policy.value_head.bias.fill_(float("inf"))
+    frozen = {k: v.clone() for k, v in policy.state_dict().items()}
+    optimizer, controller = torch.optim.Adam(policy.parameters(), lr=1e-3), KLController(0.3, 1.0, 100)
+    with pytest.raises(FloatingPointError, match="loss is nan: training stopped"):
+        ppo.step(policy, policy.frozen_copy(), letter_score, ragged.repeat(2), task, SMALL, optimizer, controller, generator())
+    assert all(torch.equal(v, frozen[k]) for k, v in policy.state_dict().items())
+
+
 def test_a_steps_summary_is_what_happened(make_policy, task, ragged):
     policy, reference = make_policy(0), make_policy(5)
     frozen = {k: v.clone() for k, v in reference.state_dict().items()}

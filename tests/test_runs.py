@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import multiprocessing
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -12,8 +15,10 @@ import pytest
 import torch
 from torch import nn
 
-from rlhf_helpers import runs
+from rlhf_helpers import models, ppo, runs
+from rlhf_helpers.records import Queries
 from rlhf_helpers.runs import Run
+from rlhf_helpers.tasks import Task
 
 
 class Killed(BaseException):
@@ -196,6 +201,36 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint_and_so_does_a_
             assert found in ((3,) if survived_second else (2, 3) if survived else (1, 2, 3)), (moment, second)
             assert torch.equal(model.weight, made(value=float(found))[0].weight), (moment, second)
     assert moment > 5  # the loop did meet the file operations
+
+
+def train(folder):
+    policy = models.tiny_policy(vocabulary=64, width=64)
+    tokens = torch.randint(64, (40, 4), generator=torch.Generator().manual_seed(0))
+    config = ppo.PPOConfig(episodes=8 * 24, batch=8, lr=1e-3, kl_target=0.5, kl_horizon=100)
+    run = Run(folder, seed=7, device="cpu", checkpoint_every=1, quiet=True)
+    task = Task("toy", "none", 4, 5, ".", 0)
+    ppo.tune(policy, lambda r: (r.responses % 2).float().mean(-1), Queries(tokens, tokens >= 0), task, config, run)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a fork of a process that has torch in memory")
+def test_a_run_that_is_killed_again_and_again_ends_bit_for_bit_as_if_it_had_not_been(tmp_path):
+    """Real processes and a real SIGKILL; with a checkpoint after each step, many of them fall into its writing."""
+    train(tmp_path / "straight")
+    kills, stopped = 0, tmp_path / "stopped"
+    for wanted in (2, 5, 9, 13, 17, 21):  # killed as soon as so many steps have been logged
+        process = multiprocessing.get_context("fork").Process(target=train, args=(stopped,))
+        process.start()
+        while process.is_alive():
+            if (stopped / "metrics.jsonl").exists() and (stopped / "metrics.jsonl").read_text().count("\n") >= wanted:
+                process.kill()
+                break
+            time.sleep(0.001)
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+    train(stopped)
+    assert kills >= 3
+    for name in ("metrics.jsonl", "checkpoint/state.json", "checkpoint/state.safetensors"):
+        assert (stopped / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
 def test_artifacts_are_your_own_first_then_the_recorded_ones(tmp_path, monkeypatch, capsys):

@@ -162,3 +162,9 @@ def test_pads_do_not_count_against_the_context(policy):
 def test_negative_temperatures_are_refused(policy, ragged):
     with pytest.raises(ValueError, match="must not be negative"):
         sampling.sample(policy, ragged, 3, -1.0)
+
+
+def test_a_rollout_holds_no_gradients_and_a_replay_does(policy, ragged):
+    rollout = sampling.sample(policy, ragged, 5, 0.7, generator())
+    assert not rollout.logprobs.requires_grad and not rollout.values.requires_grad
+    assert sampling.replay(policy, rollout, 0.7).logprobs.requires_grad
