@@ -159,11 +159,12 @@ def _krippendorff(table: np.ndarray) -> float:
 
 def _bootstrap(table: np.ndarray, statistic: Callable[[np.ndarray], float]) -> Agreement:
     generator, size = np.random.default_rng(0), table.shape[1]
-    found = []
-    for _ in range(RESAMPLES if size > 1 else 0):
-        sample = table[:, generator.integers(size, size=size)]
-        if len(set(sample[sample != MISSING].tolist())) > 1:  # if all say the same, kappa is not defined
-            found.append(statistic(sample))
-    low, high = np.nanpercentile(found, [2.5, 97.5]) if found else (np.nan, np.nan)
+
+    def value(sample: np.ndarray) -> float:  # where all say the same, there is no luck to correct for: kappa and alpha are not defined
+        one = len(set(sample[sample != MISSING].tolist())) == 1
+        return np.nan if one and statistic is not _raw else statistic(sample)
+
+    found = [value(table[:, generator.integers(size, size=size)]) for _ in range(RESAMPLES if size > 1 else 0)]
+    low, high = np.nanpercentile(found, [2.5, 97.5]) if found and not np.isnan(found).all() else (np.nan, np.nan)
     people = int((table != MISSING).any(1).sum())
-    return Agreement(statistic(table), float(low), float(high), size, people)
+    return Agreement(value(table), float(low), float(high), size, people)

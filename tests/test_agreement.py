@@ -1,5 +1,7 @@
 """A class: who gets what, merging, agreement against hand-worked and published examples."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,35 @@ def test_merging_is_harmless_to_repeat_and_reports_contradictions(tmp_path):
     assert {x.choice for x in target.labels(labeler="ada")} == {0}
 
 
+def test_a_merge_takes_the_whole_history_and_what_changed_since_the_last_one(tmp_path):
+    target, ada = LabelStore(tmp_path / "class.db"), LabelStore(tmp_path / "ada.db")
+    ada.add(ITEMS[:4])
+    ada.record("ada", ITEMS[0].id, "choose", 2, (3, 2, 1, 0), seconds=7.0)
+    ada.record("ada", ITEMS[1].id, "tie")
+    ada.record("ada", ITEMS[0].id, "choose", 1, (0, 1, 2, 3), repeat=True)
+    ada.record("ada", ITEMS[2].id, "flag", note="cut off")
+    assert agreement.merge(target, [ada]) == [] and target.contents() == ada.contents()
+    ada.undo("ada")  # the repeat
+    ada.undo("ada")  # the tie
+    ada.record("ada", ITEMS[1].id, "choose", 3)  # she changed her mind: no contradiction
+    for _ in range(2):
+        assert agreement.merge(target, [ada]) == [] and target.contents() == ada.contents()
+    assert target.labels() == ada.labels() and target.progress("ada", "sentiment") == ada.progress("ada", "sentiment")
+    target.undo("ada")  # taken back in the class's store: it stays so
+    assert agreement.merge(target, [ada]) == [] and [x.choice for x in target.labels()] == [2]
+
+
+def test_two_who_disagree_on_gold_or_on_who_wrote_what_are_reported(tmp_path):
+    target, other = LabelStore(tmp_path / "a.db"), LabelStore(tmp_path / "b.db")
+    pair = Comparison("judging", "q", ("a", "b"))
+    for store, choice, systems in ((target, 0, ("tuned", "base")), (other, 1, ("base", "tuned"))):
+        store.add_judgements([pair], [systems])
+        store.set_gold({pair.id: choice})
+    conflicts = agreement.merge(target, [other])
+    assert len(conflicts) == 2 and "gold choice" in conflicts[0] and "tuned and base here but by base and tuned there" in conflicts[1]
+    assert target.gold() == {pair.id: 0}
+
+
 def test_pseudonyms_hide_names_and_stay_the_same(tmp_path):
     first = agreement.pseudonym("Ada Lovelace", "secret")
     assert first == agreement.pseudonym(" ada lovelace ", "secret") and "ada" not in first.lower()
@@ -118,3 +149,22 @@ def test_leaving_one_labeler_out():
     assert sorted(views) == ["p0", "p1", "p2"]
     assert all({x.labeler for x in theirs} == {p} and p not in {x.labeler for x in others} for p, (theirs, others) in views.items())
     assert all(len(theirs) + len(others) == 5 for theirs, others in views.values())
+
+
+def test_published_examples():
+    # Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", section C: four observers, twelve units, nominal data: 0.743.
+    units = ["11.1", "2232", "3333", "3333", "2222", "1234", "4444", "1121", "2222", ".555", "..11", "..3."]
+    found = agreement.krippendorff(rows(*[[None if u[k] == "." else int(u[k]) for u in units] for k in range(4)]))
+    assert found.value == pytest.approx(0.743, abs=5e-4)
+    # Cohen's kappa, its textbook case with 50 grant proposals: 0.40. The interval agrees with the asymptotic standard error.
+    a, b = [0] * 25 + [1] * 25, [0] * 20 + [1] * 5 + [0] * 10 + [1] * 15
+    kappa = agreement.cohen(rows(a, b))
+    po, pe = 0.7, 0.5
+    error = (po * (1 - po) / (50 * (1 - pe) ** 2)) ** 0.5  # Cohen (1960)
+    assert (kappa.low, kappa.high) == pytest.approx((kappa.value - 1.96 * error, kappa.value + 1.96 * error), abs=0.05)
+
+
+def test_when_everybody_says_the_same_there_is_no_chance_to_correct_for():
+    for measure in (agreement.cohen, agreement.fleiss, agreement.krippendorff):
+        assert math.isnan(measure(rows([1, 1, 1], [1, 1, 1])).value)
+    assert agreement.raw(rows([1, 1, 1], [1, 1, 1])).value == 1

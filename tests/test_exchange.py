@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 
@@ -172,3 +173,154 @@ def test_what_was_read_goes_into_a_store_once(tmp_path):
     assert (store.add(read.comparisons), store.add_labels(read.labels)) == (3, 3)
     assert (store.add(read.comparisons), store.add_labels(read.labels)) == (0, 0)
     assert store.labels() == labels(FOUR)
+
+
+def test_everything_of_a_comparison_comes_back(tmp_path):
+    mixed = [Comparison("sentiment", "two", ("a", ""), "m", 3), Comparison("sentiment", "four", ("", "b", "c", ""), "m", 1)]
+    given = [Label(c.id, "ada", 1, 1.5, 20.0) for c in mixed]
+    for format, some in (("csv", mixed), ("pairwise", mixed[:1])):
+        exchange.write(tmp_path / "x", format, some, given[: len(some)])
+        read = exchange.read(tmp_path / "x", format, "sentiment")
+        assert (read.comparisons, read.labels) == (some, given[: len(some)]), format
+
+
+def test_a_real_tokenizer_of_bytes_gives_back_the_text_of_the_openai_format(tmp_path):
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator([c.query + "".join(c.options) for c in FOUR], vocab_size=300, min_frequency=1)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer)
+    exchange.write(tmp_path / "x.json", "openai", FOUR, labels(FOUR), tokenizer=tokenizer)
+    assert exchange.read(tmp_path / "x.json", "openai", "sentiment", tokenizer=tokenizer).comparisons == FOUR
+    (tmp_path / "y.json").write_text(json.dumps([{"query": [1], "sample0": [2], "sample1": [50_258], "best": 0}]))
+    read = exchange.read(tmp_path / "y.json", "openai", "t", tokenizer=tokenizer, errors="skip")
+    assert read.labels == [] and "token id 50258 is not in this tokenizer's vocabulary of" in read.faults[0].reason
+
+
+def test_labels_without_a_name_are_of_different_people_and_nobody_contradicts_himself(tmp_path):
+    pair = {"prompt": "p", "first": "a", "second": "b"}
+    file = lines(tmp_path / "x", pair | {"choice": "first"}, pair | {"choice": "second"}, pair | {"choice": "first", "labeler": "ada"},
+                 pair | {"choice": "second", "labeler": "ada"}, pair | {"choice": "first", "labeler": "ada"})  # fmt: skip
+    read = exchange.read(file, "pairwise", "t", errors="skip")
+    assert [(x.labeler, x.choice) for x in read.labels] == [("imported", 0), ("imported 2", 1), ("ada", 0)]
+    (fault,) = read.faults
+    assert fault.line == 4 and "ada chose option 0 of the same comparison further up, and 1 here" in fault.reason
+
+
+def test_a_quote_that_never_ends_and_bytes_that_are_no_text_are_faults_with_a_line(tmp_path):
+    good = b"q,a,b,1\r\n"
+    (tmp_path / "x.csv").write_bytes(b"query,option_0,option_1,choice\r\n" + good + b"q2,\xff\xfe,b,1\r\n" + good + b'q3,"a,b,1\r\n' + good)
+    read = exchange.read(tmp_path / "x.csv", "csv", "t", errors="skip")
+    assert len(read.labels) == 2 and [f.line for f in read.faults] == [3, 5]
+    assert "not UTF-8" in read.faults[0].reason and "is a quote missing" in read.faults[1].reason
+
+
+def test_what_cannot_be_parsed_never_escapes_as_another_error(tmp_path):
+    junk = [None, True, 3, "x", [], {}, [[]], {"content": 1}, float("nan"), "\ud800"]
+    records = [{"prompt": a, "chosen": b, "rejected": c, "choice": b, "first": a, "second": c} for a in junk for b in junk for c in junk]
+    file = lines(tmp_path / "x", *records)
+    for format in ("pairs", "pairwise"):
+        read = exchange.read(file, format, "t", errors="skip")
+        assert len(read.faults) > 900 and all(f.reason for f in read.faults)
+    with pytest.raises(ValueError, match='use "raise"'):
+        exchange.read(file, "pairs", "t", errors="ignore")
+
+
+def test_datasets_of_both_forms_are_read_back():
+    pytest.importorskip("datasets")
+    read = exchange.from_dataset(exchange.dataset(FOUR, labels(FOUR)))
+    assert (read.comparisons, read.labels) == (FOUR, labels(FOUR))
+    pairs = exchange.from_dataset(exchange.dataset(FOUR, labels(FOUR), pairs=True), "sentiment")
+    assert [c.options[x.choice] for c, x in zip(pairs.comparisons, pairs.labels, strict=True)] == [
+        FOUR[i].options[k] for i, k in enumerate((1, 0, 1)) for _ in range(3)
+    ]  # fmt: skip
+    bad = [{"task": "t", "query": "q", "options": ["a", "b"], "choice": 2}, {"task": "t", "query": "q", "options": ["a", "b"], "choice": 1}]
+    assert [f.line for f in exchange.from_dataset(bad, errors="skip").faults] == [1]
+    with pytest.raises(ValueError, match="the dataset, record 1: choice 2.*nothing was read"):
+        exchange.from_dataset(bad)
+
+
+# ---- a whole store -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = LabelStore(tmp_path / "labels.db")
+    made.add(FOUR)
+    return made
+
+
+def test_a_store_is_written_and_taken_over_with_its_whole_history(store, tmp_path):
+    a, b, c = FOUR
+    pair = Comparison("sentiment-judging", "p", ("x", "y"))
+    store.add_judgements([pair], [("tuned", "base")])
+    store.set_gold({a.id: 2})
+    store.sit_down("ann", "sentiment", "Which?", "Read.")
+    store.record("ann", a.id, "choose", 2, (3, 2, 1, 0), seconds=1.5)
+    store.record("ann", b.id, "tie")
+    store.record("ann", c.id, "choose", 0)
+    store.undo("ann")
+    store.record("ann", a.id, "choose", 1, repeat=True)
+    store.record("ann", c.id, "flag", note="odd é")
+    store.record("ann", pair.id, "choose", 0)
+    assert exchange.export(store, tmp_path / "out.jsonl") == 4
+    other = LabelStore(tmp_path / "other.db")
+    loaded = exchange.load(other, tmp_path / "out.jsonl")
+    assert (loaded.comparisons, loaded.events, loaded.faults, loaded.conflicts) == (4, 7, [], [])
+    again = exchange.load(other, tmp_path / "out.jsonl")
+    assert (again.comparisons, again.events, again.conflicts) == (0, 0, [])
+    assert other.contents() == store.contents() and other.labels() == store.labels() and other.judgements() == store.judgements()
+    assert other.progress("ann", "sentiment") == store.progress("ann", "sentiment") and other.labelers() == ["ann"]
+    assert [p.name for p in tmp_path.glob(".*")] == []
+
+
+def test_what_was_taken_back_stays_taken_back(store, tmp_path):
+    store.record("ann", FOUR[0].id, "choose", 2)
+    exchange.export(store, tmp_path / "before.jsonl")
+    store.undo("ann")
+    assert exchange.load(store, tmp_path / "before.jsonl").events == 0 and store.labels() == []
+    store.record("ann", FOUR[0].id, "choose", 1)
+    assert exchange.load(store, tmp_path / "before.jsonl").events == 0 and [x.choice for x in store.labels()] == [1]
+
+
+GOOD = '{"task": "t", "query": "q", "options": ["a", "b"]'
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"task": "t"', "delimiter"), ("[1]", "expected an object"), ('{"task": "t", "query": "q"}', "'options' is missing"),
+        ('{"task": "t", "query": "q", "options": ["a"]}', "at least two options"), (GOOD + ', "id": "x"}', "edited by hand"),
+        (GOOD + ', "labels": [{"labeler": "ann", "choice": 2}]}', "options 0 to 1"), (GOOD + ', "labels": [{"choice": 0}]}', "labeler"),
+        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "colour": 1}]}', "colour"), (GOOD + ', "labels": {}}', "list of events"),
+        (GOOD + ', "labels": [{"labeler": "ann", "kind": "like"}]}', "no kind of event"), ('{"query": "\\xff"}', "escape"),
+        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "seconds": "long"}]}', "seconds must be"), (GOOD + ', "gold": 2}', "gold 2"),
+        (GOOD + ', "systems": ["tuned"]}', "who wrote option 0"),
+        ('{"sitting": {"id": 1}}', "missing"), ('{"sitting": 3}', "sitting|mapping"),
+    ],
+)  # fmt: skip
+def test_a_malformed_line_is_named_and_the_caller_chooses_what_is_kept(store, tmp_path, line, reason):
+    file = tmp_path / "bad.jsonl"
+    file.write_text(GOOD + ', "labels": [{"labeler": "ann", "choice": 0}]}\n\n' + line + "\n")  # as the first version wrote it
+    with pytest.raises(ValueError, match=rf"bad\.jsonl, line 3: .*({reason}).*nothing was imported"):
+        exchange.load(store, file)
+    assert len(store.comparisons()) == 3 and store.labels() == []
+    loaded = exchange.load(store, file, errors="skip")
+    (fault,) = loaded.faults
+    assert (loaded.comparisons, loaded.events, fault.line) == (1, 1, 3) and re.search(reason, fault.reason)
+
+
+def test_a_contradiction_keeps_nothing_or_the_rest(store, tmp_path):
+    exchange.export(store, tmp_path / "empty.jsonl")
+    other = LabelStore(tmp_path / "other.db")
+    exchange.load(other, tmp_path / "empty.jsonl")
+    for desk, choice in ((store, 0), (other, 3)):
+        desk.record("ann", FOUR[0].id, "choose", choice)
+    other.record("ann", FOUR[1].id, "choose", 1)
+    exchange.export(other, tmp_path / "other.jsonl")
+    with pytest.raises(ValueError, match="with option 0 here but option 3 there; nothing was added"):
+        exchange.load(store, tmp_path / "other.jsonl")
+    assert [x.choice for x in store.labels()] == [0]
+    assert len(exchange.load(store, tmp_path / "other.jsonl", errors="skip").conflicts) == 1
+    assert [x.choice for x in store.labels()] == [0, 1]

@@ -115,14 +115,16 @@ def _records(path: Path, format: str, tokenizer: Any) -> Iterator[tuple[int, Cal
         # Bytes that are not UTF-8 become surrogates here, and a fault of their own row there. Strict: else one quote swallows the rest.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file, strict=True)
+            _ = reader.fieldnames  # reads the header, so that the first row begins on the line after it
             while True:
+                line = reader.reader.line_num + 1  # where the row begins; a quoted text may have several lines
                 try:
                     row = next(reader)
                 except StopIteration:
                     return
                 except csv.Error as error:
                     row = {"": f"{error}: is a quote missing, or a field longer than {csv.field_size_limit():,} letters?"}
-                yield reader.line_num, lambda row=row: _from_csv(row)
+                yield line, lambda row=row: _from_csv(row)
     elif format == "openai":
         if tokenizer is None:
             raise ValueError("the openai format holds token ids: pass the tokenizer that made them (GPT-2's)")

@@ -5,6 +5,7 @@ in style, bars in hatching, points in shape. In a notebook end the cell with `;`
 """
 
 from rlhf_helpers.plots.curves import CURVES, reward_fit, smooth, training_curves
+from rlhf_helpers.plots.labelers import labeler_consistency, labeler_pace, labeler_positions
 from rlhf_helpers.plots.memory import memory_bars
 from rlhf_helpers.plots.results import calibration, label_positions, learning_curves, reward_against_kl, score_histogram, win_rates
 from rlhf_helpers.plots.style import BLACK, BLUE, COLOURS, GREEN, GREY, ORANGE, PALE, PURPLE, RED, SKY, STYLE, YELLOW
@@ -13,5 +14,6 @@ from rlhf_helpers.plots.tokens import STAGES, pipeline, token_strip
 __all__ = [
     "pipeline", "token_strip", "memory_bars", "training_curves", "reward_fit", "smooth", "calibration", "reward_against_kl",
     "learning_curves", "win_rates", "score_histogram", "label_positions", "STAGES", "CURVES", "STYLE", "COLOURS",
+    "labeler_pace", "labeler_positions", "labeler_consistency",
     "BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "RED", "YELLOW", "BLACK", "GREY", "PALE",
 ]  # fmt: skip
