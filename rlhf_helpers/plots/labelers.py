@@ -44,7 +44,7 @@ def labeler_positions(rows: Table, *, ax: Axes | None = None) -> Axes:
         ax.plot([i - 0.45, i + 0.45], [even, even], color=BLACK, linestyle="--", linewidth=1.4, label=name)
     ax.set_xticks(range(len(groups)), list(groups), color="#222222")
     ax.set(ylabel="share of choices", ylim=(0, None), title="Where each labeler clicks")
-    ax.legend(fontsize=8.5, ncols=3)
+    ax.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(1.01, 1))
     return ax
 
 
@@ -63,7 +63,7 @@ def labeler_consistency(rows: Table, *, names: tuple[str, ...] = ("consistency",
                         linestyle="none", label=f"{name} ({min(r[f'{name}_count'] for _, r in known)} or more)")  # fmt: skip
     labels = [f"{row['labeler']} (simulated)" if row.get("simulated") else str(row["labeler"]) for row in rows]
     ax.set_yticks(range(len(rows)), labels, color="#222222")
-    ax.set(xlim=(-0.02, 1.02), xlabel="share of answers (bars: 95 % interval)", title="The same choice again, the right one, the others'")
+    ax.set(xlim=(-0.02, 1.02), xlabel="share of answers (bars: 95 % interval)", title="Consistency, attention, agreement")
     ax.invert_yaxis()
     ax.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(1.01, 1))
     return ax
