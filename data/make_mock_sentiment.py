@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
@@ -28,7 +29,7 @@ import transformers
 
 DATA = Path(__file__).resolve().parent
 sys.path.insert(0, str(DATA.parent))
-from rlhf_helpers import evaluation, labelers, models, ppo, reward, runs, tasks  # noqa: E402
+from rlhf_helpers import evaluation, labelers, models, ppo, presets, reward, runs, tasks  # noqa: E402
 from rlhf_helpers.records import Comparison, Rollout  # noqa: E402
 from rlhf_helpers.runs import Run  # noqa: E402
 
@@ -78,7 +79,8 @@ def reference(s: Settings) -> dict:
     scale = {"mean": raw.mean().item(), "deviation": raw.std(correction=0).item()}
     scores = in_units(raw, finished, scale).view(s.prompts, s.samples)
     points = [evaluation.reweighted(scores, beta) for beta in BETAS]
-    coefs = {f"{target:g}": beta_at(scores, target) for target in s.targets}
+    most = 0.6 * math.log(s.samples)  # further away the samples say nothing; there the controller has to find its own way
+    coefs = {f"{target:g}": beta_at(scores, min(target, most)) for target in s.targets}
     return {"scale": scale, "finished": finished.float().mean().item(), "base": scores.mean().item(), "optimum": points, "kl_coefs": coefs}
 
 
@@ -134,7 +136,8 @@ def tuned(s: Settings, size: int, target: float, seed: int) -> dict:
         curve.append(truth.mean().item())
         return truth if model is None else reward.score(model, rollout, TASK, tokenizer)
 
-    config = ppo.PPOConfig(episodes=s.episodes, kl_target=target, kl_coef=known["kl_coefs"][f"{target:g}"])
+    settings = presets.get("mock", "bundled").ppo
+    config = replace(settings, episodes=s.episodes, kl_target=target, kl_coef=known["kl_coefs"][f"{target:g}"])
     pool = tasks.queries(TASK, tokenizer, min(2_000, s.episodes), seed=100 + seed)
     lines = ppo.tune(policy, score, pool, TASK, config, Run(seed=seed, device="cpu", quiet=True))
     test = tasks.queries(TASK, tokenizer, s.test, split="test", seed=seed)
@@ -182,7 +185,7 @@ def jobs_of(s: Settings) -> list[Job]:
             for size in sorted(s.sizes):  # direct first: the reward models may still be in the making
                 needs = ("reference.json", *([f"reward-{size}-{seed}.json"] if size else []))
                 name = f"tuned-{size}-{target:g}-{seed}-{s.episodes}.json"
-                found.append(Job(name, needs, 12 + 0.032 * s.episodes, tuned, (size, target, seed)))
+                found.append(Job(name, needs, 8 + 0.01 * s.test + 0.032 * s.episodes, tuned, (size, target, seed)))
     return found
 
 
@@ -233,11 +236,11 @@ def table(s: Settings) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", type=int, default=[0, 300, 1_000, 5_000, 20_000], help="labels; 0 is PPO on r_s itself")
-    parser.add_argument("--targets", nargs="+", type=float, default=[1.0, 2.0, 3.0, 4.0], help="KL targets, nats per response")
+    parser.add_argument("--targets", nargs="+", type=float, default=[2.0, 4.0, 6.0], help="KL targets, nats per response")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--episodes", type=int, default=4_000, help="of each PPO run")
+    parser.add_argument("--episodes", type=int, default=presets.get("mock", "bundled").ppo.episodes, help="of each PPO run")
     parser.add_argument("--held-out", type=int, default=1_000)
-    parser.add_argument("--test", type=int, default=512)
+    parser.add_argument("--test", type=int, default=1_024)
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])

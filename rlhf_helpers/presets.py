@@ -61,7 +61,7 @@ PRINTED = {
 # The bundled world scales down: lengths (tasks), labels for summaries, episodes, batch, horizon, and the KL target, for its responses hold
 # a third of the nats of GPT-2's. A model of two million parameters bears larger learning rates. Summaries keep the style controller here.
 BUNDLED = {name: Preset(task, 5_000, RewardConfig(), 512, PPOConfig()) for name, task in tasks.TASKS.items()}
-BUNDLED["mock"] = replace(BUNDLED["sentiment"], labels=20_000, ppo=PPOConfig(episodes=4_000, kl_target=3.0))
+BUNDLED["mock"] = replace(BUNDLED["sentiment"], labels=20_000, ppo=PPOConfig(episodes=5_120))
 
 
 def get(task: str, version: str = "released") -> Preset:

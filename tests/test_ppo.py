@@ -1,8 +1,10 @@
 """PPO: every formula by hand, one whole step derived again from the paper, and the optimum it must reach by enumeration."""
 
 import dataclasses
+import inspect
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -266,6 +268,13 @@ def test_a_steps_summary_is_what_happened(make_policy, task, ragged):
     assert controller.beta == pytest.approx(0.3 * (1 + max(-0.2, min(0.2, kl - 1)) * 8 / 100), rel=1e-6)
     assert all(torch.equal(v, frozen[k]) for k, v in reference.state_dict().items())
     assert all(isinstance(number, float) for number in summary.values())
+
+
+def test_the_step_fits_on_one_screen_and_notebook_05_shows_that_very_source():
+    assert len(inspect.getsource(ppo.step).splitlines()) <= 60
+    assert len(inspect.getsource(ppo.tune).splitlines()) <= len(inspect.getsource(ppo.step).splitlines())
+    source = Path(__file__).resolve().parents[1] / "notebooks" / "src" / "05_ppo.py"
+    assert "inspect.getsource(ppo.step)" in source.read_text(encoding="utf-8")
 
 
 # ---- the loop --------------------------------------------------------------------------------------------------------------------------

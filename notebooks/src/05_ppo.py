@@ -3,7 +3,7 @@
 #
 # You have a language model that writes about Saltmere, and a reward model that knows what the labeler likes. The reward model gives
 # **one number for a whole response**. It says neither which of the 24 tokens earned it, nor what would have been better, and no
-# gradient passes through the sampled tokens. From this you are to change 2.4 million weights so that the model writes better, and
+# gradient passes through the sampled tokens. From this you are to change a few million weights so that the model writes better, and
 # still writes like itself.
 #
 # The table below shows that it can be done. This notebook shows how, line by line, with nothing left out.
@@ -95,6 +95,7 @@ Code(inspect.getsource(ppo.step), language="python")
 # | `sample` | the policy answers a batch of prompts | 2 |
 # | `score` | the reward model gives each answer one number | 3 |
 # | `replay(reference, ...)` | what would the untuned model have thought of these tokens? | 4 |
+# | `ranks...` | the other processes of a run on many GPUs; alone, as here, it does nothing | none |
 # | `shape_rewards` | one reward per token | 5 |
 # | `losses` | rescale, advantages, returns, ratio, two clipped losses | 6-10 |
 # | `minibatches` and the optimizer | a few passes over the batch | 9 |
@@ -198,7 +199,7 @@ plots.token_strip(pieces, log_ratio[row].cpu());
 # %% [markdown]
 # *How to read it:* above zero, the policy likes this token better than the reference does; below zero (hatched), less. Both occur. A KL divergence is never
 # negative; its one-sample estimate on a token may be. What must hold is the **mean**. Here is the check, where the truth can be had: for the first response token of one
-# prompt the KL over all 2,048 tokens of the vocabulary is a finite sum.
+# prompt the KL over the whole vocabulary is a finite sum.
 
 # %%
 with torch.no_grad():
