@@ -169,6 +169,21 @@ def test_progress_bars_and_widget_views_are_dropped_and_the_rest_stays():
     assert set(tidied.outputs[0].data) == {"text/plain", "text/html"} and tidied.metadata == {"tags": ["slow"]}
 
 
+def test_a_figure_gets_the_paragraph_that_explains_it_as_alt_text():
+    """A screen reader met `image` and no word of what it shows."""
+
+    def figure(source):
+        return nbformat.v4.new_code_cell(source, outputs=[nbformat.v4.new_output("display_data", data={"image/png": "iVBOR"})])
+
+    reading = nbformat.v4.new_markdown_cell("*How to read it:* up is **better**,\n`x` is KL.\n\nAnother paragraph.")
+    cells = [figure('plots.pipeline("reward+ppo")'), figure("a;"), nbformat.v4.new_code_cell("assert a"), reading, figure("lost;")]
+    far = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_code_cell("2"), nbformat.v4.new_code_cell("3"), figure("lost;")]
+    tidied = convert.tidy(nbformat.v4.new_notebook(cells=cells + far)).cells
+    alts = [c.outputs[0].metadata.get("image/png", {}).get("alt") for c in tidied if c.get("outputs")]
+    assert alts[0].endswith("This notebook is about: reward+ppo.")
+    assert alts[1:] == ["up is better, x is KL.", "up is better, x is KL.", None]
+
+
 def test_notebooks_are_chosen_by_number_or_name_and_a_wrong_one_is_named(course):
     assert [p.stem for p in course.sources(["2", "01_small"])] == ["01_small", "02_next"]
     with pytest.raises(convert.Problem, match="no notebook '14'; there are 01_small"):
@@ -259,6 +274,9 @@ BUILT_FAULTS = {
     "cell not executed": (planted(lambda n: n.cells[1].update(execution_count=None)), "not executed from top to bottom"),
     "absolute path in an output": (planted(lambda n: n.cells[1].outputs.append(say("saved to /tmp/x1/labels"))), "/tmp/x1 in an output"),
     "address in an output": (planted(lambda n: n.cells[1].outputs.append(say("<function f at 0x7f00aa00bb00>"))), "with every run"),
+    "figure without alt text": (
+        planted(lambda n: n.cells[1].outputs.append(say("", output_type="display_data", data={"image/png": "iVBOR"}))),
+        "cell 2: a figure without alt text"),
     "widget state": (planted(lambda n: n.metadata.update(widgets={"state": {}})), "metadata.widgets"),
     "jupytext metadata": (planted(lambda n: n.metadata.update(jupytext={}), "student"), "metadata.jupytext"),
     "Python version": (planted(lambda n: n.metadata.language_info.update(version="3.12.1")), "one Python version"),

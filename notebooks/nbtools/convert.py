@@ -39,6 +39,8 @@ METADATA = {
     },
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
+HOW_TO_READ = re.compile(r"\*+How to read (?:it|[\w ]+)[.:]?\*+[.:]?\s*(.*?)(?:\n\n|\Z)", re.DOTALL)
+PIPELINE = re.compile(r"^plots\.pipeline\([\"']([\w+]+)", re.MULTILINE)
 CODE = re.compile(r"^(```|~~~).*?^\1[^\n]*$|`[^`\n]+`", re.MULTILINE | re.DOTALL)  # inside markdown
 LINK = re.compile(r"(\]\(\s*<?|(?:src|href)=[\"'])([^)\s>\"'#]+)")
 
@@ -147,7 +149,28 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
         cell.outputs = [output for output in cell.outputs if not _is_passing(output)]
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET, None)
+    describe_pictures(notebook)
     return notebook
+
+
+def describe_pictures(notebook: NotebookNode) -> None:
+    """Give every picture among the outputs its alt text: what `alt_text` finds; without it none, and the check says so."""
+    for i, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}) and (text := alt_text(notebook, i)):
+                output.metadata["image/png"] = {"alt": text}
+
+
+def alt_text(notebook: NotebookNode, i: int) -> str | None:
+    """Say what the picture of cell `i` shows: the stage of the course, or the nearest paragraph "How to read it", one after it first."""
+    if stage := PIPELINE.search(notebook.cells[i].source):
+        here = "all of them" if stage[1] == "all" else stage[1]
+        return f"The stages in a circle: sample, label, reward model, PPO, judge. This notebook is about: {here}."
+    for j in (i + 1, i + 2, i + 3, i - 1, i - 2, i - 3):
+        near = notebook.cells[j] if 0 <= j < len(notebook.cells) else None
+        if near is not None and near.cell_type == "markdown" and (found := HOW_TO_READ.search(near.source)):
+            return " ".join(re.sub(r"[*`]", "", found[1] or near.source).split())
+    return None
 
 
 def write(notebook: NotebookNode, path: Path) -> bool:

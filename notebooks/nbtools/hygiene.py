@@ -206,6 +206,8 @@ def _execution_faults(notebook: NotebookNode) -> Iterator[str]:
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 yield f"cell {i}: shows an error, {output.ename}"
+            if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt"):
+                yield f"cell {i}: a figure without alt text: explain it below in a paragraph that begins `*How to read it:*`, then build"
     counts = [cell.execution_count for cell in code_cells(notebook) if cell.source.strip()]
     if counts != list(range(1, len(counts) + 1)):
         yield "was not executed from top to bottom as it is; run `python notebooks/build.py build --execute`"

@@ -51,7 +51,7 @@ print("...", example.query.strip())
 pd.DataFrame({"continuation": [option.strip() for option in example.options]})
 
 # %% [markdown]
-# The language model is small (about two million parameters), so expect some odd words. Read the four again and pick one. Now pick
+# The language model is small (a few million parameters), so expect some odd words. Read the four again and pick one. Now pick
 # the one that a *cautious* reader would like best, and the one that a child would. If your choice moved, you have met the first
 # problem of learning from people: the answer depends on the question.
 
