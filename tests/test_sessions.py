@@ -305,6 +305,16 @@ def test_gold_items_measure_attention_and_teach_nothing(store: LabelStore) -> No
         Session(store, "sentiment", "ann", asked[:2], gold={asked[5].id: 0})
 
 
+def test_gold_items_of_the_store_count_too(store: LabelStore) -> None:
+    asked = questions(3)
+    store.set_gold({asked[0].id: 2})
+    session = Session(store, "sentiment", "ann", asked, gold={asked[1].id: 1})
+    assert session.gold == {asked[0].id: 2, asked[1].id: 1}
+    session.answer("choose", session.order.index(2))
+    assert session.attention() == (1, 1) and session.labels() == []
+    assert Session(store, "sentiment", "ben", asked[1:]).gold == {}
+
+
 def test_sides_are_balanced_and_follow_no_pattern() -> None:
     pairs = questions(200, options=2)
     first = [i % 3 % 2 for i in range(200)]  # which option is the first model's, in no order either

@@ -45,6 +45,12 @@ def test_a_card_answers_without_a_browser(card, store: LabelStore) -> None:
         assert [row[0] for row in db.execute("select kind from events order by id")] == ["choose", "tie", "skip", "undo"]
 
 
+def test_the_question_and_the_rubric_are_kept_with_the_labels(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+    widgets.label(store, labeler="ann", question="Which is kindest?", rubric="Read all four.").answer("choose", 0)
+    assert [(x.labeler, x.question, x.rubric) for x in store.sittings()] == [("ann", "Which is kindest?", "Read all four.")]
+
+
 def test_the_live_card_speaks_with_the_browser(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("anywidget")
     monkeypatch.delenv("RLHF_HEADLESS", raising=False)

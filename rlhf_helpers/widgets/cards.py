@@ -214,6 +214,7 @@ def _live_card() -> type:
 
 
 def _card(session: Session, question: str, rubric: str) -> Any:
+    session.store.sit_down(session.labeler, session.task, question, rubric)  # what was asked is kept beside what was answered
     way = texts.way_to_ask()
     card: Any = _live_card()() if way == "live" else StillCard()
     card.session, card.question, card.rubric, card.ids, card.sides = session, question, rubric, {}, {}

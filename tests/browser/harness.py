@@ -116,9 +116,9 @@ class Notebook:
     """A notebook open in the browser, in JupyterLab or in Notebook 7; `card` is the first labelling card in it."""
 
     def __init__(
-        self, lab: Lab, page: Any, name: str, sources: str | Sequence[str], *, app: str = "lab", waits: str = READY, finish: bool = True
+        self, lab: Lab, page: Any, name: str, sources: str | Sequence[str], *, app: str = "lab", waits: str = READY
     ) -> None:  # fmt: skip
-        """Write, open and run a notebook, and wait for `waits`; without `finish` its last cells may still be running."""
+        """Write, open and run a notebook, and wait for `waits`."""
         self.lab, self.page, self.name, self.app, self.waits = lab, page, name, app, waits
         self.requests: list[str] = []
         self.complaints: list[str] = []
@@ -130,7 +130,7 @@ class Notebook:
         nbformat.write(book, lab.work / name)
         self.card = page.locator(".lm-card").first
         self.open()
-        self.run_all() if finish else self.start_all()
+        self.run_all()
 
     def open(self) -> None:
         place = {"lab": f"lab/workspaces/{self.name[:-6]}/tree/{self.name}?reset&", "notebook": f"notebooks/{self.name}?"}[self.app]

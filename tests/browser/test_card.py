@@ -54,6 +54,7 @@ def test_a_sitting_by_click_and_by_key(lab: Lab, page: Any) -> None:
     assert [row[0] for row in lab.events("sitting.db")] == ["choose", "choose", "tie", "undo", "undo", "skip"]
     assert lab.events("sitting.db")[1][2][0] == lab.events("sitting.db")[1][1]
 
+    nb.shoot("card_work")
     # a bad text is flagged with a note; what is typed there answers nothing
     nb.press("f")
     nb.card.locator(".lm-which").select_option("1")
