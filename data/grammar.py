@@ -70,7 +70,12 @@ class World:
             self.lexicon.setdefault(tags[0], []).extend(w.strip() for w in line.split(",") if w.strip())
         for tags, line, _ in read_cells(folder / "facts.txt"):
             self.lexicon.setdefault(" ".join(tags), []).append(line)
-        self.lexicon["name"] = self.lexicon["name_f"] + self.lexicon["name_m"]
+        self.roles: dict[str, str] = {}  # of everyone in town: name to trade
+        for gender in "fm":
+            people = dict(entry.split(" the ") for entry in self.lexicon.pop(f"cast_{gender}"))
+            self.lexicon[f"name_{gender}"] = list(people)
+            self.roles |= people
+        self.lexicon["name"], self.lexicon["role"] = list(self.roles), list(self.roles.values())
         self.lexicon["obj+"] = [""]  # drawn from three lists; see words()
         self.scenes = {p.stem: read_frames(p) for p in sorted((folder / "scenes").glob("*.txt"))}
         self.interludes = read_frames(folder / "interludes.txt")
@@ -93,11 +98,10 @@ class World:
     def cast(self, rng: random.Random) -> dict[str, str]:
         """Draw what stays the same through one story: two people (one woman, one man), object, place, animal, food, boat."""
         genders = rng.sample(["f", "m"], 2)
-        roles = rng.sample(self.lexicon["role"], 2)
         bound = {}
-        for person, gender, role in zip("AB", genders, roles, strict=True):
+        for person, gender in zip("AB", genders, strict=True):
             bound[person] = rng.choice(self.lexicon[f"name_{gender}"])
-            bound[f"{person}:role"] = role
+            bound[f"{person}:role"] = self.roles[bound[person]]
             for word, form in PRONOUNS[gender].items():
                 bound[f"{person}:{word}"] = form
         for slot in ("obj", "place", "animal", "food", "boat"):

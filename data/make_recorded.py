@@ -57,8 +57,9 @@ def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int) -> dict:
 
     start = time.time()
     model = models.RewardModel.from_policy(policy, seed)
-    history = reward.fit(model, fitted, reward.RewardConfig(), Run(seed=seed))
     pool = tasks.queries(task, tokenizer, 2_000, seed=100 + seed)
+    reward.normalize(model, policy, pool[slice(0, 512)], task, tokenizer, seed=seed)  # before and after, as in the paper
+    history = reward.fit(model, fitted, reward.RewardConfig(), Run(seed=seed))
     reward.normalize(model, policy, pool[slice(0, 512)], task, tokenizer, seed=seed)
     fit_seconds = time.time() - start
     accuracy = reward.accuracy(reward.predictions(model, held_out), held_out.choices)

@@ -113,7 +113,7 @@ class SimulatedLabeler:
 
 # Temperatures at which two simulated labelers choose the same of four samples of the bundled model about 38 % of the time,
 # as two people did in the paper; measured by `tests/test_labelers.py`.
-NOISE = {"sentiment": 1.8, "descriptiveness": 1.9}
+NOISE = {"sentiment": 1.75, "descriptiveness": 1.9}
 
 
 def simulated(task: Task, name: str = "simulated", seed: int = 0, temperature: float | None = None) -> SimulatedLabeler:

@@ -59,7 +59,7 @@ PRINTED = {
 }
 
 # The bundled world scales down: lengths (tasks), labels for summaries, episodes, batch, horizon, and the KL target, for its responses hold
-# a third of the nats of GPT-2's. A model of two million parameters bears larger learning rates. Summaries keep the style controller here.
+# a third of the nats of GPT-2's. A model of three million parameters bears larger learning rates. Summaries keep the style controller here.
 BUNDLED = {name: Preset(task, 5_000, RewardConfig(), 512, PPOConfig()) for name, task in tasks.TASKS.items()}
 BUNDLED["mock"] = replace(BUNDLED["sentiment"], labels=20_000, ppo=PPOConfig(episodes=5_120))
 
@@ -105,7 +105,7 @@ _ROWS = [
     ("penalty", lambda p: f"{p.task.penalty:g}"),
     ("labels", lambda p: f"{p.labels:,}"),
     ("reward models trained", lambda p: p.rounds),
-    ("reward: batch, learning rate", lambda p: f"{p.reward.batch}, {p.reward.lr:g}"),
+    ("reward: batch, epochs, learning rate", lambda p: f"{p.reward.batch}, {p.reward.epochs}, {p.reward.lr:g}"),
     ("samples to normalise", lambda p: p.normalize_samples),
     ("PPO: episodes", lambda p: f"{p.ppo.episodes:,}"),
     ("batch / minibatches / epochs", lambda p: f"{p.ppo.batch} / {p.ppo.minibatches} / {p.ppo.epochs}"),

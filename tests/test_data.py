@@ -64,6 +64,14 @@ def test_a_becomes_an_where_the_word_asks_for_it(world):
     ]  # fmt: skip
 
 
+def test_everyone_keeps_one_trade_and_the_two_of_a_story_are_a_woman_and_a_man(world):
+    assert len(set(world.roles.values())) == len(world.roles) == 40
+    for seed in range(50):
+        cast = world.cast(random.Random(seed))
+        assert {cast["A"] in world.lexicon["name_f"], cast["B"] in world.lexicon["name_f"]} == {True, False}
+        assert [cast["A:role"], cast["B:role"]] == [world.roles[cast["A"]], world.roles[cast["B"]]]
+
+
 def test_scale_of_the_writing(world):
     assert len(world.frames()) >= 1_000 and len(world.scenes) >= 12
     words = {w for entries in world.lexicon.values() for entry in entries for w in re.findall(r"[a-z'-]+", entry.lower())}
@@ -125,6 +133,28 @@ def test_facts_of_posts_and_reports_stand_in_the_text_and_summaries_tell_no_othe
             stated = {v for v in values[fact] if re.search(rf"\b{re.escape(v)}\b", row["summary"], re.IGNORECASE)}
             assert stated <= {row[fact]}, row["summary"]
     assert 0.2 < frame["copied"].mean() < 0.3
+
+
+def test_the_base_model_reaches_its_bars():
+    """Its card is written by `measure_base.py`; a base model that misses a bar must not be shipped."""
+    measured = json.loads((DATA / "base" / "measured.json").read_text())
+    assert measured["well_formed"] >= 0.95 and measured["consistent"] >= 0.85 and 0.30 <= measured["truthful_summaries"] <= 0.80
+    card = (DATA / "base" / "README.md").read_text()
+    assert all(f"{measured[bar]:.1%}" in card for bar in ("well_formed", "consistent", "truthful_summaries"))
+
+
+def test_a_prompt_needs_no_end_token_before_it(corpus):
+    """Trained on whole documents alone, the model babbled after prompts, which begin in the middle of a story: 4.8 nats a token, not 1."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(DATA / "base"), AutoTokenizer.from_pretrained(DATA / "base")
+    losses = []
+    for story in corpus["stories-test"]["text"][:20]:
+        ids = torch.tensor([tokenizer(story.split(". ", 1)[1])["input_ids"]])
+        with torch.no_grad():
+            losses.append(model(ids, labels=ids).loss.item())
+    assert sum(losses) / len(losses) < 1.5
 
 
 def test_data_stays_small():

@@ -70,7 +70,7 @@ IntSlider(value=3, min=1, max=5, description="Move me")
 # %% [markdown]
 # ## Stage 1: the model writes
 #
-# The model that comes with the course has about two and a half million parameters, some fifty times fewer than the smallest GPT-2. It
+# The model that comes with the course has three million parameters, some forty times fewer than the smallest GPT-2. It
 # was trained on hand-made stories about Saltmere and nothing else. A prompt is the beginning of such a story; the model writes
 # `task.response_length` tokens more. Here are four prompts from the test set, which no training in this notebook touches.
 

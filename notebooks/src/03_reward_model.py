@@ -386,7 +386,7 @@ display(Markdown(f"The floor on the held-out labels is **{floor:.3f}** nats; cha
 config, run = reward.RewardConfig(), Run(seed=0, device=policy.device)
 widgets.watch(run, len(data) * config.epochs // config.batch, batch=config.batch)  # loss and accuracy as they come
 history = reward.fit(reward_model, data, config, run)
-print(f"{len(history)} steps of 32 comparisons")
+print(f"{len(history)} steps of {config.batch} comparisons, {config.epochs} passes")
 
 # %%
 left, right = plots.reward_fit(history)
@@ -394,9 +394,10 @@ left.axhline(floor, color=plots.RED, linestyle="--", label=f"floor: {floor:.2f}"
 left.legend(fontsize=8.5);
 
 # %% [markdown]
-# **How to read it.** Pale: one batch of 32. Strong: the running mean. A batch of 32 measures accuracy only to within some 17 points either
+# **How to read it.** Pale: one batch of 8. Strong: the running mean. A batch of 8 measures accuracy only to within some 35 points either
 # way, so never judge by the last point. The loss starts above chance, drops below it early, and then creeps towards the floor.
-# With one pass every batch is new to the model, so this is nearly a held-out curve already.
+# In the first pass every batch is new to the model, so that half is nearly a held-out curve. The second pass sees the same choices again:
+# there a falling loss may be memory, and only held-out comparisons can tell.
 #
 # ## 5. How good is it? Against what?
 #
