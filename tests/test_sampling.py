@@ -165,6 +165,7 @@ def test_negative_temperatures_are_refused(policy, ragged):
 
 
 def test_a_rollout_holds_no_gradients_and_a_replay_does(policy, ragged):
-    rollout = sampling.sample(policy, ragged, 5, 0.7, generator())
+    rollout = sampling.sample(policy, ragged.repeat(20), 5, 0.7, generator())
+    assert (rollout.responses == 1).any() and rollout.mask.all()  # what follows a full stop counts too
     assert not rollout.logprobs.requires_grad and not rollout.values.requires_grad
     assert sampling.replay(policy, rollout, 0.7).logprobs.requires_grad
