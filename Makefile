@@ -44,7 +44,7 @@ data: setup ## write the bundled texts and the tokenizer again, byte for byte
 	$(PY) data/make_corpus.py
 	$(PY) data/train_tokenizer.py
 
-base: setup ## train the bundled base model again and measure it (under an hour on two cores)
+base: setup ## train the bundled base model again and measure it (about an hour)
 	$(PY) data/train_base.py --lesson 1 --until 6000000
 	$(PY) data/train_base.py --lesson 2 --until 10255000
 	$(PY) data/train_base.py --lesson 3
