@@ -144,7 +144,7 @@ def test_the_first_step_of_fit_is_tensorflow_adams_on_the_mean_loss(task, letter
     weight = model.classifier.score.weight
     (gradient,) = torch.autograd.grad(loss, weight)
     expected = weight.detach() - 0.01 * gradient / (gradient.abs() + 1e-5 / 0.001**0.5)  # m = g / 10, v = g^2 / 1000
-    lines = reward.fit(model, data, RewardConfig(batch=8, lr=0.01), Run(device="cpu", quiet=True))
+    lines = reward.fit(model, data, RewardConfig(batch=8, epochs=1, lr=0.01), Run(device="cpu", quiet=True))
     assert lines[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert torch.allclose(weight, expected, atol=1e-5)
 
@@ -154,7 +154,7 @@ def test_every_label_is_used_once_in_a_fresh_order_while_the_learning_rate_falls
     real, real_step = reward.option_rewards, torch.optim.Adam.step
     monkeypatch.setattr(reward, "option_rewards", lambda m, batch: seen.append(batch.tokens) or real(m, batch))
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a: rates.append(self.param_groups[0]["lr"]) or real_step(self, *a))
-    reward.fit(model, data, RewardConfig(batch=8, lr=0.3), Run(device="cpu", quiet=True))
+    reward.fit(model, data, RewardConfig(batch=8, epochs=1, lr=0.3), Run(device="cpu", quiet=True))
     rows, given = ([tuple(row.flatten().tolist()) for row in tokens] for tokens in (torch.cat(seen), data.tokens))
     assert sorted(rows) == sorted(given) and rows != given
     assert rates == pytest.approx([0.3, 0.2, 0.1])
@@ -181,13 +181,13 @@ def test_fit_begins_in_the_unit_of_the_first_normalisation_and_leaves_gain_and_b
         raw = reward.option_rewards(model, data).double()
     model.gain.fill_(0.25)
     model.bias.fill_(3.0)
-    lines = reward.fit(model, data, RewardConfig(batch=40), Run(device="cpu", quiet=True))
+    lines = reward.fit(model, data, RewardConfig(batch=40, epochs=1, lr=1e-3), Run(device="cpu", quiet=True))
     first = -(0.25 * raw).log_softmax(-1)[torch.arange(40), data.choices].mean().item()
     assert lines[0]["loss"] == pytest.approx(first, rel=1e-5) and (model.gain.item(), model.bias.item()) == (0.25, 3)
 
 
 def test_a_fit_that_was_stopped_ends_bit_for_bit_the_same(task, letters, policy, tmp_path, monkeypatch):
-    data, config = reward.encode(task, *comparisons(48), letters), RewardConfig(batch=8, lr=1e-2)
+    data, config = reward.encode(task, *comparisons(48), letters), RewardConfig(batch=8, epochs=1, lr=1e-2)
 
     def fit(folder):
         model = RewardModel.from_policy(policy, seed=3)
