@@ -75,7 +75,8 @@ def main(what, folder, rank):
     folder = Path(folder)
     if what in ("tune", "sharded"):
         weights, lines, first, run = tune(folder / "run", sharded=what == "sharded")
-        torch.save({"weights": weights, "lines": lines, "first": first, "generator": run.generator.get_state()}, folder / f"{rank}.pt")
+        generator = {"generator": run.generator.get_state(), "seed": run.generator.initial_seed()}
+        torch.save({"weights": weights, "lines": lines, "first": first} | generator, folder / f"{rank}.pt")
     elif what == "fit":
         weights, lines = fit(None)
         torch.save({"weights": weights, "lines": lines}, folder / f"{rank}.pt")
