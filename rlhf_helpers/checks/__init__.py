@@ -18,6 +18,7 @@ from rlhf_helpers.checks.nb05 import (
     nb05_same,
     nb05_shuffle,
 )
+from rlhf_helpers.checks.nb06 import nb06_bill, nb06_checkpoint, nb06_lora, nb06_plan, nb06_weights, nb06_whole_loss
 from rlhf_helpers.checks.nb07 import nb07_pairs_needed, nb07_uncover, nb07_wilson
 
 __all__ = [
@@ -47,6 +48,12 @@ __all__ = [
     "nb05_next_beta",
     "nb05_shuffle",
     "nb05_clinic",
+    "nb06_weights",
+    "nb06_bill",
+    "nb06_whole_loss",
+    "nb06_lora",
+    "nb06_plan",
+    "nb06_checkpoint",
     "nb07_uncover",
     "nb07_wilson",
     "nb07_pairs_needed",

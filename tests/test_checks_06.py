@@ -1,0 +1,252 @@
+"""Notebook 06's checks: the right answer passes, every named slip is named, an unsolved exercise is no error."""
+
+import math
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from rlhf_helpers import memory, pretrained
+from rlhf_helpers.checks import nb06 as checks
+from rlhf_helpers.models import Policy
+
+FUNCTIONS = [checks.nb06_weights, checks.nb06_bill, checks.nb06_whole_loss, checks.nb06_lora]
+ALL = [*FUNCTIONS, checks.nb06_plan, checks.nb06_checkpoint]
+
+
+# ---- the right answers are those of the real thing ---------------------------------------------------------------------------------------
+
+
+def shaped(vocabulary, positions, width, layers):
+    return GPT2Config(vocab_size=vocabulary, n_positions=positions, n_embd=width, n_layer=layers, n_head=2)
+
+
+def real_weights(v, p, d, n):
+    return GPT2LMHeadModel(shaped(v, p, d, n)).num_parameters()
+
+
+def weights(v, p, d, n):
+    return (v + p) * d + n * (12 * d**2 + 13 * d) + 2 * d
+
+
+def bill(policy, reward):
+    return [4 * policy, 4 * policy, 4 * reward, 4 * policy, 8 * policy]
+
+
+def whole(means, counts):
+    return (means * counts).sum() / counts.sum()
+
+
+def lora(layers, rank):
+    return sum(rank * (i + o) for i, o in layers)
+
+
+RIGHT = [
+    (checks.nb06_weights, real_weights),
+    (checks.nb06_weights, weights),
+    (checks.nb06_bill, bill),
+    (checks.nb06_bill, lambda p, r: torch.tensor(bill(p, r))),
+    (checks.nb06_bill, lambda p, r: dict(enumerate(bill(p, r)))),
+    (checks.nb06_whole_loss, whole),
+    (checks.nb06_whole_loss, lambda m, n: torch.cat([v.repeat(k) for v, k in zip(m, n)]).mean()),
+    (checks.nb06_whole_loss, lambda m, n: sum(v * k for v, k in zip(m.tolist(), n.tolist())) / sum(n.tolist())),
+    (checks.nb06_lora, lora),
+]
+
+
+@pytest.mark.parametrize(("check", "answer"), RIGHT)
+def test_right_answers_pass(check, answer, capsys):
+    assert check(answer) is True
+    assert capsys.readouterr().out.startswith("Right: ")
+
+
+def test_the_bill_is_that_of_a_real_policy_and_reward_model():
+    """The exercise's five numbers against the map, which another test holds against real models byte for byte."""
+    config = shaped(50, 20, 8, 3)
+    parts = memory.memory_map(config, batch=8, query=6, response=4)
+    n = real_weights(50, 20, 8, 3)
+    assert bill(n + 8 + 1, n + 8) == [parts[name] for name in memory.PARTS[:5]]
+
+
+def test_loras_weights_are_those_that_a_real_policy_trains():
+    policy = Policy(GPT2LMHeadModel(shaped(50, 20, 8, 3)))
+    layers = [tuple(m.weight.shape) for m in policy.lm.base_model.modules() if isinstance(m, pretrained.LINEAR)]
+    small = Policy(GPT2LMHeadModel(shaped(50, 20, 8, 3)), lora=2)
+    assert sum(p.numel() for p in small.parameters() if p.requires_grad) == lora(layers, 2) + 8 + 1  # and the value head
+
+
+# ---- slips -------------------------------------------------------------------------------------------------------------------------------
+
+
+def bills(**changed):
+    """The bill with some lines multiplied: what a student forgot or counted twice."""
+    names = ("policy", "reference", "reward", "gradients", "optimizer")
+    return lambda p, r: [line * changed.get(name, 1) for name, line in zip(names, bill(p, r))]
+
+
+SLIPS = [
+    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, n) + v * d, "tied"),
+    (checks.nb06_weights, lambda v, p, d, n: weights(v, 0, d, n), "table of positions"),
+    (checks.nb06_weights, lambda v, p, d, n: weights(0, p, d, n), "table of tokens"),
+    (checks.nb06_weights, lambda v, p, d, n: weights(0, 0, d, n), "both tables"),
+    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, n) - 2 * d, "last layer norm, after"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 11 * d) + d, "gain and a bias"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 11 * d) + 2 * d, "TWO layer norms"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 9 * d), "the layer norms are missing"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 9 * d) + 2 * d, "norms of the blocks"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 4 * d) + 2 * d, "biases of the linear"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * 12 * d**2, "matrices alone"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * 12 * d**2 + 2 * d, "blocks' biases"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (11 * d**2 + 12 * d) + 2 * d, "mixes the heads"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (10 * d**2 + 11 * d) + 2 * d, "keys AND values"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (8 * d**2 + 12 * d) + 2 * d, "back down"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (8 * d**2 + 9 * d) + 2 * d, "back down"),
+    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, 1), "one block"),
+    (checks.nb06_weights, lambda v, p, d, n: n * weights(v, p, d, 1), "everything by the number"),
+    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 15 * d), "last layer norm by"),
+    (checks.nb06_weights, lambda v, p, d, n: 17, "expected"),
+    (checks.nb06_bill, lambda p, r: [x // 2 for x in bill(p, r)], "bfloat16"),
+    (checks.nb06_bill, lambda p, r: [x // 4 for x in bill(p, r)], "not bytes"),
+    (checks.nb06_bill, lambda p, r: [x * 8 for x in bill(p, r)], "bits"),
+    (checks.nb06_bill, lambda p, r: [x * 2 for x in bill(p, r)], "float64"),
+    (checks.nb06_bill, lambda p, r: [x / 1e9 for x in bill(p, r)], "gigabytes"),
+    (checks.nb06_bill, lambda p, r: [x / 1e6 for x in bill(p, r)], "megabytes"),
+    (checks.nb06_bill, bills(optimizer=0.5), "TWO numbers"),
+    (checks.nb06_bill, bills(optimizer=1.5), "lines of their own"),
+    (checks.nb06_bill, bills(optimizer=2), "lines of their own"),
+    (checks.nb06_bill, bills(gradients=0), "gradients are missing"),
+    (checks.nb06_bill, bills(gradients=2), "ONE number"),
+    (checks.nb06_bill, lambda p, r: [4 * p, 4 * p, 4 * r, 4 * (p + r), 8 * p], "reward model is not trained"),
+    (checks.nb06_bill, lambda p, r: [4 * p, 4 * p, 4 * r, 4 * (2 * p + r), 8 * p], "only the policy is trained: neither"),
+    (checks.nb06_bill, lambda p, r: [4 * p, 4 * p, 4 * r, 4 * p, 8 * (p + r)], "only its weights have moments"),
+    (checks.nb06_bill, bills(reference=0), "whole second copy"),
+    (checks.nb06_bill, lambda p, r: bill(p, p), "second argument"),
+    (checks.nb06_bill, lambda p, r: [*bill(p, r)[:3], 8 * p, 4 * p], "gradients and optimizer are exchanged"),
+    (checks.nb06_bill, lambda p, r: [4 * p, 4 * r, 4 * p, 4 * p, 8 * p], "reference and reward model are exchanged"),
+    (checks.nb06_bill, lambda p, r: sum(bill(p, r)), "added the parts up"),
+    (checks.nb06_whole_loss, lambda m, n: m.mean(), "mean of the means"),
+    (checks.nb06_whole_loss, lambda m, n: m.sum(), "sum of the means"),
+    (checks.nb06_whole_loss, lambda m, n: (m * n).sum(), "sum over all tokens"),
+    (checks.nb06_whole_loss, lambda m, n: (m * n).mean(), "number of parts"),
+    (checks.nb06_whole_loss, lambda m, n: (m / (n / n.sum())).sum(), "you divided"),
+    (checks.nb06_whole_loss, lambda m, n: m.sum() / n.sum(), "must be multiplied"),
+    (checks.nb06_whole_loss, lambda m, n: (m * n)[:-1].sum() / n.sum(), "last part"),
+    (checks.nb06_whole_loss, lambda m, n: whole(m[:-1], n[:-1]), "last part"),
+    (checks.nb06_lora, lambda n, r: sum(i * o for i, o in n), "all weights of the layers"),
+    (checks.nb06_lora, lambda n, r: sum(r * i * o for i, o in n), "ADD"),
+    (checks.nb06_lora, lambda n, r: sum(r * i * r * o for i, o in n), "ADD"),
+    (checks.nb06_lora, lambda n, r: lora(n, 1), "rank is missing"),
+    (checks.nb06_lora, lambda n, r: sum(r * i for i, o in n), "second thin"),
+    (checks.nb06_lora, lambda n, r: sum(r * o for i, o in n), "first thin"),
+    (checks.nb06_lora, lambda n, r: len(n) * r * r, "rank x rank"),
+    (checks.nb06_lora, lambda n, r: 2 * lora(n, r), "twice"),
+    (checks.nb06_lora, lambda n, r: lora(n, r) + sum(i * o for i, o in n), "held weights"),
+    (checks.nb06_lora, lambda n, r: lora(n[:1], r), "first layer only"),
+    (checks.nb06_lora, lambda n, r: lora(n[-1:], r), "last layer only"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "wrong", "word"), SLIPS)
+def test_every_slip_is_named(check, wrong, word, capsys):
+    assert check(wrong) is False
+    said = capsys.readouterr().out
+    assert said.startswith("Not yet: ") and word in said, said
+
+
+@pytest.mark.parametrize("check", FUNCTIONS)
+@pytest.mark.parametrize("stub", [None, ..., lambda *_: None, lambda *_: ...])
+def test_unsolved_is_said_without_raising(check, stub, capsys):
+    assert check(stub) is False
+    assert "not solved yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("check", FUNCTIONS)
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda *_: 1 / 0, lambda *_: "text", lambda *_: torch.zeros(2, 3), lambda: 0, lambda *_: object(), lambda *_: math.nan],
+)
+def test_nonsense_is_refused_without_raising(check, wrong, capsys):
+    assert check(wrong) is False
+    assert capsys.readouterr().out.startswith("Not yet: ")
+
+
+# ---- the plan for one GPU ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"precision": "bf16", "lora": 16, "micro_batch": 64},
+        {"lora": 16, "micro_batch": 32},
+        {"precision": "bf16", "checkpointing": True, "lora": 8, "micro_batch": 128},
+    ],
+)
+def test_plans_that_fit(plan, capsys):
+    """Their totals can be read off docs/launch.md (20.1 GB) or lie below one that can."""
+    assert checks.nb06_plan(plan) is True
+    assert "21.6 GB may be used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("plan", "word"),
+    [
+        (None, "not solved yet"),
+        (..., "not solved yet"),
+        ({"micro_batch": ...}, "not solved yet"),
+        ("bf16", "a dictionary"),
+        ({}, "of activations"),
+        ({"micro_batch": 64}, "35.4 GB, but only 21.6 GB"),  # docs/launch.md
+        ({"micro_batch": 64, "precision": "bf16"}, "32.2 GB"),  # docs/launch.md
+        ({"micro_batch": 64, "precision": "bf16", "checkpointing": True}, "look at what is held throughout"),
+        ({"micro_batch": 4, "precision": "bf16"}, "look at what is held throughout"),
+        ({"ranks": 8}, "there is one GPU"),
+        ({"sharded": True}, "there is one GPU"),
+        ({"batch": 64}, "'batch' is no option"),
+        ({"precision": "int4"}, "stopped with ValueError"),
+    ],
+)
+def test_plans_that_do_not_fit_say_where_the_memory_goes(plan, word, capsys):
+    assert checks.nb06_plan(plan) is False
+    said = capsys.readouterr().out
+    assert said.startswith("Not yet: ") and word in said
+
+
+def test_without_lora_nothing_fits():
+    """So the exercise teaches what it says: on 24 GB no setting that trains all of 774M's weights leaves a tenth free."""
+    for precision in ("fp32", "bf16"):
+        settings = {"precision": precision, "checkpointing": True, "micro_batch": 1}
+        assert checks.nb06_plan(settings) is False
+
+
+# ---- what a checkpoint holds -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_five_things_of_a_checkpoint(capsys):
+    assert checks.nb06_checkpoint({"weights", "moments", "beta", "generator", "steps done"}) is True
+    assert checks.nb06_checkpoint(["steps done", "generator", "beta", "moments", "weights"]) is True
+    assert capsys.readouterr().out.count("Right: ") == 2
+
+
+@pytest.mark.parametrize("missing", list(checks.NB06_NEEDED))
+def test_a_missing_thing_is_answered_with_what_would_happen_and_not_with_its_name(missing, capsys):
+    assert checks.nb06_checkpoint(set(checks.NB06_NEEDED) - {missing}) is False
+    said = capsys.readouterr().out
+    assert "1 missing" in said and checks.NB06_NEEDED[missing] in said
+
+
+@pytest.mark.parametrize("extra", list(checks.NB06_SPARE))
+def test_a_thing_too_many_is_named_with_where_it_comes_from(extra, capsys):
+    assert checks.nb06_checkpoint({*checks.NB06_NEEDED, extra}) is False
+    said = capsys.readouterr().out
+    assert repr(extra) in said and checks.NB06_SPARE[extra] in said
+
+
+@pytest.mark.parametrize("unsolved", [None, ..., set(), {...}])
+def test_an_unsolved_checkpoint_is_no_error(unsolved, capsys):
+    assert checks.nb06_checkpoint(unsolved) is False
+    assert "not solved yet" in capsys.readouterr().out
+
+
+def test_an_unknown_thing_is_refused(capsys):
+    assert checks.nb06_checkpoint({"weights", "luck"}) is False
+    assert "'luck' is not on the list" in capsys.readouterr().out
