@@ -48,7 +48,7 @@ class Session:
         self.repeat_every, self.orders, self.gold = repeat_every, orders or {}, self._gold_of_store() | self._check_gold(gold or {})
         self.message = self.error = ""
         self.pending: dict[str, Any] | None = None  # an answer that could not be saved yet
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()  # clicks arrive on another thread than the cells; who draws holds it too
         self.pace: list[float] = []  # seconds of the answers given here, newest last
         process = f"{socket.gethostname()}/{os.getpid()}/"
         store.release(labeler, process)  # a cell that runs again goes on with the item that its earlier card shows
@@ -79,7 +79,7 @@ class Session:
         """
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is no answer; use one of {', '.join(KINDS)}")
-        with self._lock:  # clicks arrive on another thread than the cells
+        with self.lock:
             if (token is not None and token != self.token) or (self.current is None and kind not in ("undo", "next")):
                 return False
             if not self._fits(kind, slot):
@@ -248,5 +248,5 @@ def balanced_sides(labeler: str, pairs: Sequence[Comparison], first: Sequence[in
 
 
 def reason(error: Exception) -> str:
-    """Say in a few words why something failed (a database's own words, without the statement it was busy with)."""
-    return str(getattr(error, "orig", None) or error) or type(error).__name__
+    """Say in a few words why something failed: without the statement a database was busy with, and without what the card says itself."""
+    return str(getattr(error, "orig", None) or error).partition("; nothing was saved")[0] or type(error).__name__

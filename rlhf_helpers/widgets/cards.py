@@ -197,7 +197,10 @@ def _live_card() -> type:
         view = traitlets.Dict().tag(sync=True)
 
         def draw(self, heard: Any = None) -> None:
-            self.view = {**self.scene(), "heard": heard}
+            with self.session.lock:  # or a click on another thread could mix two items in one scene
+                self.view = {**self.scene(), "heard": heard}
+            # From 7.4 on ipykernel answers in the thread that drew last. Clicks are to come in JupyterLab's own, while a cell trains too.
+            vars(self.comm).pop("_reply_subshell_id", None)
 
         def receive(self, _: Any, message: Any, __: Any) -> None:
             """Take a click or key. `heard` goes back even if nothing changed: without it the card says that nobody listens."""

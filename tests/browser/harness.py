@@ -189,11 +189,17 @@ class Notebook:
 
     def save(self) -> nbformat.NotebookNode:
         """Save the notebook and read the file, as another program would."""
-        before = (self.lab.work / self.name).stat().st_mtime_ns
-        self.menu("File", "Save Notebook")
         path = self.lab.work / self.name
-        self.lab.until(lambda: path.stat().st_mtime_ns > before, "the notebook was not saved", self.page.wait_for_timeout)
-        return nbformat.read(path, as_version=4)
+        before = path.stat().st_mtime_ns
+        self.menu("File", "Save Notebook")
+
+        def written() -> nbformat.NotebookNode | None:
+            try:
+                return nbformat.read(path, as_version=4) if path.stat().st_mtime_ns > before else None
+            except nbformat.reader.NotJSONError:  # the server is writing it just now
+                return None
+
+        return self.lab.until(written, "the notebook was not saved", self.page.wait_for_timeout)
 
     def shoot(self, name: str, what: Any = None) -> None:
         if folder := os.environ.get("RLHF_SCREENSHOTS"):

@@ -184,10 +184,8 @@ def test_two_notebooks_and_two_tabs_never_ask_the_same_thing_twice(lab: Lab, new
 
 
 HASTY = """
-from rlhf_helpers import database
-for module in (database, getattr(database, "connect", database)):
-    if hasattr(module, "WAIT_SECONDS"):
-        module.WAIT_SECONDS = 0.5  # do not wait ten seconds for a locked file
+from rlhf_helpers.database import opening
+opening.WAIT_SECONDS = 0.5  # do not wait ten seconds for a locked file
 """
 EVIL = r"""
 evil = "<img src=x onerror='window.HACKED=1'><script>window.HACKED=1</script><b>bold</b>"
@@ -211,7 +209,7 @@ def test_dark_a_failed_save_hostile_texts_and_zoom(lab: Lab, page: Any, axe: Cal
         other.execute("begin immediate")
         nb.press("2")
         nb.wait(".lm-card[data-state='error']")
-        assert "Not saved: database is locked" in nb.status()
+        assert nb.status().startswith("Not saved: dark.db is locked by another program (database is locked). Your choice is kept")
         assert nb.card.locator(".lm-option.lm-chosen .lm-key").inner_text() == "2" and lab.events("dark.db") == []
         nb.shoot("card_error")
         assert axe(nb.card) == []
