@@ -43,9 +43,9 @@ def record_comparisons(names: list[str]) -> None:
         pd.DataFrame(rows).to_parquet(RECORDED / f"{name}_comparisons.parquet", compression="zstd", compression_level=19, index=False)
 
 
-def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int) -> dict:
+def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int, precision: str) -> dict:
     """Fit, normalise, tune and judge once; every number measured on data that training has not seen."""
-    policy, tokenizer = models.Policy.load(), models.load_tokenizer()
+    policy, tokenizer = models.Policy.load(precision=precision), models.load_tokenizer()
     comparisons, labels = labelers.recorded(task)
     labeler = labelers.simulated(task)
     fitted = reward.encode(task, comparisons[:COMPARISONS], labels[:COMPARISONS], tokenizer)
@@ -88,7 +88,7 @@ def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int) -> dict:
         "task": task.name, "seed": seed, "accuracy": accuracy, "ceiling": ceiling, "share_of_ceiling": accuracy / ceiling,
         "win_rate": won.rate, "low": won.low, "high": won.high, "kl_nats": measured["kl_nats_per_response"], "score": measured["score"],
         "fit_seconds": fit_seconds, "fit_tokens_per_second": tokens / fit_seconds,
-        "tune_seconds": tune_seconds, "episodes": episodes, "episodes_per_second": episodes / tune_seconds,
+        "tune_seconds": tune_seconds, "precision": precision, "episodes": episodes, "episodes_per_second": episodes / tune_seconds,
     }  # fmt: skip
 
 
@@ -109,23 +109,28 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["sentiment", "descriptiveness"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--episodes", type=int, default=ppo.PPOConfig.episodes)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="bf16 is faster where the processor has it")
     parser.add_argument("--keep", default="sentiment", help="the task whose seed-0 models are kept in data/recorded")
     parser.add_argument("--collect", action="store_true", help="sample and label the comparisons again first")
     args = parser.parse_args()
     if args.collect:
         record_comparisons(args.tasks)
-    results = []
+        (RECORDED / "results.json").unlink(missing_ok=True)
     for name in args.tasks:
         task = tasks.get(name)
         for seed in args.seeds:
-            results.append(one_seed(task, seed, keep=seed == 0 and name == args.keep, episodes=args.episodes))
-            print(json.dumps(results[-1], indent=1), flush=True)
-    known = json.loads((RECORDED / "results.json").read_text()) if (RECORDED / "results.json").exists() and not args.collect else []
-    made = {(r["task"], r["seed"]) for r in results}
-    results = sorted(
-        [r for r in known if (r["task"], r["seed"]) not in made] + results, key=lambda r: (r["task"] != "sentiment", r["seed"])
-    )
-    (RECORDED / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+            result = one_seed(task, seed, seed == 0 and name == args.keep, args.episodes, args.precision)
+            print(json.dumps(result, indent=1), flush=True)
+            write_down(result)
+
+
+def write_down(result: dict) -> None:
+    """Put a seed's result in place of an older one, in `results.json` and in the README."""
+    path = RECORDED / "results.json"
+    known = json.loads(path.read_text()) if path.exists() else []
+    results = [r for r in known if (r["task"], r["seed"]) != (result["task"], result["seed"])] + [result]
+    results.sort(key=lambda r: (r["task"] != "sentiment", r["seed"]))
+    path.write_text(json.dumps(results, indent=1) + "\n")
     readme = DATA.parent / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->\n")
     readme.write_text(before + "<!-- results -->\n" + table(results) + rest[rest.index("<!-- end of results -->") :], encoding="utf-8")

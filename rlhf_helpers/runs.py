@@ -39,7 +39,7 @@ class Profile:
 
 
 PROFILES = {
-    "laptop": Profile("laptop", comparisons=5_000, own_labels=40, episodes=6_400, judged=512, batch=64),
+    "laptop": Profile("laptop", comparisons=5_000, own_labels=40, episodes=8_000, judged=512, batch=64),
     "quick": Profile("quick", comparisons=256, own_labels=8, episodes=256, judged=64, batch=32),
     "gpu": Profile("gpu", comparisons=20_000, own_labels=100, episodes=100_000, judged=1024, batch=512),
 }
