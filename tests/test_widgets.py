@@ -113,6 +113,44 @@ def test_judging_is_blind_and_apart_from_the_labels(store: LabelStore, monkeypat
         widgets.judge(questions(2), "ann", store=store)
 
 
+JUDGING = """
+import os, signal, sys
+from rlhf_helpers import widgets
+from rlhf_helpers.records import Comparison
+pairs = [Comparison("sentiment", f"query {i}", (f"option {i}.0", f"option {i}.1")) for i in range(6)]
+card = widgets.judge(pairs, "ann", store=sys.argv[1], first_is_zero=[True, True, True, False, False, False], names=("tuned", "base"))
+print(card.session.progress.done, *(x.choice for x in card.labels()), "asks", card.session.current.query, flush=True)
+for _ in range(2):
+    card.answer("choose", card.session.order.index(0))
+print(card.session.current.query, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)  # the kernel dies with a pair on the screen
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_judging_goes_on_after_the_kernel_was_killed_and_the_store_uncovers_the_winners(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", JUDGING, str(tmp_path / "l.db")]
+    said = [subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RLHF_HEADLESS": "1"}).stdout for _ in range(2)]
+    assert said == ["0 asks query 0\nquery 2\n", "2 0 0 asks query 2\nquery 4\n"]
+    found = LabelStore(tmp_path / "l.db").judgements("sentiment-judging")
+    assert [(j.labeler, j.choice, j.simulated) for j in found] == [("ann", 0, False)] * 4
+    assert [j.winner for j in found] == ["tuned", "tuned", "tuned", "base"]
+    with sqlite3.connect(f"file:{tmp_path / 'l.db'}?mode=ro", uri=True) as db:
+        kept = db.execute("select system_0, count(*) from judgements group by system_0 order by system_0").fetchall()
+        assert kept == [("base", 3), ("tuned", 3)]
+
+
+def test_judging_under_other_names_or_with_too_few_sides_is_refused_in_words(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+    pairs = [*questions(2, options=2), Comparison("sentiment", "query", ("the same", "the same"))]
+    widgets.judge(pairs, "ann", store=store, first_is_zero=[True, False, True], names=("tuned", "base"))
+    widgets.judge(pairs, "ann", store=store, first_is_zero=[True, False, False], names=("tuned", "base"))  # equal texts have no sides
+    with pytest.raises(ValueError, match="by tuned and base here but by ppo and base there.*Name the models as before"):
+        widgets.judge(pairs, "ann", store=store, first_is_zero=[True, False, True], names=("ppo", "base"))
+    with pytest.raises(ValueError, match="of 2 pairs who wrote option 0, but there are 3"):
+        widgets.judge(pairs, "ann", store=store, first_is_zero=[True, False])
+
+
 def test_hidden_characters_are_shown() -> None:
     assert widgets.visible("a\u202eb\x00c\u200bd\ud800") == "a[U+202E]b[U+0000]c[U+200B]d[U+D800]"
     assert widgets.visible("tab\tline\nend\r\n\r") == "tab\tline\nend\n[U+000D]"

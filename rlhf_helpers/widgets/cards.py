@@ -52,19 +52,30 @@ def judge(
 
     The sides are random and balanced: the first stands on the left in half of the pairs (without `first_is_zero`: option 0).
     The pairs are stored as a task of their own (`sentiment-judging`), so that they never mix with the labels a reward model learns
-    from. `card.labels()` gives the labels with the ids of the pairs as they were passed, ready for `evaluation.judge`.
+    from. Every verdict is saved before the next pair is shown; run the cell again to go on where you stopped. `card.labels()` gives the
+    labels with the ids of the pairs as they were passed, ready for `evaluation.judge`. With `first_is_zero` the store also keeps who
+    wrote what, apart from what a card reads: `store.judgements()` gives every verdict uncovered.
     """
     pairs = list(pairs)
     if not pairs or any(len(p.options) != 2 for p in pairs):
         raise ValueError("judging needs at least one pair, and pairs have exactly two options")
+    if len(first_is_zero) not in (0, len(pairs)):
+        raise ValueError(f"first_is_zero says of {len(first_is_zero)} pairs who wrote option 0, but there are {len(pairs)}")
     stored = [replace(p, task=f"{p.task}-judging") for p in pairs]
     where, name, these = _place(stored, None, store)
+    # Of two equal texts it makes no difference who wrote which, so they are kept the same way each time.
+    systems = [names if zero or p.options[0] == p.options[1] else names[::-1] for p, zero in zip(pairs, first_is_zero, strict=False)]
+    if systems:
+        try:
+            where.add_judgements(stored, systems)
+        except ValueError as error:
+            raise ValueError(f"{error}. Name the models as before, or name another store") from error
     sides = balanced_sides(labeler, stored, [0 if zero else 1 for zero in first_is_zero])
     session = Session(where, name, labeler, these, repeat_every=0, orders=sides)
     task = pairs[0].task
     card = _card(session, question or QUESTIONS.get(task, "Which one is better?"), RUBRICS.get(task, "") if rubric is None else rubric)
     card.ids = {new.id: old.id for new, old in zip(stored, pairs, strict=True)}
-    card.sides = {new.id: names if zero else names[::-1] for new, zero in zip(stored, first_is_zero, strict=False)}
+    card.sides = {new.id: wrote for new, wrote in zip(stored, systems, strict=False)}
     return _met(card)
 
 

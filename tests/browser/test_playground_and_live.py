@@ -135,6 +135,6 @@ def test_the_live_view_moves_leaves_a_picture_and_labels_are_saved_meanwhile(lab
     (shown,) = [o for o in saved.cells[2].outputs if o.output_type == "display_data"]
     assert base64.b64decode(shown.data["image/png"])[1:4] == b"PNG"
     assert shown.data["text/plain"].startswith("step 40 of 40 · 2,560 of 2,560 responses · done in")
-    assert shown.metadata["image/png"]["alt"] == shown.data["text/plain"]  # pages made of the notebook have it; JupyterLab 4.6 does not look
+    assert shown.metadata["image/png"]["alt"] == shown.data["text/plain"]  # for pages made of the notebook
     assert "application/vnd.jupyter.widget-view+json" not in shown.data
     assert nb.complaints == []
