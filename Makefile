@@ -37,8 +37,8 @@ unit: setup ## unit tests alone (all of them, slow ones too: ARGS="-m ''")
 mutants: setup ## plant sixty faults, one at a time, and demand that a test notices each (some minutes)
 	$(PY) scripts/mutants.py $(ARGS)
 
-browser: setup ## the labelling card in a real JupyterLab and Chromium (apart from `make test`: it needs a quiet machine)
-	$(PY) -m pytest tests/browser $(ARGS)
+browser: setup ## the widgets in a real JupyterLab and Chromium; skipped, in words, where there is no Chromium (some minutes)
+	$(PY) -m pytest tests/browser -o timeout=600 $(ARGS)
 
 data: setup ## write the bundled texts and the tokenizer again, byte for byte
 	$(PY) data/make_corpus.py

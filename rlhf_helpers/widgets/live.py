@@ -24,7 +24,7 @@ PANELS = (  # the column of the metrics, the title, the unit
     ("score", "Score", ""),
     ("kl_nats_per_response", "KL from the reference", "nats"),
     ("entropy_nats_per_response", "Entropy", "nats"),
-    ("value_explained_variance", "Explained variance", "of the value; 1 is perfect"),
+    ("value_explained_variance", "Explained variance", "1 is perfect"),
     ("loss", "Loss", "nats per choice"),
     ("accuracy", "Accuracy", "share of the batch"),
 )
@@ -107,7 +107,7 @@ class LiveView:
             f'<div style="font-size:.8125rem;color:{_MUTED}">{html.escape(self.pace())}</div>'
             f'<div style="height:4px;margin:.5rem 0 .9rem;border-radius:2px;background:{_LINE}">'
             f'<div style="width:{share:.1f}%;height:100%;border-radius:2px;background:{_ACCENT}"></div></div>'
-            f'<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(12rem,1fr));gap:1rem">{panels}</div></div>'
+            f'<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:1rem">{panels}</div></div>'
         )
 
     def picture(self) -> tuple[dict[str, str], dict[str, Any]]:
@@ -138,6 +138,7 @@ def _panel(title: str, unit: str, values: Sequence[float]) -> str:
     raw, mean = _thin(values), _thin(_running_mean(values))
     low, high = min(raw), max(raw)
     flat = high - low < 1e-12
+    span = "no change yet" if flat else f"{low:.3g} to {high:.3g}"
     low, high = (low - 0.5, high + 0.5) if flat else (low, high)
 
     def path(points: Sequence[float]) -> str:
@@ -154,7 +155,7 @@ def _panel(title: str, unit: str, values: Sequence[float]) -> str:
         f'style="display:block;width:100%;height:{HEIGHT}px;border-bottom:1px solid {_LINE}">'
         f'<polyline points="{path(raw)}" {stroke} stroke-width="1" opacity=".35"/>'
         f'<polyline points="{path(mean)}" {stroke} stroke-width="2"/></svg>'
-        f'<div style="font-size:.6875rem;color:{_MUTED};font-variant-numeric:tabular-nums">{low:.3g} to {high:.3g}</div></div>'
+        f'<div style="font-size:.6875rem;color:{_MUTED};font-variant-numeric:tabular-nums">{span}</div></div>'
     )
 
 
