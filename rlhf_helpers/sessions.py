@@ -133,7 +133,7 @@ class Session:
         if kind == "next" or self.current is None and kind != "undo":
             return False, "", None
         if kind == "undo":
-            back = self.store.undo(self.labeler, self.task)
+            back = self.store.undo(self.labeler, self.task, among=self.items)
             self.pace = self.pace[:-1]
             return back is not None, "There is nothing to take back." if back is None else "Taken back. Choose again.", back
         choice = None if slot is None or kind != "choose" else self.order[slot]

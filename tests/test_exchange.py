@@ -298,6 +298,15 @@ GOOD = '{"task": "t", "query": "q", "options": ["a", "b"]'
         (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "seconds": "long"}]}', "seconds must be"), (GOOD + ', "gold": 2}', "gold 2"),
         (GOOD + ', "systems": ["tuned"]}', "who wrote option 0"),
         ('{"sitting": {"id": 1}}', "missing"), ('{"sitting": 3}', "sitting|mapping"),
+        ('{"sitting": {"id": "a", "labeler": ["x"], "task": "t", "started": 1}}', "described by texts"),
+        ('{"sitting": {"id": "a", "labeler": "x", "task": "t", "started": "early"}}', "started must be a number"),
+        ('{"sitting": {"id": "' + 40 * "a" + '", "labeler": "x", "task": "t", "started": 1}}', "at most 32"),
+        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "note": [1]}]}', "note text"),
+        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "simulated": "yes"}]}', "true or false"),
+        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "repeat": [1]}]}', "true or false"),
+        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "id": "x"}]}', "numbers of events"),
+        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "session": [5]}]}', "session text"),
+        ('{"task": "' + 90 * "t" + '", "query": "q", "options": ["a", "b"]}', "at most 80"),
     ],
 )  # fmt: skip
 def test_a_malformed_line_is_named_and_the_caller_chooses_what_is_kept(store, tmp_path, line, reason):

@@ -256,6 +256,18 @@ def test_a_session_over_some_items_keeps_to_them(store: LabelStore) -> None:
     assert Session(store, "sentiment", "ann").progress == (3, 0, 12, 0)
 
 
+def test_undo_takes_back_only_what_this_card_asks(store: LabelStore) -> None:
+    """Once it took back the latest answer of the task, whichever card had asked: a label of an earlier sitting was gone unseen."""
+    mine, others = questions(12)[:2], questions(12)[6:]
+    session = Session(store, "sentiment", "ann", mine, repeat_every=0)
+    assert session.answer("choose", 0)
+    for c in others:  # in another notebook
+        store.record("ann", c.id, "choose", 1)
+    assert session.answer("undo") and session.current == mine[0]
+    assert not session.answer("undo") and session.message == "There is nothing to take back."
+    assert {x.comparison_id for x in store.labels()} == {c.id for c in others}
+
+
 def test_a_session_needs_a_name_and_something_to_ask(store: LabelStore) -> None:
     with pytest.raises(ValueError, match="who is labelling"):
         Session(store, "sentiment", "")

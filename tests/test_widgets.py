@@ -160,10 +160,11 @@ def test_hidden_characters_are_shown() -> None:
 def test_the_picture_obeys_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLHF_HEADLESS", "1")
     evil = "<script>alert(1)</script><img src=x onerror=alert(1)>\u202e"
-    card = widgets.label([Comparison("sentiment", evil, (evil, "</li><b>"))], labeler="ann", store=tmp_path / "l.db", question="<i>?</i>")
+    asked = Comparison("t\u202e", evil, (evil, "</li><b>"))
+    card = widgets.label([asked], labeler="ann", store=tmp_path / "l.db", question="<i>?</i>\u202e")
     page = card._repr_html_()
     assert "<script" not in page and "<img" not in page and "<b>" not in page and "<i>" not in page and "\u202e" not in page
-    assert "&lt;script&gt;" in page and "[U+202E]" in page
+    assert "&lt;script&gt;" in page and "[U+202E]" in page and "\u202e" not in str(card.scene())
 
 
 def test_a_bad_text_is_flagged_through_the_card(card, store: LabelStore) -> None:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rlhf_helpers.database import comparisons as table
 from rlhf_helpers.exchange.reading import Fault, explain
 from rlhf_helpers.exchange.writing import replacing
 from rlhf_helpers.records import Comparison
 from rlhf_helpers.store import Contents, Event, LabelStore, Sitting
-from rlhf_helpers.store.events import check
+from rlhf_helpers.store.events import check, check_sitting, fits
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ def load(store: LabelStore, path: Path | str, *, errors: Literal["raise", "skip"
         try:
             record = json.loads(line)
             if isinstance(record, dict) and "sitting" in record:
-                sittings.append(Sitting(**record["sitting"]))
+                sitting = Sitting(**record["sitting"])
+                check_sitting(sitting)
+                sittings.append(sitting)
                 continue
             comparison, events = _parse(record)
         except (ValueError, KeyError, TypeError) as error:
@@ -91,6 +94,7 @@ def _parse(record: Any) -> tuple[Comparison, list[Event]]:
     if not (isinstance(task, str) and isinstance(query, str) and isinstance(options, list) and isinstance(events, list)):
         raise ValueError("task and query must be text, options a list of texts, and events a list of events")
     comparison = Comparison(task, query, tuple(options), str(record.get("source", "base")), int(record.get("round", 0)))
+    fits(table, {"task": comparison.task, "source": comparison.source})
     if record.get("id", comparison.id) != comparison.id:
         raise ValueError(f"the id {record['id']!r} does not belong to this content: was the line edited by hand?")
     given = [Event(comparison.id, **{"kind": "choose", **x, "order": tuple(x.get("order", ()))}) for x in events]

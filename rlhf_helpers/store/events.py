@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from rlhf_helpers.database import events
+from rlhf_helpers.database import events, sessions
 from rlhf_helpers.records import Comparison
 
 ANSWERS = ("choose", "tie", "skip")  # kinds of event that settle a comparison; "flag" only remarks on it
@@ -124,10 +124,28 @@ def check(a: Event, options: int) -> None:
         raise ValueError(f"a {a.kind} has no choice, got {a.choice!r}")
     if a.order and sorted(a.order) != list(range(options)):
         raise ValueError(f"order {a.order} for comparison {a.comparison_id} must name each of its {options} options once")
-    for name, value in (("seconds", a.seconds), ("created", a.created)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a number from 0, got {value!r}")
+    if not (isinstance(a.simulated, bool) and isinstance(a.repeat, bool) and isinstance(a.note, str)):
+        raise ValueError(f"simulated and repeat must be true or false, and note text, got {a.simulated!r}, {a.repeat!r}, {a.note!r}")
+    if type(a.id) not in (int, type(None)) or type(a.undoes) not in (int, type(None)) or not isinstance(a.session, str | None):
+        raise ValueError(f"id and undoes must be numbers of events, and session text, got {a.id!r}, {a.undoes!r}, {a.session!r}")
+    _measures("seconds", a.seconds)
+    _measures("created", a.created)
     fits(events, a.row())
+
+
+def check_sitting(s: Sitting) -> None:
+    """Raise ValueError for a sitting that cannot be true."""
+    if not all(isinstance(x, str) for x in (s.id, s.labeler, s.task, s.host, s.version, s.question, s.rubric)):
+        raise ValueError("a sitting is described by texts, all but the time when it started")
+    if not (s.id and s.labeler and s.task):
+        raise ValueError("a sitting needs an id, a labeler and a task")
+    _measures("started", s.started)
+    fits(sessions, s._asdict())
+
+
+def _measures(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a number from 0, got {value!r}")
 
 
 def fits(table: sa.Table, row: dict[str, Any]) -> None:

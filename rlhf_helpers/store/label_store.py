@@ -7,7 +7,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,12 +95,17 @@ class LabelStore:
         self._sittings[labeler, item.task] = sitting, given.created
         return number
 
-    def undo(self, labeler: str, task: str | None = None) -> str | None:
-        """Take the labeler's latest standing answer (to one task) back; return its comparison, or None if there is nothing left."""
+    def undo(self, labeler: str, task: str | None = None, *, among: Collection[str] | None = None) -> str | None:
+        """Take the labeler's latest standing answer (to one task, or `among` some comparisons) back.
+
+        Returns its comparison, or None if there is nothing left.
+        """
         a = answers.c
-        latest = sa.select(answers).where(a.labeler == labeler).order_by(a.event_id.desc()).limit(1)
+        latest = sa.select(answers).where(a.labeler == labeler).order_by(a.event_id.desc())
+        latest = latest if task is None else latest.where(a.task == task)
         with self._transaction(write=True) as db:
-            row = db.execute(latest if task is None else latest.where(a.task == task)).first()
+            with db.execute(latest if among is not None else latest.limit(1)) as rows:
+                row = next((row for row in rows if among is None or row.comparison_id in among), None)
             if row is None:
                 return None
             undo = Event(row.comparison_id, labeler, "undo", created=time.time(), repeat=row.repeat)

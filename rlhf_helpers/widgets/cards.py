@@ -113,7 +113,7 @@ class Face:
         return {
             "state": "item" if item is not None else "elsewhere" if s.elsewhere else "done", "elsewhere": s.elsewhere,
             "token": s.token, "showing": s.showing, "message": s.message, "error": s.error, "pending": s.pending,
-            "task": s.task.replace("-", " "), "question": self.question, "rubric": self.rubric,
+            "task": visible(s.task.replace("-", " ")), "question": visible(self.question), "rubric": visible(self.rubric),
             "prompt": "" if item is None else visible(item.query.strip()),
             "options": [] if item is None else [visible(item.options[i].strip()) for i in s.order],
             "done": p.done + p.skipped, "total": p.total, "minutes": s.minutes_left(), "undo": p.done + p.skipped + p.repeats > 0,
