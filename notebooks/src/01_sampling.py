@@ -260,6 +260,8 @@ assert trials["the same seed again"] == reference and trials["another seed"] != 
 # Play before you go on: change the prompt, the temperature, the seed. Rest the mouse on a token, or walk with the arrow keys, to see how
 # likely it was and what else might have stood there. Top-k is for looking only: training never cuts the vocabulary. At which temperature
 # do the answers stop being sentences?
+#
+# ![The playground: a prompt, a slider for the temperature, fields for top-k, seed and the number of samples, three answers with their unlikely tokens underlined, and the five likeliest tokens at the place that was clicked](../docs/playground.png)
 
 # %%
 widgets.playground(policy, tokenizer, task)

@@ -101,6 +101,8 @@ folder().mkdir(parents=True, exist_ok=True)
 # leaves the card. Every answer is written to the file `labels.db` in your runs folder before the next comparison appears. Close the
 # laptop, restart the kernel, run the cell again: you go on where you stopped.
 #
+# ![The labelling card: a question, a prompt, four continuations with the numbers 1 to 4 to choose by click or key, and buttons for cannot tell, skip, flag and undo](../docs/card.png)
+#
 # The options stand in a random order that is stored with your answer. And a few comparisons will come back later, unmarked, in
 # another order. You will see why.
 #
