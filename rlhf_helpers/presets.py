@@ -58,8 +58,8 @@ PRINTED = {
     "mock": Preset(tasks.PAPER["sentiment"], 60_000, RewardConfig(8, 1, 1.77e-5), 512, replace(PRINTED_STYLE, kl_target=8.0)),
 }
 
-# The bundled world scales down: lengths (tasks), labels for summaries, episodes, batch, horizon. A model of three million parameters bears
-# larger learning rates, a short run needs lambda 1 and rewards as they are (notebook 05 says why). Summaries keep the style controller here.
+# The bundled world scales down: lengths (tasks), labels for summaries, episodes, batch, horizon. A model of three million parameters
+# bears larger learning rates, a short run needs lambda 1 and rewards as they are (notebook 05 says why).
 BUNDLED = {name: Preset(task, 5_000, RewardConfig(), 512, PPOConfig()) for name, task in tasks.TASKS.items()}
 BUNDLED["mock"] = replace(BUNDLED["sentiment"], labels=20_000, ppo=PPOConfig(episodes=5_120))
 

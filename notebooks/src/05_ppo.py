@@ -863,4 +863,4 @@ if change:
 # - Schulman et al. 2016, *High-Dimensional Continuous Control Using Generalized Advantage Estimation*: section 3.
 # - Schulman 2020, *Approximating KL Divergence*: the estimators k1, k2 and k3.
 #
-# Your tuned model waits in the folder of your runs. **Next:** notebook 07 asks whether it is really better.
+# Your tuned model waits in the folder of your runs. **Next:** notebook 06 takes the same code to GPT-2 and a GPU; [07](07_did_it_work.ipynb) asks whether your model is really better.
