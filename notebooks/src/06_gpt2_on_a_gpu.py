@@ -536,7 +536,7 @@ solved = checks.nb06_checkpoint(my_checkpoint)
 
 # %% tags=["catch-up"]
 if not solved:
-    my_checkpoint = set(checks.NB06_NEEDED)
+    my_checkpoint = set(checks.nb06.NB06_NEEDED)
 
 # %% [markdown]
 # Now live. Eight small steps, a checkpoint after every second. One run goes straight through. Another gets a Ctrl-C in the sixth step; then the same call is made once more.
