@@ -30,7 +30,7 @@ CURVES = (  # the column of the metrics, the title, the unit, where a guide line
     ("beta", "KL coefficient (beta)", "reward per nat", None),
     ("entropy_nats_per_response", "Entropy", "nats per response", None),
     ("policy_loss", "Policy loss", "advantage units", 0.0),
-    ("value_loss", "Value loss", "rescaled reward, squared", None),
+    ("value_loss", "Value loss", "reward, squared", None),
     ("clip_fraction", "Clip fraction", "share of tokens", None),
     ("value_explained_variance", "Explained variance", "of the value; 1 is perfect", 0.0),
 )
