@@ -4,6 +4,7 @@
 const SETTLE_MS = 150; // a press this soon after a redraw was meant for the item before
 const ALARM_MS = 2000; // no answer from the kernel for so long: say that nothing is saved yet
 const RETRY_MS = 3000; // after a failed save, and while the kernel is silent
+const WORKING = { undo: "Taking back …", next: "Looking …" }; // until the kernel has answered; "Saving …" for all other presses
 
 function pace(minutes) {
   if (minutes === null || minutes === undefined) return "";
@@ -90,6 +91,7 @@ class Card {
     this.model = model;
     this.line = new Line(model);
     this.rubricOpen = false;
+    this.awaited = new Set(); // the numbers under which the latest press was sent: one of them has to come back
     this.status = el("div", { class: "lm-status", role: "status", "aria-live": "polite" });
     this.content = el("div", { class: "lm-content" });
     this.root = el("section", {
@@ -109,17 +111,20 @@ class Card {
     const before = this.view;
     this.view = this.model.get("view");
     const { view } = this;
-    this.stopWaiting();
+    const heard = this.awaited.has(view.heard);
+    if (heard) this.stopWaiting();
     const fresh = !before || before.showing !== view.showing;
     if (fresh) this.drawnAt = performance.now();
-    const flagged = this.sent && this.sent.kind === "flag" && this.heardAs === view.heard && !view.error;
+    const flagged = this.sent && this.sent.kind === "flag" && heard && !view.error;
     if (fresh || flagged) this.form = null;
     const body = { item, done: () => finished(view), elsewhere }[view.state](this);
     this.content.replaceChildren(header(view), body, this.form || this.tools());
     this.fit();
-    Object.assign(this.root.dataset, { token: view.token, done: view.done, state: view.error ? "error" : view.state });
+    Object.assign(this.root.dataset, { token: view.token, done: view.done });
+    if (!this.waiting) this.root.dataset.state = view.error ? "error" : view.state;
     if (focused) (this.form && this.form.contains(focused) ? focused : this.root).focus({ preventScroll: true });
-    if (view.error) this.fail();
+    if (this.waiting) this.mark(fresh ? null : this.choice()); // this view answers an earlier press: the latest is not saved yet
+    else if (view.error) this.fail();
     else this.say(view.message || this.hint(), view.message ? "ok" : "");
     this.settle();
   }
@@ -181,8 +186,14 @@ class Card {
   press(kind, slot = null, note = "") {
     if (this.waiting || performance.now() - this.drawnAt < SETTLE_MS) return;
     if (kind === "undo" ? !this.view.undo : kind !== "next" && this.view.state !== "item") return;
-    if (kind === "choose") this.mark(slot);
+    this.awaited.clear();
+    this.say(WORKING[kind] || "Saving …");
     this.send({ kind, slot, note, token: this.view.token, ms: performance.now() - this.drawnAt });
+    this.mark(this.choice());
+  }
+
+  choice() {
+    return this.sent.kind === "choose" ? this.sent.slot : null;
   }
 
   mark(slot) {
@@ -195,7 +206,7 @@ class Card {
     this.sent = message;
     this.alarm = setTimeout(() => this.unheard(), ALARM_MS);
     try {
-      this.heardAs = this.line.send(message);
+      this.awaited.add(this.line.send(message));
     } catch {
       this.unheard(); // the kernel was restarted: this card has nobody to talk to
     }
