@@ -86,6 +86,13 @@ function flagForm(card) {
     which, note, tool("Save flag", "", save), tool("Cancel", "", () => card.flag(false)));
 }
 
+// The digit of a key, or 0. Where digits need Shift (AZERTY), the row above the letters works without it too.
+function digit(event) {
+  if (/^[1-9]$/.test(event.key)) return Number(event.key);
+  const place = event.shiftKey ? null : /^Digit([1-9])$/.exec(event.code);
+  return place ? Number(place[1]) : 0;
+}
+
 class Card {
   constructor(model, host) {
     this.model = model;
@@ -235,21 +242,28 @@ class Card {
     this.retry = setTimeout(() => this.root.isConnected && this.send(message), RETRY_MS);
   }
 
+  // No plain key gets out of the card (VS Code's shortcuts listen around it), but Tab and whatever is held with a modifier do.
   key(event) {
-    if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat) return;
+    const named = event.key.length > 1;
+    if (event.ctrlKey || event.altKey || event.metaKey || event.key === "Tab" || (event.shiftKey && named)) return;
+    event.stopPropagation();
+    if (!event.isComposing && !event.repeat && this.act(event)) event.preventDefault();
+  }
+
+  // Returns whether the key meant something here: Enter, Space and arrows keep their usual meaning, and so does what is typed in a note.
+  act(event) {
     const key = event.key.toLowerCase();
-    const slot = /^[1-9]$/.test(key) ? Number(key) - 1 : -1;
+    const slot = digit(event) - 1;
     if (key === "escape" && this.form) this.flag(false);
     else if (key === "escape") leave(this.root);
-    else if (event.target.closest("input, select")) return event.stopPropagation(); // somebody is typing a note
+    else if (event.target.closest("input, select")) return false;
     else if (slot >= 0 && slot < this.view.options.length) this.press("choose", slot);
     else if (key === "t") this.press("tie");
     else if (key === "s") this.press("skip");
     else if (key === "f") this.flag(true);
     else if (key === "u" || key === "backspace") this.press("undo");
-    else return; // Tab, Enter, Space and arrows keep their usual meaning
-    event.preventDefault();
-    event.stopPropagation();
+    else return false;
+    return true;
   }
 
   remove() {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -87,3 +86,34 @@ def test_a_late_answer_to_an_earlier_press_does_not_end_the_wait_for_a_newer_one
     desk.answer(2, "Saved: option 3 (2 of 9).", newer)  # either of its two numbers will do
     desk.ready()
     assert desk.status() == "Saved: option 3 (2 of 9)." and desk.page.locator(".lm-chosen").count() == 0
+
+
+def test_no_plain_key_gets_out_of_the_card_and_the_others_do(desk: Desk) -> None:
+    """VS Code listens around its outputs: what got out there cut or inserted a cell."""
+    desk.page.evaluate("() => { window.out = []; host.addEventListener('keydown', (event) => out.push(event.key)); }")
+    for key in ("b", "x", "d", "z", "0", "F2", "Enter", "Space", "ArrowDown", "Tab", "Shift+Tab", "Shift+Enter", "Control+s", "Alt+x"):
+        desk.page.locator(".lm-card").focus()
+        desk.page.keyboard.press(key)
+    assert [key for key in desk.page.evaluate("out") if key not in ("Shift", "Control", "Alt")] == ["Tab", "Tab", "Enter", "s", "x"]
+    assert desk.numbers() == []
+
+
+def test_the_row_of_digits_chooses_on_keyboards_where_digits_need_shift(desk: Desk) -> None:
+    """On a French keyboard the key of the 1 says & and did nothing."""
+
+    def key(**event: object) -> list[int | None]:
+        desk.page.evaluate("event => card.root.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, ...event}))", event)
+        return desk.page.evaluate("sent.map((message) => message.slot)")
+
+    assert key(key="!", code="Digit1", shiftKey=True) == []  # an American's exclamation mark
+    assert key(key="é", code="Digit2") == [1]
+
+
+def test_focus_is_seen_in_forced_colours(desk: Desk) -> None:
+    """There shadows are not drawn and all borders have one colour, and those were all that showed it."""
+    desk.page.emulate_media(forced_colors="active")
+    outline = "card => getComputedStyle(card).outlineStyle"
+    card = desk.page.locator(".lm-card")
+    assert card.evaluate(outline) == "solid"
+    card.evaluate("card => card.blur()")
+    assert card.evaluate(outline) == "none"
