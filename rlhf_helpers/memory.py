@@ -29,7 +29,6 @@ SIZES = {
     "774M": GPT2Config(n_embd=1280, n_layer=36, n_head=20),
     "1.5B": GPT2Config(n_embd=1600, n_layer=48, n_head=25),
 }
-CHUNK = 128  # rows that `sampling.sample` runs at a time
 
 
 def memory_map(
@@ -52,7 +51,7 @@ def memory_map(
         "gradients": 4 * trained // share,
         "optimizer": 8 * trained // share,
         "activations": activations,
-        "sampling": _traced_cache(_Frozen(config), min(CHUNK, -(-batch // ranks)), query + response, precision),
+        "sampling": _traced_cache(_Frozen(config), rows, query + response, precision),
     }
     steady = sum(parts[name] for name in PARTS[:5])
     return parts | {"total": steady + max(parts["activations"], parts["sampling"])}

@@ -14,17 +14,19 @@ from transformers import DynamicCache
 
 from rlhf_helpers.models import Policy
 from rlhf_helpers.records import Queries, Rollout
-from rlhf_helpers.tensors import token_logprobs
+from rlhf_helpers.tensors import draw, token_logprobs
 
 
 @torch.no_grad()
 def sample(
-    policy: Policy, queries: Queries, length: int, temperature: float = 1.0, generator: torch.Generator | None = None, chunk: int = 128
-) -> Rollout:
+    policy: Policy, queries: Queries, length: int, temperature: float = 1.0, generator: torch.Generator | None = None,
+    chunk: int | None = 128,
+) -> Rollout:  # fmt: skip
     """Sample `length` tokens for every query: no top-k, no top-p, no early stop (paper, section 2.2).
 
     queries (B, Q) left-padded. `temperature` divides the logits; 0 is greedy, for looking only. `generator` makes it repeatable and must
-    live on the policy's device. `chunk` rows run at a time. Returns a Rollout whose logprobs and values are those of the moment.
+    live on the policy's device. `chunk` rows run at a time (None: all); how many changes no answer, because every row's numbers are drawn
+    before the first token. Returns a Rollout whose logprobs and values are those of the moment.
     Raises ValueError if query and response do not fit the model's context, or `temperature` is negative.
     """
     longest = int(queries.mask.sum(-1).max()) + length
@@ -34,29 +36,26 @@ def sample(
         )
     if temperature < 0:
         raise ValueError(f"temperature must not be negative, got {temperature}")
+    uniform = torch.rand(len(queries), length, generator=generator, device=policy.device)
+    size = chunk or len(queries)
     with policy.autocast():  # around the loop, so that weights are rounded to bf16 once and not per token
         parts = [
-            _sample_rows(policy, queries[i : i + chunk].to(policy.device), length, temperature, generator)
-            for i in range(0, len(queries), chunk)
+            _sample_rows(policy, queries[i : i + size].to(policy.device), uniform[i : i + size], temperature)
+            for i in range(0, len(queries), size)
         ]
     responses, logprobs, values = (torch.cat(column) for column in zip(*parts, strict=True))
     mask = torch.ones_like(responses, dtype=torch.bool)
     return Rollout(queries.to(policy.device), responses, mask, logprobs, values)
 
 
-def _sample_rows(
-    policy: Policy, queries: Queries, length: int, temperature: float, generator: torch.Generator | None
-) -> tuple[Tensor, ...]:
+def _sample_rows(policy: Policy, queries: Queries, uniform: Tensor, temperature: float) -> tuple[Tensor, ...]:
     cache = DynamicCache()
     tokens, mask = queries.tokens, queries.mask  # what the model reads next; what it may look at
     responses, logprobs, values = [], [], []
-    for _ in range(length):
+    for u in uniform.unbind(1):
         hidden = policy.hidden(tokens, mask, cache)[:, -1]  # (B, d)
         logits = policy.logits(hidden).float()  # (B, V)
-        if temperature == 0:
-            tokens = logits.argmax(-1, keepdim=True)
-        else:
-            tokens = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)  # (B, 1)
+        tokens = draw(logits / temperature, u) if temperature else logits.argmax(-1, keepdim=True)  # (B, 1)
         mask = torch.cat([mask, torch.ones_like(tokens, dtype=torch.bool)], dim=1)
         responses.append(tokens)
         logprobs.append(token_logprobs(logits.unsqueeze(1), tokens, temperature or 1.0))

@@ -56,6 +56,16 @@ def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> 
     return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
 
 
+def draw(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Draw one token per row from softmax(logits): the first whose cumulative probability passes the row's number from [0, 1).
+
+    Shapes: logits (B, V), uniform (B,); returns (B, 1) long. Summed in float64, as fifty thousand float32 steps would add up their
+    rounding. Faster than `torch.multinomial`, which needs a random number per token of the vocabulary.
+    """
+    ends = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
+    return torch.searchsorted(ends, uniform.unsqueeze(-1) * ends[:, -1:], right=True).clamp(max=logits.shape[-1] - 1)
+
+
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Entropy of softmax(logits / temperature) per position, in nats. Shapes: (B, R, V) to (B, R)."""
     logprobs = (logits.float() / temperature).log_softmax(-1)

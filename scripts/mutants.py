@@ -64,11 +64,11 @@ MUTANTS = [
     Mutant("dropout left on", "pretrained", "            module.p = 0.0\n", "            pass\n", ("models",)),
     Mutant("reference shares the policy's weights", "models", "reference = copy.deepcopy(self, still)", "reference = self"),
     # sampling
-    Mutant("only the likeliest tokens sampled", "sampling", "(logits / temperature).softmax(-1)", "(logits / temperature).softmax(-1).where(logits >= logits.topk(3).values[:, -1:], 0)"),
+    Mutant("only the likeliest tokens sampled", "sampling", "draw(logits / temperature, u)", "draw((logits / temperature).where(logits >= logits.topk(3).values[:, -1:], -1e9), u)"),
     Mutant("tokens after a stop do not count", "sampling", "mask = torch.ones_like(responses, dtype=torch.bool)", "mask = (responses == 1).cumsum(-1) == 0"),
     Mutant("sampling keeps gradients", "sampling", "@torch.no_grad()\ndef sample(", "def sample("),
     Mutant("slice off by one in the replay", "sampling", "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] :]", "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] - 1 : -1]"),
-    Mutant("sampled at temperature 1", "sampling", "(logits / temperature).softmax(-1)", "logits.softmax(-1)"),
+    Mutant("sampled at temperature 1", "sampling", "draw(logits / temperature, u)", "draw(logits, u)"),
     Mutant("replayed at temperature 1", "sampling", "token_logprobs(logits, responses, temperature)", "token_logprobs(logits, responses)"),
     Mutant("query mask forgotten in the replay", "sampling", "mask = torch.cat([queries.mask, rollout.mask[:, :-1]], dim=1)", "mask = torch.ones_like(tokens, dtype=torch.bool)"),
     # reward

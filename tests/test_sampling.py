@@ -98,6 +98,15 @@ def test_frequencies_are_the_exact_tempered_probabilities(make_policy):
     assert ((counted - expected) ** 2 / expected).sum() < 51.18  # 0.1 % of chi-square with 24 degrees of freedom
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 5, None])
+def test_rows_at_a_time_change_no_answer(policy, ragged, chunk):
+    """They did while each chunk took its numbers from the generator in turn, so that micro-batches changed a run."""
+    queries = ragged.repeat(3)
+    rollout, whole = (sampling.sample(policy, queries, 5, 0.7, generator(6), chunk=c) for c in (chunk, 12))
+    assert torch.equal(rollout.responses, whole.responses) and equal(rollout.logprobs, whole.logprobs)
+    assert not torch.equal(rollout.responses[:4], rollout.responses[4:8])  # equal prompts, other numbers
+
+
 def test_the_generator_alone_decides(policy, ragged):
     queries = ragged.repeat(8)
     torch.manual_seed(1)

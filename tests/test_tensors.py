@@ -19,6 +19,20 @@ def ragged_rows():
     return row.filter(lambda cells: any(counts for *_, counts in cells))
 
 
+def test_draw_takes_the_stretch_on_which_the_number_falls():
+    """Hand-worked: probabilities 1/4, 0, 1/2, 1/4 lay the borders at 0.25, 0.25, 0.75; a border belongs to the token behind it."""
+    uniform = torch.tensor([0.0, 0.2499, 0.25, 0.5, 0.7499, 0.75, 1 - 2**-24])
+    logits = torch.tensor([0.25, 0.0, 0.5, 0.25]).log().expand(7, 4)
+    assert tensors.draw(logits, uniform).squeeze(1).tolist() == [0, 0, 2, 2, 2, 3, 3]
+
+
+def test_draw_follows_a_large_vocabulary_to_its_end():
+    """50,257 equal tokens: the k-th stretch is exactly [k, k + 1) / 50,257, so rounding that adds up would show."""
+    tokens = torch.tensor([0, 1, 25_000, 50_000, 50_255, 50_256])
+    uniform = (tokens + 0.5) / 50_257
+    assert tensors.draw(torch.zeros(6, 50_257), uniform).squeeze(1).tolist() == tokens.tolist()
+
+
 def test_masked_mean_and_variance_hand_worked():
     x = torch.tensor([[1.0, 2.0, 99.0], [6.0, float("nan"), float("inf")]])
     mask = torch.tensor([[True, True, False], [True, False, False]])

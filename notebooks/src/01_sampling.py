@@ -203,18 +203,21 @@ pd.DataFrame({"temperature": temperatures, "entropy (nats)": nats, "as if choosi
 # The last column makes nats easier to feel: an entropy of $h$ nats is as undecided as a fair choice among $e^h$ tokens. It always grows
 # with the temperature, and it can never pass the logarithm of the size of the vocabulary.
 #
-# ## 2. Sampling, in seven lines
+# ## 2. Sampling, in ten lines
 #
-# Draw one token, put it at the end, run the model again. Here is the whole sampler, written for clarity and not for speed.
+# Draw one token, put it at the end, run the model again. To draw: lay the probabilities side by side, from 0 to 1, take a random number from
+# that stretch, and see on which token it fell. Here is the whole sampler, written for clarity and not for speed.
 
 
 # %%
 def sample_by_hand(policy, queries, length, temperature, generator):
     """Sample, reading everything again for every token."""
     tokens, mask = queries.tokens.to(policy.device), queries.mask.to(policy.device)
-    for _ in range(length):
+    uniform = torch.rand(len(tokens), length, generator=generator, device=policy.device)
+    for t in range(length):
         logits = policy.logits(policy.hidden(tokens, mask)[:, -1])  # (B, V): only the last column predicts something new
-        new = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)  # (B, 1)
+        ends = (logits / temperature).softmax(-1).cumsum(-1)  # (B, V): where the stretch of each token ends
+        new = torch.searchsorted(ends, uniform[:, t : t + 1], right=True)  # (B, 1)
         tokens, mask = torch.cat([tokens, new], 1), torch.cat([mask, torch.ones_like(new, dtype=torch.bool)], 1)
     return tokens[:, -length:]
 
@@ -237,23 +240,29 @@ assert same.any()
 
 
 # %%
-def draw(seed, rows):
-    """Sample answers to the same prompt; returns the first row only."""
+def draw(seed, rows=4, length=task.response_length):
+    """Sample answers to the same prompt; returns the beginning of the second one."""
     generator = torch.Generator(device).manual_seed(seed)
-    return sampling.sample(policy, prompt.repeat(rows), task.response_length, task.temperature, generator).responses[0].tolist()
+    return sampling.sample(policy, prompt.repeat(rows), length, task.temperature, generator).responses[1, :16].tolist()
 
 
-reference = draw(seed=0, rows=4)
-trials = {"the same seed again": draw(0, 4), "another seed": draw(1, 4), "the same seed, but a batch of eight": draw(0, 8)}
-pd.DataFrame([(name, tokens == reference) for name, tokens in trials.items()], columns=["first answer with", "equal to before"])
+reference = draw(seed=0)
+trials = {
+    "the same seed again": draw(0),
+    "another seed": draw(1),
+    "the same seed, eight answers instead of four": draw(0, rows=8),
+    "the same seed, answers one token longer": draw(0, length=task.response_length + 1),
+}
+pd.DataFrame([(name, tokens == reference) for name, tokens in trials.items()], columns=["second answer with", "begins as before"])
 
 # %%
 assert trials["the same seed again"] == reference and trials["another seed"] != reference
 
 # %% [markdown]
-# The seed repeats a *whole call*, not a row: a larger batch takes its draws from the same stream in another order. So a sample is only
-# reproducible together with everything that was asked for. Keep the recipe, not only the seed: model, prompts, their order, number,
-# length, temperature, seed.
+# A generator is one stream of random numbers, and the package takes them row after row before the first token. More rows behind the second
+# one leave its numbers as they were (on a CPU; a GPU deals them out in another order). One token more for each row, and the second row
+# starts at another place of the stream. So a sample is only reproducible together with everything that was asked for. Keep the recipe, not
+# only the seed: model, prompts, their order, number, length, temperature, seed.
 #
 # ### A playground
 #

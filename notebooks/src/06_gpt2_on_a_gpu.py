@@ -265,7 +265,7 @@ plots.memory_bars(memory.rows(), memory.PARTS);
 
 # %% [markdown]
 # *How to read it:* each bar is what one GPU must hold for PPO with a batch of 512, 64 + 24 tokens, 64 rows at a time, for GPT-2 of 124M to 1.5B; a colour and hatching for each line of the bill.
-# Dashed lines mark GPUs of 24 and 80 GB. At 124M everything fits. At 774M on 24 GB only what uses LoRA or eight GPUs does. Look at the plain `bf16` bars: they are hardly shorter than fp32,
+# Dashed lines mark GPUs of 24 and 80 GB. At 124M everything fits. At 774M on 24 GB what uses LoRA or eight GPUs fits, and checkpointing so narrowly that no allocator would manage. Look at the plain `bf16` bars: they are hardly shorter than fp32,
 # because weights and optimizer stay in fp32.
 #
 # ## 3. Four arguments that change the bill
@@ -377,8 +377,8 @@ ax.minorticks_off()
 ax.legend();
 
 # %% [markdown]
-# *How to read it:* from right to left the micro-batch gets smaller and the total falls, until it lies flat: there activations are smaller than what sampling holds, and no micro-batch helps any more.
-# Checkpointing reaches that floor at 128 rows already. Only LoRA lowers the floor, because it changes what is held throughout. Both axes are logarithmic; the dotted lines are GPUs of 24 and 80 GB.
+# *How to read it:* from right to left the micro-batch gets smaller and the total falls, until it lies nearly flat: what is left is held throughout, and no micro-batch helps any more.
+# Checkpointing comes near that floor at 128 rows already. Only LoRA lowers the floor, because it changes what is held throughout. Both axes are logarithmic; the dotted lines are GPUs of 24 and 80 GB.
 #
 # ### LoRA: train less
 #
@@ -446,7 +446,7 @@ except MemoryError as error:
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# Read the two figures above at 774M. What is held throughout without LoRA, and what does sampling add? If that is too much already, micro-batches and checkpointing cannot help alone.
+# Read the two figures above at 774M. What is held throughout without LoRA, and how much of the 21.6 GB that you may use does that leave for activations or sampling, whichever is larger?
 # The lines of a plan: `memory.memory_map(memory.SIZES["774M"], **paper_step | my_plan)`.
 # </details>
 
@@ -454,7 +454,7 @@ except MemoryError as error:
 my_plan = {"micro_batch": ...}
 
 # %% tags=["solution"]
-my_plan = {"precision": "bf16", "lora": 16, "micro_batch": 64}
+my_plan = {"precision": "bf16", "checkpointing": True, "micro_batch": 32}
 
 # %% tags=["check"]
 solved = checks.nb06_plan(my_plan)
@@ -468,7 +468,7 @@ bill = memory.memory_map(memory.SIZES["774M"], **paper_step | my_plan)
 pd.Series({part: bill[part] / GB for part in (*memory.PARTS, "total")}, name="GB").round(1).to_frame().T
 
 # %% [markdown]
-# Without LoRA nothing fits: all weights with gradients and moments leave too little room for sampling. If you would rather train all weights, rent a larger GPU, or several and `--sharded`.
+# All weights with gradients and moments take 18.6 GB, so little room is left: few rows at a time, everything computed twice. LoRA leaves more room and is another training. If you want neither, rent a larger GPU, or several and `--sharded`.
 #
 # ## 4. Launching
 #

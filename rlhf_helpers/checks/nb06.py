@@ -194,9 +194,11 @@ def nb06_plan(plan: Mapping[str, Any] | None) -> bool:
         return say(True, f"{total:.1f} GB{lora}, and {allowed:.1f} GB may be used.")
     steady, working, cached = (sum(parts[n] for n in names) / 1e9 for names in (memory.PARTS[:5], ["activations"], ["sampling"]))
     text = f"{total:.1f} GB, but only {allowed:.1f} GB may be used. {steady:.1f} GB are held throughout; on top come"
+    if steady > allowed:
+        return say(False, f"{text} activations and sampling: look at what is held throughout.")
     if working > cached:
         return say(False, f"{text} {working:.1f} GB of activations: make these smaller first.")
-    return say(False, f"{text} {cached:.1f} GB for sampling. No micro-batch makes that smaller: look at what is held throughout.")
+    return say(False, f"{text} {cached:.1f} GB for sampling: fewer rows at a time make that smaller.")
 
 
 NB06_NEEDED = {  # what a checkpoint must hold: what happens without it
