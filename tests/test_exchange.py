@@ -54,6 +54,14 @@ def test_openais_released_format(tmp_path):
         exchange.read(file, "openai", "sentiment")
 
 
+def test_more_than_ten_samples_of_the_openai_format_keep_their_order(tmp_path):
+    """Sorted as text, sample10 stood before sample2, and the best was another."""
+    record = {"query": [72], "best": 2} | {f"sample{i}": [97 + i] for i in range(12)}
+    (tmp_path / "x.json").write_text(json.dumps([dict(sorted(record.items()))]))
+    read = exchange.read(tmp_path / "x.json", "openai", "t", tokenizer=Bytes())
+    assert read.comparisons[0].options == tuple("abcdefghijkl")
+
+
 def user(text):
     return [{"role": "user", "content": text}]
 
@@ -307,6 +315,14 @@ GOOD = '{"task": "t", "query": "q", "options": ["a", "b"]'
         (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "id": "x"}]}', "numbers of events"),
         (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "session": [5]}]}', "session text"),
         ('{"task": "' + 90 * "t" + '", "query": "q", "options": ["a", "b"]}', "at most 80"),
+        (GOOD + ', "round": 1' + 30 * "0" + "}", "number of 31 digits"), (GOOD + ', "round": Infinity}', "infinity"),
+        (GOOD + ', "source": "x\\ud800"}', "no Unicode text"), (GOOD + ', "systems": ["a", 3]}', "who wrote option 0"),
+        (GOOD + ', "systems": ["a", "' + 201 * "b" + '"]}', "at most 200"), (2000 * "[", "recursion|nesting"),
+        (GOOD + ', "labels": [{"labeler": "x\\ud800", "choice": 0}]}', "no Unicode text"),
+        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "note": "x\\udfff"}]}', "no Unicode text"),
+        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "seconds": 1' + 400 * "0" + "}]}", "seconds must be"),
+        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "order": [0, true]}]}', "must name each"),
+        ('{"sitting": {"id": "a", "labeler": "x", "task": "t", "started": 1, "host": "\\ud800"}}', "no Unicode text"),
     ],
 )  # fmt: skip
 def test_a_malformed_line_is_named_and_the_caller_chooses_what_is_kept(store, tmp_path, line, reason):
@@ -318,6 +334,32 @@ def test_a_malformed_line_is_named_and_the_caller_chooses_what_is_kept(store, tm
     loaded = exchange.load(store, file, errors="skip")
     (fault,) = loaded.faults
     assert (loaded.comparisons, loaded.events, fault.line) == (1, 1, 3) and re.search(reason, fault.reason)
+
+
+@pytest.mark.parametrize("change", [{}, {"labeler": "eve"}, {"repeat": True}, {"undoes": 99}], ids=str)
+def test_nobody_takes_back_what_another_answered(store, tmp_path, change):
+    """An undo in a file took back any answer it named: another labeler's, to another comparison. Or it ended the import."""
+    store.record("ann", FOUR[0].id, "choose", 1)
+    store.record("mallory", FOUR[1].id, "choose", 1)
+    (target,) = (e.id for e in store.events(labeler="ann"))
+    exchange.export(store, tmp_path / "x.jsonl")
+    records = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    (mine,) = (r for r in records if r.get("events") and r["events"][0]["labeler"] == "mallory")
+    mine["events"].append({"labeler": "mallory", "kind": "undo", "undoes": target, "id": 99, "created": 9.0} | change)
+    other, file = LabelStore(tmp_path / "other.db"), lines(tmp_path / "x.jsonl", *records)
+    with pytest.raises(ValueError, match="takes back event .* nothing was added"):
+        exchange.load(other, file)
+    loaded = exchange.load(other, file, errors="skip")
+    assert len(loaded.conflicts) == 1 and "which is no answer of" in loaded.conflicts[0]
+    assert [x.labeler for x in other.labels()] == ["ann", "mallory"] and other.progress("ann", "sentiment").done == 1
+
+
+def test_numbers_and_letters_that_no_store_can_hold_are_faults_of_their_record(tmp_path):
+    pair, big = {"prompt": "p", "first": "a", "second": "b", "choice": "first"}, 10**30
+    wrong = [{"round": big}, {"seconds": 10**400}, {"labeler": "x\ud800"}, {"created": big}]
+    file = lines(tmp_path / "x", pair, *(pair | change for change in wrong))
+    read, store = exchange.read(file, "pairwise", "t", errors="skip"), LabelStore(tmp_path / "l.db")
+    assert [f.line for f in read.faults] == [2, 3, 4, 5] and store.add(read.comparisons) == store.add_labels(read.labels) == 1
 
 
 def test_a_contradiction_keeps_nothing_or_the_rest(store, tmp_path):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlhf_helpers.database import comparisons as table
-from rlhf_helpers.exchange.reading import Fault, explain
+from rlhf_helpers.database import judgements
+from rlhf_helpers.exchange.reading import FAULTS, Fault, explain
 from rlhf_helpers.exchange.writing import replacing
 from rlhf_helpers.records import Comparison
 from rlhf_helpers.store import Contents, Event, LabelStore, Sitting
@@ -64,7 +65,7 @@ def load(store: LabelStore, path: Path | str, *, errors: Literal["raise", "skip"
                 sittings.append(sitting)
                 continue
             comparison, events = _parse(record)
-        except (ValueError, KeyError, TypeError) as error:
+        except FAULTS as error:
             if errors == "raise":
                 raise ValueError(f'{path}, line {number}: {explain(error)}; nothing was imported (errors="skip" leaves it out)') from error
             faults.append(Fault(number, explain(error)))
@@ -94,7 +95,7 @@ def _parse(record: Any) -> tuple[Comparison, list[Event]]:
     if not (isinstance(task, str) and isinstance(query, str) and isinstance(options, list) and isinstance(events, list)):
         raise ValueError("task and query must be text, options a list of texts, and events a list of events")
     comparison = Comparison(task, query, tuple(options), str(record.get("source", "base")), int(record.get("round", 0)))
-    fits(table, {"task": comparison.task, "source": comparison.source})
+    fits(table, {"task": task, "query": query, "source": comparison.source, "round": comparison.round})
     if record.get("id", comparison.id) != comparison.id:
         raise ValueError(f"the id {record['id']!r} does not belong to this content: was the line edited by hand?")
     given = [Event(comparison.id, **{"kind": "choose", **x, "order": tuple(x.get("order", ()))}) for x in events]
@@ -103,6 +104,7 @@ def _parse(record: Any) -> tuple[Comparison, list[Event]]:
     gold, systems = record.get("gold", 0), record.get("systems", ["", ""])
     if type(gold) is not int or not 0 <= gold < len(options):
         raise ValueError(f"gold {gold!r} must be the index of one of {len(options)} options")
-    if not isinstance(systems, list) or len(systems) != 2 or ("systems" in record and len(options) != 2):
+    if not isinstance(systems, list) or [type(x) for x in systems] != [str, str] or ("systems" in record and len(options) != 2):
         raise ValueError("systems must name who wrote option 0 and option 1 of a pair")
+    fits(judgements, {"system_0": systems[0], "system_1": systems[1]})
     return comparison, given

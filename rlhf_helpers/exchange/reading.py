@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -14,10 +13,14 @@ from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_helpers.database import comparisons as table
 from rlhf_helpers.records import Comparison, Label
+from rlhf_helpers.store import Event
+from rlhf_helpers.store.events import check, fits
 
 OPENAI_PAD = 50_259  # outside GPT-2's vocabulary
 Format = Literal["openai", "pairs", "pairwise", "csv"]
+FAULTS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)  # what a record that makes no sense can raise
 Parsed = tuple[str, Sequence[str], int, dict[str, Any]]  # query, options, choice, what else is known
 
 
@@ -71,7 +74,7 @@ def read_records(
             before = labels.get(key, label)
             if before.choice != label.choice:
                 raise ValueError(f"{label.labeler} chose option {before.choice} of the same comparison further up, and {label.choice} here")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except FAULTS as error:
             if errors == "raise":
                 raise ValueError(f'{name}, record {line}: {explain(error)}; nothing was read (errors="skip" leaves it out)') from error
             faults.append(Fault(line, explain(error)))
@@ -93,14 +96,15 @@ def _understood(
     )
     if not comparison.task:
         raise ValueError("which task is it? Pass `task`")
+    fits(table, {"task": comparison.task, "query": query, "source": comparison.source, "round": round_})
     if not 0 <= choice < len(comparison.options):
         raise ValueError(f"choice {choice}, but there are {len(comparison.options)} options, from 0")
     flag = str(more.get("simulated", simulated)).lower() in ("true", "1")
     seconds, created = (float(more.get(name) or 0) for name in ("seconds", "created"))
-    if not (math.isfinite(seconds) and seconds >= 0 and math.isfinite(created) and created >= 0):
-        raise ValueError(f"seconds and created must be numbers from 0, got {seconds} and {created}")
     who = more.get("labeler")
-    return comparison, Label(comparison.id, str(who or labeler), choice, seconds, created, flag), bool(who)
+    label = Label(comparison.id, str(who or labeler), choice, seconds, created, flag)
+    check(Event(label.comparison_id, label.labeler, "choose", choice, (), seconds, created, flag), len(comparison.options))
+    return comparison, label, bool(who)
 
 
 def explain(error: Exception) -> str:
@@ -152,7 +156,7 @@ def _object(record: Any) -> dict[str, Any]:
 
 def _from_openai(record: Any, tokenizer: Any) -> Parsed:
     record = _object(record)
-    names = sorted(name for name in record if name.startswith("sample"))
+    names = sorted((n for n in record if n.startswith("sample") and n[6:].isdecimal()), key=lambda n: int(n[6:]))  # sample10 is the last
     rows = [record["query"], *(record[name] for name in names)]
     if any(not isinstance(row, list) or any(type(t) is not int for t in row) for row in rows):
         raise ValueError("query and samples must be lists of token ids")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,8 @@ import sqlalchemy as sa
 from rlhf_helpers.database import events, sessions
 from rlhf_helpers.records import Comparison
 
+MOST = 2**31 - 1  # that an integer column of any database holds
+LONGEST = 1e12  # seconds: 30,000 years
 ANSWERS = ("choose", "tie", "skip")  # kinds of event that settle a comparison; "flag" only remarks on it
 
 
@@ -122,7 +123,7 @@ def check(a: Event, options: int) -> None:
             raise ValueError(f"choice {a.choice!r} for comparison {a.comparison_id}, which has options 0 to {options - 1}")
     elif a.choice is not None:
         raise ValueError(f"a {a.kind} has no choice, got {a.choice!r}")
-    if a.order and sorted(a.order) != list(range(options)):
+    if a.order and (any(type(i) is not int for i in a.order) or sorted(a.order) != list(range(options))):
         raise ValueError(f"order {a.order} for comparison {a.comparison_id} must name each of its {options} options once")
     if not (isinstance(a.simulated, bool) and isinstance(a.repeat, bool) and isinstance(a.note, str)):
         raise ValueError(f"simulated and repeat must be true or false, and note text, got {a.simulated!r}, {a.repeat!r}, {a.note!r}")
@@ -144,13 +145,17 @@ def check_sitting(s: Sitting) -> None:
 
 
 def _measures(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a number from 0, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < LONGEST:
+        raise ValueError(f"{name} must be a number from 0, got {str(value)[:30]}")
 
 
 def fits(table: sa.Table, row: dict[str, Any]) -> None:
-    """Raise ValueError for a text that is longer than its column; SQLite would take it, a server would not."""
+    """Raise ValueError for a text or a number that its column cannot hold; what SQLite would take, a server might not."""
     for name, value in row.items():
         length = getattr(table.c[name].type, "length", None)
         if length and isinstance(value, str) and len(value) > length:
             raise ValueError(f"the {name} {value[:30]!r}... has {len(value)} letters; at most {length} can be stored")
+        if isinstance(value, str) and value.encode(errors="replace").decode() != value:
+            raise ValueError(f"the {name} {value[:30]!r} is no Unicode text: it holds half of a letter")
+        if isinstance(value, int) and not -MOST <= value <= MOST:
+            raise ValueError(f"the {name} is a number of {len(str(value))} digits; from {-MOST} to {MOST} can be stored")

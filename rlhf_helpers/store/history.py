@@ -5,6 +5,7 @@ Functions of an open connection. A write transaction has the database to itself,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -152,7 +153,8 @@ def append(db: sa.Connection, given: Contents) -> Taken:
     """Take over what is new, event by event in their order.
 
     An event that is here already is left alone, even if it was taken back since, so doing it twice is harmless. An undo counts if what
-    it takes back stands here. Where something here says otherwise, it stands, and that is reported.
+    it takes back stands here, and is an answer of the same labeler to the same question. Where something here says otherwise, it stands,
+    and that is reported.
     """
     new = add(db, given.comparisons)
     for chunk in chunks(given.sittings):
@@ -179,7 +181,7 @@ def append(db: sa.Connection, given: Contents) -> Taken:
 def _append_events(db: sa.Connection, given: Sequence[Event]) -> tuple[int, list[str]]:
     asked = {row.id: row for row in _items(db, given)}
     known, standing = _have(db, given)
-    by_number = {e.id: e for e in given if e.id is not None}
+    answered = {(e.id, e.labeler, e.comparison_id, e.repeat): e for e in given if e.kind in ANSWERS}
     conflicts: list[str] = []
     pending: list[Event] = []
     count = 0
@@ -191,7 +193,10 @@ def _append_events(db: sa.Connection, given: Sequence[Event]) -> tuple[int, list
             continue
         if e.kind == "undo":
             _flush(db, pending, asked, known)  # what it takes back may be among them
-            number = known.get(by_number[e.undoes].identity) if e.undoes in by_number else None
+            if (target := answered.get((e.undoes, *key))) is None:
+                conflicts.append(f"{e.labeler} takes back event {e.undoes}, which is no answer of {e.labeler} to {e.comparison_id}")
+                continue
+            number = known.get(target.identity)
             if number is None or not db.execute(sa.delete(answers).where(answers.c.event_id == number)).rowcount:
                 continue
             del standing[key]
@@ -271,7 +276,7 @@ def _introduce(db: sa.Connection, given: Sequence[Event], asked: dict[str, sa.Ro
     for e in given:
         by_labeler.setdefault(e.labeler, []).append(e)
     for labeler, theirs in by_labeler.items():
-        know(db, labeler, min(e.created for e in theirs), all(e.simulated for e in theirs))
+        know(db, labeler, min(e.created for e in theirs) or time.time(), all(e.simulated for e in theirs))
     for chunk in chunks(first):
         here = set(db.scalars(sa.select(sessions.c.id).where(sessions.c.id.in_(chunk))))
         rows = [Sitting(i, first[i].labeler, asked[first[i].comparison_id].task, first[i].created) for i in chunk if i not in here]
