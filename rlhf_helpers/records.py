@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import torch
@@ -123,7 +123,8 @@ class Comparison:
 class Label:
     """A labeler's answer: `choice` is the index into the comparison's own options (not the order they were shown in).
 
-    `seconds` is the time the labeler took, `created` seconds since 1970. `simulated` says that no person gave it.
+    `seconds` is the time the labeler took, `created` seconds since 1970 (0: not known). `simulated` says that no person gave it. `task`
+    is told by the store, which knows the comparison; it makes no difference between labels.
     """
 
     comparison_id: str
@@ -132,6 +133,7 @@ class Label:
     seconds: float = 0.0
     created: float = 0.0
     simulated: bool = False
+    task: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         _check(isinstance(self.choice, int) and self.choice >= 0, self, f"choice must be an index from 0, got {self.choice!r}")

@@ -24,20 +24,21 @@ KINDS = (*ANSWERS, "undo", "flag", "next")  # what a card may send
 SETTLE_SECONDS = 0.15  # nobody reads and answers faster: such an answer was meant for the item before
 IDLE_SECONDS = 180.0  # longer is a coffee, not thought: times are capped here
 NOTE_LETTERS = 500  # of a remark on a bad text
+REMEMBERED = 1_000  # answers back from the latest: from these come the items that are asked again
 
 
 class Session:
     """One labeler at work on one task of a store, or on some `items` of it: what is shown now, and what an answer does.
 
     `orders` says for some items (by id) in which order their options stand; the others are shuffled by labeler and item. `gold` names
-    the right option of items whose answer is known, besides those that the store names: they measure attention, and `labels` leaves
-    them out.
+    the right option of items whose answer is known, and is kept in the store: they measure attention, and no labels are read from them.
+    `cell` names the notebook's cell: when it runs again its new session takes the place of the old one, and leaves other cells alone.
     """
 
     def __init__(
         self, store: LabelStore, task: str, labeler: str, items: Sequence[Comparison] | None = None, *, repeat_every: int = 10,
         orders: Mapping[str, Sequence[int]] | None = None, gold: Mapping[str, int] | None = None, simulated: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        cell: str = "", clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         if not labeler:
             raise ValueError("say who is labelling: a name or a pseudonym")
@@ -45,14 +46,14 @@ class Session:
         if not (store.progress(labeler, task).total if items is None else self.items):
             raise ValueError(f"{store.name} holds no comparisons of task {task!r}: add() some first")
         self.store, self.task, self.labeler, self.simulated, self.clock = store, task, labeler, simulated, clock
-        self.repeat_every, self.orders, self.gold = repeat_every, orders or {}, self._gold_of_store() | self._check_gold(gold or {})
+        self.repeat_every, self.orders, self.gold = repeat_every, orders or {}, self._keep_gold(gold or {})
         self.message = self.error = ""
         self.pending: dict[str, Any] | None = None  # an answer that could not be saved yet
         self.lock = threading.RLock()  # clicks arrive on another thread than the cells; who draws holds it too
         self.pace: list[float] = []  # seconds of the answers given here, newest last
-        process = f"{socket.gethostname()}/{os.getpid()}/"
-        store.release(labeler, process)  # a cell that runs again goes on with the item that its earlier card shows
-        self.window = process + secrets.token_hex(4)
+        place = f"{socket.gethostname()}/{os.getpid()}/{cell}-"
+        store.release(labeler, place)  # a cell that runs again goes on with the item that its earlier card shows
+        self.window = place + secrets.token_hex(4)
         self.refresh()
 
     def refresh(self, prefer: str | None = None) -> None:
@@ -109,7 +110,12 @@ class Session:
     def labels(self, *, repeats: bool = False) -> list[Label]:
         """Read this labeler's choices from the store, without gold items; `repeats` gives the second choices for items that came back."""
         labels = self.store.labels(self.task, self.labeler, repeats=repeats)
-        return [x for x in labels if (self.items is None or x.comparison_id in self.items) and x.comparison_id not in self.gold]
+        return [x for x in labels if self.items is None or x.comparison_id in self.items]
+
+    def ties(self) -> list[str]:
+        """Name the comparisons of which this labeler could not tell, without gold items."""
+        found = self.store.answered(self.labeler, self.task, self.items)
+        return [i for i, kind, repeat in found if kind == "tie" and not repeat and i not in self.gold]
 
     def attention(self) -> tuple[int, int]:
         """Count the gold items answered as they should be, and the gold items answered at all."""
@@ -147,12 +153,13 @@ class Session:
             return False, "You answered that one in another window; that answer stands.", None
         if kind != "skip":
             self.pace.append(took)
-        return True, {"tie": "Saved: cannot tell.", "skip": "Saved: skipped."}.get(kind, f"Saved: option {(slot or 0) + 1}."), None
+        return True, {"tie": "Saved: cannot tell", "skip": "Saved: skipped"}.get(kind, f"Saved: option {(slot or 0) + 1}"), None
 
     def _flag(self, slot: int | None, note: str) -> bool:
         """Write a remark down; the item stays, and so does the time since it was shown. Options are named by their own index."""
         about = "" if slot is None else f"option {self.order[slot]}: "
-        self.store.record(self.labeler, self.current.id, "flag", order=self.order, note=about + note.strip()[:NOTE_LETTERS])  # type: ignore[union-attr]
+        note = note.strip()[:NOTE_LETTERS].encode(errors="replace").decode()  # the browser may have cut a letter in half
+        self.store.record(self.labeler, self.current.id, "flag", order=self.order, note=about + note)  # type: ignore[union-attr]
         self.message, self.error, self.pending = "Flagged, thank you. Please still choose, or skip.", "", None
         self.token = secrets.token_hex(8)
         return True
@@ -162,6 +169,8 @@ class Session:
         self.token = secrets.token_hex(8)  # from here on the answer is safe, and must not be given twice
         try:
             self.refresh(prefer=back)
+            if message.startswith("Saved"):  # with the count, or a screen reader would not hear the second of two equal choices
+                self.message = f"{message} ({self.progress.done + self.progress.skipped} of {self.progress.total})."
         except Exception as error:
             self.error, self.pending = f"The next comparison could not be read: {reason(error)}", {"kind": "next", "slot": None}
 
@@ -170,19 +179,21 @@ class Session:
     def _count(self) -> Progress:
         if self.items is None:
             return self.store.progress(self.labeler, self.task)
-        mine = [e for e in self.store.events(self.task, self.labeler, standing=True) if e.comparison_id in self.items]
-        self._answered = {e.comparison_id: e.kind for e in mine if not e.repeat}
+        mine = self.store.answered(self.labeler, self.task, self.items)
+        self._answered = {i: kind for i, kind, repeat in mine if not repeat}
         skipped = sum(kind == "skip" for kind in self._answered.values())
         return Progress(len(self._answered) - skipped, skipped, len(self.items), len(mine) - len(self._answered))
 
     def _take(self, prefer: str | None) -> tuple[Comparison | None, bool]:
-        """Claim and return the next item: one that comes back, the preferred one, or the first that is open and in no other window."""
+        """Claim and return the next item: the preferred one, one that comes back, or the first that is open and in no other window."""
+        if prefer is not None:
+            repeat = bool(self.store.answered(self.labeler, self.task, [prefer]))  # what was taken back was the second answer
+            if self._claim(prefer, repeat):
+                return self.store.get(prefer), repeat
         elsewhere = self.store.claimed(self.labeler, but=self.window)
         again = self._due_again()
         if again is not None and (again.id, True) not in elsewhere and self._claim(again.id, repeat=True):
             return again, True
-        if prefer is not None and self._claim(prefer):
-            return self.store.get(prefer), False
         taken = {i for i, repeat in elsewhere if not repeat}
         while (item := self._first_open(taken)) is not None:
             if self._claim(item.id):
@@ -210,26 +221,29 @@ class Session:
         return first[1:] + first[:1] if self.repeat else first
 
     def _due_again(self) -> Comparison | None:
-        """After every `repeat_every` answers pick an earlier choice to ask again, unmarked; a restart picks the same one."""
-        if not self.repeat_every or self.progress.done // self.repeat_every <= self.progress.repeats:
+        """When `repeat_every` answers followed the last repeat pick an earlier choice to ask again, unmarked; a restart picks the same."""
+        if not 0 < self.repeat_every <= self.progress.done:
             return None
-        seen = {label.comparison_id for label in self.labels(repeats=True)}
-        chosen = [label.comparison_id for label in self.labels()[:-3] if label.comparison_id not in seen]  # not the ones still in mind
-        if not chosen:
+        latest = [x for x in self.store.answered(self.labeler, self.task, self.items, REMEMBERED) if x[1] != "skip"]
+        if any(repeat for _, _, repeat in latest[-self.repeat_every :]):
+            return None
+        seen = {i for i, _, repeat in latest if repeat} | set(self.gold)
+        chosen = [i for i, kind, repeat in latest if kind == "choose" and not repeat][:-3]  # not the ones still in mind
+        if not (chosen := [i for i in chosen if i not in seen]):
             return None
         return self.store.get(random.Random(f"{self.labeler} {self.task} {self.progress.repeats}").choice(chosen))
 
-    def _gold_of_store(self) -> dict[str, int]:
-        return {i: right for i, right in self.store.gold(self.task).items() if self.items is None or i in self.items}
-
-    def _check_gold(self, gold: Mapping[str, int]) -> dict[str, int]:
+    def _keep_gold(self, gold: Mapping[str, int]) -> dict[str, int]:
+        """Write gold items into the store, and return all that it has of them among the items."""
         for name, right in gold.items():
             item = self.store.get(name) if self.items is None else self.items.get(name)
             if item is None:
                 raise ValueError(f"gold item {name!r} is not among the comparisons to be asked: put it there too")
             if not 0 <= right < len(item.options):
                 raise ValueError(f"gold item {name!r}: its right option is {right}, but there are options 0 to {len(item.options) - 1}")
-        return dict(gold)
+        if gold:
+            self.store.set_gold(gold)
+        return {i: right for i, right in self.store.gold(self.task).items() if self.items is None or i in self.items}
 
 
 def balanced_sides(labeler: str, pairs: Sequence[Comparison], first: Sequence[int] = ()) -> dict[str, tuple[int, int]]:

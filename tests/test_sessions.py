@@ -50,7 +50,7 @@ def test_the_canonical_choice_and_the_order_are_stored(session: Session, store: 
     assert session.answer("choose", 2, seconds=3.0)
     (event,) = store.events()
     assert (event.comparison_id, event.choice, event.order, event.seconds) == (item.id, order[2], order, 3.0)
-    assert session.labels()[0].choice == order[2] and session.message == "Saved: option 3."
+    assert session.labels()[0].choice == order[2] and session.message == "Saved: option 3 (1 of 12)."
     assert session.current == questions(12)[1] and session.progress.done == 1
 
 
@@ -114,6 +114,12 @@ def test_time_is_measured_and_idle_time_capped(session: Session, store: LabelSto
     assert not click(session, "choose", 0, ms=float("nan"))  # then our own clock counts, and it says: too soon
     assert [e.seconds for e in store.events()] == [7.0, IDLE_SECONDS, 2.5]
     assert session.minutes_left() == pytest.approx(7.0 * session.progress.left / 60)
+
+
+def test_two_equal_choices_are_announced_twice(session: Session) -> None:
+    """A live region is silent about a text that does not change, so the second of two equal choices was not heard."""
+    said = [session.answer("choose", 1) and session.message for _ in range(3)]
+    assert said == ["Saved: option 2 (1 of 12).", "Saved: option 2 (2 of 12).", "Saved: option 2 (3 of 12)."]
 
 
 def test_a_failed_save_is_said_and_kept_and_can_be_retried(session: Session, store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +223,16 @@ def test_a_cell_that_runs_again_shows_the_same_item_and_its_old_card_saves_nothi
     assert len(store.labels()) == 1
 
 
+def test_two_cells_of_one_notebook_show_different_items(store: LabelStore) -> None:
+    """A second card took the first one's item away, and both showed it."""
+    one, two = (Session(store, "sentiment", "ann", repeat_every=0, cell=cell) for cell in ("one", "two"))
+    assert one.current == questions(1)[0] and two.current == questions(2)[1]
+    assert one.answer("choose", 0) and two.answer("choose", 0) and one.current != two.current
+    again = Session(store, "sentiment", "ann", repeat_every=0, cell="one")  # the first cell runs again
+    assert again.current == one.current and again.answer("choose", 0) and two.answer("choose", 0)
+    assert len(store.labels()) == 4
+
+
 def test_an_answer_given_elsewhere_stands(store: LabelStore) -> None:
     session = Session(store, "sentiment", "ann", repeat_every=0)
     store.record("ann", session.current.id, "tie")  # by a window that knows nothing of claims
@@ -245,6 +261,50 @@ def test_repeats_come_back_in_another_order_and_change_no_label(tmp_path: Path) 
     assert session.repeat and session.current.id == asked[-1]  # a repeat is undone like any other answer
     session.answer("undo")
     assert not session.repeat and session.current.id == asked[-2]
+
+
+def test_a_repeat_that_is_taken_back_is_asked_again_whatever_comes_back_now(store: LabelStore) -> None:
+    """With other repeats, or none, it was shown as if it were new, and no answer was taken."""
+    session = Session(store, "sentiment", "ann", repeat_every=4)
+    while not session.repeat:
+        session.answer("choose", 0)
+    asked, order = session.current, session.order
+    session.answer("choose", 0)
+    for every in (0, 7):
+        session = Session(store, "sentiment", "ann", repeat_every=every)
+        assert session.answer("undo") and (session.current, session.repeat, session.order) == (asked, True, order)
+        assert session.answer("choose", 1) and session.progress == (4, 0, 12, 1)
+
+
+def test_repeats_turned_on_late_come_one_at_a_time(tmp_path: Path) -> None:
+    """After forty labels ten of them came back in a row."""
+    store = LabelStore(tmp_path / "labels.db")
+    store.add(questions(60))
+    session = Session(store, "sentiment", "ann", repeat_every=0)
+    for _ in range(40):
+        session.answer("choose", 0)
+    session, repeats = Session(store, "sentiment", "ann", repeat_every=4), []
+    for _ in range(12):
+        repeats.append(session.repeat)
+        session.answer("choose", 0)
+    assert [i for i, repeat in enumerate(repeats) if repeat] == [0, 5, 10]
+
+
+def test_what_was_undecided_when_it_came_back_does_not_come_back_for_ever(store: LabelStore) -> None:
+    session = Session(store, "sentiment", "ann", repeat_every=4)
+    while session.current is not None:
+        assert session.answer("tie" if session.repeat else "choose", None if session.repeat else 0)
+    assert session.progress == (12, 0, 12, 3) and len(store.events()) == 15
+
+
+def test_a_click_reads_no_history_of_other_items(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each click read every event that the labeler had ever left in the store."""
+    session = Session(store, "sentiment", "ann", questions(12)[:6], repeat_every=2)
+    monkeypatch.setattr(store, "events", None)
+    monkeypatch.setattr(store, "labels", None)
+    while session.progress.left > 1:
+        assert session.answer("choose", 0)
+    assert session.progress.repeats == 1
 
 
 def test_a_session_over_some_items_keeps_to_them(store: LabelStore) -> None:
@@ -288,9 +348,10 @@ def test_a_flag_is_a_remark_and_the_item_stays(session: Session, store: LabelSto
     assert two.note == "x" * 500 and choice.seconds == 5.0  # flagging does not stop the clock
     for bad in ({"slot": 9}, {"slot": True}, {"slot": "1"}):
         assert not click(session, "flag", **bad)
+    assert click(session, "flag", note="x" * 499 + "\ud83d") and store.events()[-1].note == "x" * 499 + "?"  # half of a letter
     assert click(session, "flag", note=["no text"]) and store.events()[-1].note == ""
     session.answer("undo")
-    assert session.current == item and len(store.labels()) == 0 and len(store.events()) == 5  # remarks are not taken back
+    assert session.current == item and len(store.labels()) == 0 and len(store.events()) == 6  # remarks are not taken back
 
 
 def test_gold_items_measure_attention_and_teach_nothing(store: LabelStore) -> None:
@@ -310,7 +371,8 @@ def test_gold_items_measure_attention_and_teach_nothing(store: LabelStore) -> No
     assert {x.comparison_id for x in session.labels()} == {c.id for c in asked} - set(gold)
     again = {x.comparison_id for x in session.labels(repeats=True)}
     assert again and not again & set(gold)
-    assert Session(store, "sentiment", "ann").attention() == (0, 0)
+    assert store.gold() == gold and Session(store, "sentiment", "ann").attention() == (1, 3)  # the store knows them from now on
+    assert not {x.comparison_id for x in store.labels()} & set(gold) and len(store.labels(gold=True)) == len(store.labels()) + 2
     with pytest.raises(ValueError, match="right option is 4, but there are options 0 to 3"):
         Session(store, "sentiment", "ann", gold={asked[0].id: 4})
     with pytest.raises(ValueError, match="is not among the comparisons"):
@@ -324,7 +386,7 @@ def test_gold_items_of_the_store_count_too(store: LabelStore) -> None:
     assert session.gold == {asked[0].id: 2, asked[1].id: 1}
     session.answer("choose", session.order.index(2))
     assert session.attention() == (1, 1) and session.labels() == []
-    assert Session(store, "sentiment", "ben", asked[1:]).gold == {}
+    assert Session(store, "sentiment", "ben", asked[1:]).gold == {asked[1].id: 1}
 
 
 def test_sides_are_balanced_and_follow_no_pattern() -> None:

@@ -217,6 +217,9 @@ def test_imported_labels(store: LabelStore) -> None:
     with pytest.raises(ValueError, match="no comparison 'unknown'"):
         store.add_labels([Label(questions()[0].id, "new", 0), Label("unknown", "new", 0)])
     assert len(store.labels()) == 3  # all or nothing
+    store.undo("sim")
+    assert store.add_labels(given) == 0 and len(store.labels()) == 2  # once a label of unknown time came back when it was added again
+    assert [x.created for x in store.labels()] == [0, 0]
 
 
 def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:

@@ -114,11 +114,18 @@ class LabelStore:
         self._sittings[labeler, row.task] = sitting, undo.created
         return row.comparison_id
 
-    def labels(self, task: str | None = None, labeler: str | None = None, *, repeats: bool = False) -> list[Label]:
-        """Read the choices that stand, oldest first. `repeats` gives the second answers to comparisons asked again, and only those."""
+    def labels(
+        self, task: str | None = None, labeler: str | None = None, *, repeats: bool = False, gold: bool = False
+    ) -> list[Label]:  # fmt: skip
+        """Read the choices that stand, oldest first, to learn from: without those on gold comparisons, unless `gold`.
+
+        `repeats` gives the second answers to comparisons asked again, and only those.
+        """
         c = labels.c
-        query = sa.select(c.comparison_id, c.labeler, c.choice, c.seconds, c.created, c.simulated).order_by(c.event_id)
+        query = sa.select(c.comparison_id, c.labeler, c.choice, c.seconds, c.created, c.simulated, c.task).order_by(c.event_id)
         query = query.where(c.repeat if repeats else sa.not_(c.repeat))
+        if not gold:
+            query = query.where(c.comparison_id.not_in(sa.select(comparisons.c.id).where(comparisons.c.gold.is_not(None))))
         if task is not None:
             query = query.where(c.task == task)
         if labeler is not None:
@@ -128,8 +135,7 @@ class LabelStore:
 
     def add_labels(self, labels: Iterable[Label]) -> int:
         """Add labels made elsewhere (all or none), and return how many are new; raises ValueError if one contradicts a label here."""
-        now = time.time()
-        given = [Event(x.comparison_id, x.labeler, "choose", x.choice, (), x.seconds, x.created or now, x.simulated) for x in labels]
+        given = [Event(x.comparison_id, x.labeler, "choose", x.choice, (), x.seconds, x.created, x.simulated) for x in labels]
         return self.append(Contents(events=given), strict=True).events
 
     def contents(self, task: str | None = None) -> Contents:
@@ -155,6 +161,18 @@ class LabelStore:
             where.append(answers.c.event_id.is_not(None))
         with self._transaction() as db:
             return [event for event, _ in history.read(db, *where, task=task)]
+
+    def answered(
+        self, labeler: str, task: str, among: Collection[str] | None = None, latest: int | None = None
+    ) -> list[tuple[str, str, bool]]:  # fmt: skip
+        """Read a labeler's answers that stand (to some comparisons; the `latest` so many): comparison, kind, whether a repeat, in order."""
+        a = answers.c
+        query = sa.select(a.comparison_id, a.kind, a.repeat).where(a.labeler == labeler, a.task == task)
+        if among is not None and len(among) <= history.CHUNK:
+            query = query.where(a.comparison_id.in_(list(among)))
+        with self._transaction() as db:
+            rows = db.execute(query.order_by(a.event_id.desc()).limit(latest)).all()
+        return [tuple(row) for row in reversed(rows) if among is None or row.comparison_id in among]
 
     # ---- what is next, and how far ----------------------------------------------------------------------------------------------------
 
