@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from rlhf_helpers.records import Comparison, Label
-from rlhf_helpers.store import LabelStore
+from rlhf_helpers.store import Contents, LabelStore, Sitting
 
 MISSING = -1
 RESAMPLES = 1_000
@@ -28,7 +29,10 @@ RESAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Agreement:
-    """A coefficient with its 95 % interval (percentiles of a bootstrap over comparisons), and on how much it stands."""
+    """A coefficient with its 95 % interval (percentiles of a bootstrap over comparisons), and on how much it stands.
+
+    The interval is NaN where the comparisons do not differ, as when all agree on all: a bootstrap cannot tell then what others would show.
+    """
 
     value: float
     low: float
@@ -37,7 +41,8 @@ class Agreement:
     labelers: int
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f}; {self.comparisons} comparisons, {self.labelers} labelers)"
+        interval = "no interval: the comparisons do not differ" if math.isnan(self.low) else f"{self.low:.2f} to {self.high:.2f}"
+        return f"{self.value:.2f} ({interval}; {self.comparisons} comparisons, {self.labelers} labelers)"
 
 
 # ---- a class -----------------------------------------------------------------------------------------------------------------------------
@@ -66,25 +71,51 @@ def pseudonym(name: str, secret: str) -> str:
     return "labeler-" + hmac.new(secret.encode(), name.strip().lower().encode(), hashlib.sha256).hexdigest()[:8]
 
 
-def merge(target: LabelStore, sources: Iterable[LabelStore], rename: Callable[[str], str] = str) -> list[str]:
+def merge(
+    target: LabelStore, sources: Iterable[LabelStore], rename: Callable[[str, str], str] = lambda name, file: name,
+    *, same: Collection[str] = (),
+) -> list[str]:  # fmt: skip
     """Take all that the sources hold over into `target`; returns the contradictions that were left out, in words.
 
     The whole history comes along: ties, skips, repeats, flags, the order on the screen, and what was taken back since the last merge.
-    Repeating a merge changes nothing. A contradiction is a labeler who answered otherwise in the target. `rename` may give pseudonyms.
+    Repeating a merge changes nothing. A contradiction is a labeler who answered otherwise in the target. `rename(name, file)` may give
+    pseudonyms; who gets another name loses the name of the computer too. Raises ValueError, before anything is merged, where one name
+    may be two people: it has labelled in two files that share no sitting. `same` lists names that are one person at two computers.
     """
-    conflicts = []
-    for source in sources:
-        held = source.contents()
-        events = [event._replace(labeler=rename(event.labeler)) for event in held.events]
-        sittings = [sitting._replace(labeler=rename(sitting.labeler)) for sitting in held.sittings]
-        taken = target.append(held._replace(events=events, sittings=sittings))
-        conflicts += [f"{source.name}: {conflict}: what was here first stands" for conflict in taken.conflicts]
-    return conflicts
+    renamed = [(source.name, _renamed(source, rename)) for source in sources]
+    _refuse_to_mix([(target.name, target.sittings()), *((file, held.sittings) for file, held in renamed)], same)
+    taken = [(file, target.append(held).conflicts) for file, held in renamed]
+    return [f"{file}: {conflict}: what was here first stands" for file, conflicts in taken for conflict in conflicts]
+
+
+def _renamed(source: LabelStore, rename: Callable[[str, str], str]) -> Contents:
+    held = source.contents()
+    names = {x.labeler: rename(x.labeler, source.name) for x in (*held.events, *held.sittings)}
+    events = [event._replace(labeler=names[event.labeler]) for event in held.events]
+    hosts = {name: {"host": ""} if new != name else {} for name, new in names.items()}
+    sittings = [sitting._replace(labeler=names[sitting.labeler], **hosts[sitting.labeler]) for sitting in held.sittings]
+    return held._replace(events=events, sittings=sittings)
+
+
+def _refuse_to_mix(sittings: Sequence[tuple[str, Sequence[Sitting]]], same: Collection[str]) -> None:
+    """Raise ValueError for a name that labelled in two files which have none of its sittings in common."""
+    known: dict[str, tuple[str, set[str]]] = {}
+    for file, theirs in sittings:
+        for name in sorted({x.labeler for x in theirs} - set(same)):
+            ids = {x.id for x in theirs if x.labeler == name}
+            before, seen = known.setdefault(name, (file, ids))
+            if not ids & seen:
+                raise ValueError(
+                    f"{name!r} labelled in {before} and in {file}, but the two share no sitting, and merging would make one labeler of "
+                    f"two people. Give each file names of its own: rename=lambda name, file: f'{{name}} of {{file}}'. If this is one "
+                    f"person at two computers: same=[{name!r}]. Nothing was merged"
+                )
+            seen |= ids
 
 
 def leave_one_out(labels: Iterable[Label]) -> Iterator[tuple[str, list[Label], list[Label]]]:
     """Yield (labeler, their labels, everybody else's): fit on the others, test on the one."""
-    labels = list(labels)
+    labels = _of_one_task(labels)
     for person in sorted({x.labeler for x in labels}):
         yield person, [x for x in labels if x.labeler == person], [x for x in labels if x.labeler != person]
 
@@ -121,13 +152,21 @@ def krippendorff(labels: Iterable[Label]) -> Agreement:
 def choices(labels: Iterable[Label]) -> np.ndarray:
     """Lay the choices out, one row per labeler and one column per comparison with at least two labels; MISSING where there is none."""
     by_comparison: dict[str, dict[str, int]] = defaultdict(dict)
-    for label in labels:
+    for label in _of_one_task(labels):
         by_comparison[label.comparison_id][label.labeler] = label.choice
     shared = {i: row for i, row in sorted(by_comparison.items()) if len(row) > 1}
     if not shared:
         raise ValueError("no comparison has labels of two people, so agreement cannot be measured: let labelers overlap")
     people = sorted({person for row in shared.values() for person in row})
     return np.array([[row.get(person, MISSING) for row in shared.values()] for person in people])
+
+
+def _of_one_task(labels: Iterable[Label]) -> list[Label]:
+    """Raise ValueError if the labels are known to answer different questions."""
+    labels = list(labels)
+    if len(names := sorted({x.task for x in labels} - {""})) > 1:
+        raise ValueError(f"these labels are of the tasks {', '.join(names)}: measure one at a time, say store.labels({names[0]!r})")
+    return labels
 
 
 def _raw(table: np.ndarray) -> float:
@@ -166,5 +205,6 @@ def _bootstrap(table: np.ndarray, statistic: Callable[[np.ndarray], float]) -> A
 
     found = [value(table[:, generator.integers(size, size=size)]) for _ in range(RESAMPLES if size > 1 else 0)]
     low, high = np.nanpercentile(found, [2.5, 97.5]) if found and not np.isnan(found).all() else (np.nan, np.nan)
+    low, high = (low, high) if low < high else (np.nan, np.nan)
     people = int((table != MISSING).any(1).sum())
     return Agreement(value(table), float(low), float(high), size, people)

@@ -15,23 +15,28 @@ import statistics
 from collections import Counter, defaultdict
 from typing import Any
 
+import numpy as np
+
 from rlhf_helpers.store import Event, LabelStore
 
 FAST_SECONDS = 1.0  # nobody reads four texts in less
+RESAMPLES = 1_000
 
 
 def per_labeler(store: LabelStore, task: str) -> list[dict[str, Any]]:
-    """Report on each labeler of a task; shares come with Wilson's 95 % interval (`_low`, `_high`) and are NaN where there is nothing.
+    """Report on each labeler of a task; shares come with a 95 % interval (`_low`, `_high`), and NaN stands where there is nothing to tell.
 
     Columns: labeler, simulated, sittings, labels, ties, skips, flags, undos; median_seconds, quick_share (below a second);
     position_p (chi-squared test that all places are chosen equally often); consistency (the same choice when asked again), attention
-    (gold items answered right), agreement (with each label of others on the same comparison).
+    (gold items answered right), agreement (with each label of others on the same comparison). Labels and agreement leave gold items out.
+    The intervals are Wilson's; that of agreement is a bootstrap over comparisons, because all who labelled one are in it together.
     """
     history, standing, gold = store.events(task), store.events(task, standing=True), store.gold(task)
     choices = {(e.labeler, e.comparison_id): e.choice for e in standing if e.kind == "choose" and not e.repeat}
     by_comparison: dict[str, dict[str, int | None]] = defaultdict(dict)
     for (labeler, item), choice in choices.items():
-        by_comparison[item][labeler] = choice
+        if item not in gold:
+            by_comparison[item][labeler] = choice
     rows = []
     for labeler in sorted({e.labeler for e in history}):
         mine = [e for e in standing if e.labeler == labeler]
@@ -39,13 +44,13 @@ def per_labeler(store: LabelStore, task: str) -> list[dict[str, Any]]:
         chosen = [e for e in first if e.kind == "choose"]
         again = [e.choice == choices.get((labeler, e.comparison_id)) for e in mine if e.repeat and e.kind == "choose"]
         right = [e.choice == gold[e.comparison_id] for e in first if e.comparison_id in gold and e.kind != "skip"]
-        others = [e.choice == choice for e in chosen for who, choice in by_comparison[e.comparison_id].items() if who != labeler]
+        mates = [[e.choice == c for who, c in by_comparison[e.comparison_id].items() if who != labeler] for e in chosen]
         timed = [e.seconds for e in first if e.kind != "skip" and e.seconds > 0]
         row = {
             "labeler": labeler,
             "simulated": all(e.simulated for e in history if e.labeler == labeler),
             "sittings": len({e.session for e in history if e.labeler == labeler} - {None}),
-            "labels": len(chosen),
+            "labels": sum(e.comparison_id not in gold for e in chosen),
             "ties": sum(e.kind == "tie" for e in first),
             "skips": sum(e.kind == "skip" for e in first),
             "flags": kinds["flag"],
@@ -54,7 +59,7 @@ def per_labeler(store: LabelStore, task: str) -> list[dict[str, Any]]:
             "quick_share": sum(t < FAST_SECONDS for t in timed) / len(timed) if timed else math.nan,
             "position_p": _p_value(_places(chosen)),
         }
-        rows.append(row | _share("consistency", again) | _share("attention", right) | _share("agreement", others))
+        rows.append(row | _share("consistency", again) | _share("attention", right) | _clustered("agreement", mates))
     return rows
 
 
@@ -110,3 +115,16 @@ def _share(name: str, hits: list[bool]) -> dict[str, float]:
         return {name: math.nan, f"{name}_low": math.nan, f"{name}_high": math.nan, f"{name}_count": 0}
     low, high = proportion_confint(sum(hits), len(hits), method="wilson")
     return {name: sum(hits) / len(hits), f"{name}_low": float(low), f"{name}_high": float(high), f"{name}_count": len(hits)}
+
+
+def _clustered(name: str, hits: list[list[bool]]) -> dict[str, float]:
+    """Share of hits in all clusters together, with percentiles of a bootstrap over clusters; no interval where clusters do not differ."""
+    found = np.array([(sum(cluster), len(cluster)) for cluster in hits if cluster]).reshape(-1, 2)
+    row = {name: math.nan, f"{name}_low": math.nan, f"{name}_high": math.nan, f"{name}_count": int(found[:, 1].sum())}
+    if len(found):
+        row[name] = float(found[:, 0].sum() / found[:, 1].sum())
+        drawn = np.random.default_rng(0).integers(len(found), size=(RESAMPLES, len(found)))
+        right, count = found[drawn].sum(1).T
+        low, high = np.percentile(right / count, [2.5, 97.5])
+        row |= {f"{name}_low": float(low), f"{name}_high": float(high)} if low < high else {}
+    return row

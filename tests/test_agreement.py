@@ -137,10 +137,51 @@ def test_pseudonyms_hide_names_and_stay_the_same(tmp_path):
     source, target = LabelStore(tmp_path / "a.db"), LabelStore(tmp_path / "b.db")
     source.add(ITEMS[:1])
     source.add_labels([Label(ITEMS[0].id, "Ada Lovelace", 2)])
-    assert agreement.merge(target, [source], lambda name: agreement.pseudonym(name, "secret")) == []
+    assert agreement.merge(target, [source], lambda name, file: agreement.pseudonym(name, "secret")) == []
     assert [x.labeler for x in target.labels()] == [first]
     with pytest.raises(ValueError, match="needs a secret"):
         agreement.pseudonym("Ada", "")
+
+
+def desks(tmp_path, *choices):
+    """One file for each student, all of whom are called "me", with these choices for the first items."""
+    made = []
+    for k, theirs in enumerate(choices):
+        made.append(LabelStore(tmp_path / f"student {k}.db"))
+        made[-1].add(ITEMS)
+        for item, choice in zip(ITEMS, theirs, strict=False):
+            made[-1].record("me", item.id, "choose", choice)
+    return made
+
+
+def test_two_students_of_one_name_are_not_merged_into_one_labeler(tmp_path):
+    """They were: of two files of six labels each, six were left."""
+    target, (first, second) = LabelStore(tmp_path / "class.db"), desks(tmp_path, [0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 1, 2])
+    for files in ([first, second], [second]):
+        with pytest.raises(ValueError, match="'me' labelled in .* share no sitting.*rename=lambda name, file"):
+            agreement.merge(target, files)
+        assert len(target.labels()) == (0 if files[0] is first else 6)
+        agreement.merge(target, [first])
+    others = LabelStore(tmp_path / "others.db")
+    for _ in range(2):
+        assert agreement.merge(others, [first, second], lambda name, file: f"{name} of {file[-4]}") == []
+        assert sorted(x.labeler for x in others.labels()) == ["me of 0"] * 6 + ["me of 1"] * 6
+
+
+def test_one_person_at_two_computers_is_merged_when_that_is_said(tmp_path):
+    target, (first, second) = LabelStore(tmp_path / "class.db"), desks(tmp_path, [0, 1], [0, 1, 2])
+    assert agreement.merge(target, [first, second], same=["me"]) == []
+    assert len(target.labels()) == 3 and len(target.sittings()) == 2
+    second.record("me", ITEMS[5].id, "choose", 1)
+    assert agreement.merge(target, [second]) == [] and len(target.labels()) == 4  # its sittings are known by now
+
+
+def test_a_pseudonym_hides_the_computer_too(tmp_path):
+    """A host is often called after its owner, and it stayed in the merged sittings and in what was exported from them."""
+    target, (desk,) = LabelStore(tmp_path / "class.db"), desks(tmp_path, [0])
+    assert desk.sittings()[0].host
+    agreement.merge(target, [desk], lambda name, file: "labeler 1")
+    assert [(x.labeler, x.host) for x in target.sittings()] == [("labeler 1", "")]
 
 
 def test_leaving_one_labeler_out():
@@ -168,3 +209,23 @@ def test_when_everybody_says_the_same_there_is_no_chance_to_correct_for():
     for measure in (agreement.cohen, agreement.fleiss, agreement.krippendorff):
         assert math.isnan(measure(rows([1, 1, 1], [1, 1, 1])).value)
     assert agreement.raw(rows([1, 1, 1], [1, 1, 1])).value == 1
+
+
+def test_perfect_agreement_on_a_few_claims_no_certainty():
+    """It read 1.00 (1.00 to 1.00), which five comparisons cannot say."""
+    for measure in (agreement.raw, agreement.cohen, agreement.fleiss, agreement.krippendorff):
+        found = measure(rows([0, 1, 2, 3, 0], [0, 1, 2, 3, 0]))
+        assert found.value == 1 and math.isnan(found.low) and math.isnan(found.high)
+        assert str(found) == "1.00 (no interval: the comparisons do not differ; 5 comparisons, 2 labelers)"
+
+
+def test_labels_of_several_tasks_are_refused_in_one_measure(tmp_path):
+    """Judging in the same store changed the agreement on sentiment, and a labeler's pairs were held out with the rest."""
+    store = LabelStore(tmp_path / "labels.db")
+    pairs = [Comparison("sentiment-judging", c.query, ("a", "b")) for c in ITEMS]
+    store.add([*ITEMS, *pairs])
+    store.add_labels([Label(c.id, who, i % 2) for who in ("ada", "ben") for i, c in enumerate([*ITEMS, *pairs])])
+    for measure in (agreement.raw, agreement.cohen, agreement.fleiss, agreement.krippendorff, lambda x: list(agreement.leave_one_out(x))):
+        with pytest.raises(ValueError, match=r"tasks sentiment, sentiment-judging.*store.labels\('sentiment'\)"):
+            measure(store.labels())
+    assert agreement.raw(store.labels("sentiment")).comparisons == 30

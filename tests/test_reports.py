@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import chi2
 
 from rlhf_helpers import plots, reports
-from rlhf_helpers.records import Comparison
+from rlhf_helpers.records import Comparison, Label
 from rlhf_helpers.store import LabelStore
 
 ITEMS = [Comparison("sentiment", f"q{i}", ("a", "b", "c", "d")) for i in range(24)]
@@ -39,17 +39,30 @@ def store(tmp_path):
 def test_a_report_counted_by_hand(store):
     ada, ben = reports.per_labeler(store, "sentiment")
     counted = ("labeler", "labels", "skips", "undos", "flags", "ties", "sittings")
-    assert [ada[name] for name in counted] == ["ada", 23, 1, 1, 1, 0, 1]
+    assert [ada[name] for name in counted] == ["ada", 20, 1, 1, 1, 0, 1]  # of 23 choices three are on gold
     assert ada["median_seconds"] == 5.0 and ada["quick_share"] == 0 and ben["median_seconds"] == 0.5 and ben["quick_share"] == 1
     assert ada["consistency"] == pytest.approx(2 / 3) and ada["consistency_count"] == 3 and math.isnan(ben["consistency"])
     # Wilson (1927) for 2 of 3, by the formula: centre (2 + 1.92) / (3 + 3.84), half 1.96 / (3 + 3.84) * sqrt(2/3 + 0.96)
     assert (ada["consistency_low"], ada["consistency_high"]) == pytest.approx((0.2077, 0.9385), abs=1e-3)
     assert ada["attention"] == pytest.approx(2 / 3)  # gold 2, 2, 1 and she always takes 2
     assert ben["attention"] == pytest.approx(0)  # he takes 3, 0, 3
-    assert ada["agreement"] == 0 and ada["agreement_count"] == 23 and ben["agreement_count"] == 23
+    assert ada["agreement"] == 0 and ada["agreement_count"] == 20 and ben["agreement_count"] == 20
+    assert math.isnan(ada["agreement_low"]) and math.isnan(ada["agreement_high"])  # what does not vary here says nothing of elsewhere
     # Ben: 24 of 24 in the first place, so chi-squared = (18 * 18 + 3 * 6 * 6) / 6 = 72 with 3 degrees of freedom
     assert ben["position_p"] == pytest.approx(chi2.sf(72, 3)) and ada["position_p"] < 0.05  # hers is 2 or 3 by turns here
     assert not ada["simulated"]
+
+
+def test_the_interval_of_agreement_counts_comparisons_not_pairs_of_labels(tmp_path):
+    """Twelve labelers of fifteen comparisons give 165 pairs each, and Wilson's interval took them for 165 independent ones."""
+    store, items = LabelStore(tmp_path / "labels.db"), ITEMS[:15]
+    store.add(items)
+    for k in range(12):
+        store.add_labels([Label(c.id, f"p{k:02}", 0 if i < 9 or not k else 1 + k % 3) for i, c in enumerate(items)])
+    row = reports.per_labeler(store, "sentiment")[0]  # agrees with all on nine comparisons, with nobody on six
+    assert (row["agreement"], row["agreement_count"]) == (9 / 15, 165)
+    half = 1.96 * (0.6 * 0.4 / 15) ** 0.5  # fifteen coins, as all pairs of one comparison fall alike
+    assert (row["agreement_low"], row["agreement_high"]) == pytest.approx((0.6 - half, 0.6 + half), abs=0.05)
 
 
 def test_places_on_the_screen_not_option_numbers(store):
