@@ -112,12 +112,12 @@ def judge(a: Judge) -> None:
     queries = prompts(a, task, tokenizer, a.count, "test")
     asked, first_is_zero = evaluation.pairs(tuned, base, queries, task, tokenizer, seed=a.seed)
     if a.by == "simulated":
-        labels = labelers.simulated(task, name="held-out judge", seed=1_000 + a.seed, temperature=0).label(asked)
+        labels, ties = labelers.simulated(task, name="held-out judge", seed=1_000 + a.seed, temperature=0).label(asked), []
     else:
         card = widgets.judge(asked, a.by, store=open_store(a.store, make=True), first_is_zero=first_is_zero, names=("tuned", "base"))
-        labels = ask(card).labels()
+        labels, ties = ask(card).labels(), card.ties()
     who = "a simulated judge" if a.by == "simulated" else a.by
-    print(f"Tuned preferred by {who}: {evaluation.judge(asked, first_is_zero, labels)}.")
+    print(f"Tuned preferred by {who}: {evaluation.judge(asked, first_is_zero, labels, ties)}.")
 
 
 def summarize_run(a: SummarizeRun) -> None:
@@ -163,7 +163,7 @@ def check_memory(a: Tune, run: Run) -> None:
 
 def load(a: Setting, device: torch.device | None = None) -> tuple[Policy, PreTrainedTokenizerBase, Task]:
     """Load the language model of a command, its tokenizer, and the task."""
-    options = {"precision": a.precision, "checkpointing": a.checkpointing, "lora": a.lora} if isinstance(a, Hardware) else {}
+    options = {"precision": a.precision, "checkpointing": a.checkpointing, "lora": a.lora, "seed": a.seed} if isinstance(a, Hardware) else {}
     place = model_folder(a.model)
     policy, tokenizer = Policy.load(place, **options), models.load_tokenizer(place)
     models.check_pair(policy, tokenizer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,29 +20,35 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class WinRate:
-    """Wins of `total` judged pairs (a tie counts half), with Wilson's 95 % interval."""
+    """Wins of `total` judged pairs with Wilson's 95 % interval; each of the `ties` counts as half a win.
+
+    A tie is less surprising than a win or a loss, so with ties the interval is a little too wide, never too narrow.
+    """
 
     wins: float
     total: int
     low: float
     high: float
+    ties: int = 0
 
     @property
     def rate(self) -> float:
         return self.wins / self.total
 
     def __str__(self) -> str:
-        return f"{self.rate:.1%} ({self.low:.1%} to {self.high:.1%}, {self.total} pairs)"
+        ties = f", {self.ties} of them ties" if self.ties else ""
+        return f"{self.rate:.1%} ({self.low:.1%} to {self.high:.1%}, {self.total} pairs{ties})"
 
 
-def win_rate(wins: float, total: int) -> WinRate:
-    """Put Wilson's 95 % interval around wins / total (Wilson 1927); raises ValueError without pairs."""
+def win_rate(wins: float, total: int, ties: int = 0) -> WinRate:
+    """Put Wilson's 95 % interval around wins / total (Wilson 1927), half of each tie among the wins; raises ValueError without pairs."""
     if not 0 <= wins <= total or total == 0:
         raise ValueError(f"{wins} wins of {total} pairs: judge at least one pair first")
     rate, z2 = wins / total, Z95**2
     centre = (rate + z2 / (2 * total)) / (1 + z2 / total)
     half = Z95 / (1 + z2 / total) * math.sqrt(rate * (1 - rate) / total + z2 / (4 * total**2))
-    return WinRate(wins, total, min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half)))  # 10 of 10 ends at 1, unrounded
+    low, high = min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))  # 10 of 10 ends at 1, unrounded
+    return WinRate(wins, total, low, high, ties)
 
 
 def mirrored(comparison_id: str, seed: int = 0) -> bool:
@@ -76,16 +82,18 @@ def pairs(
     return comparisons, first_is_zero
 
 
-def judge(comparisons: Sequence[Comparison], first_is_zero: Sequence[bool], labels: Sequence[Label]) -> WinRate:
-    """Count how often `first` was preferred, once the sides are uncovered. Equal answers count as ties."""
+def judge(
+    comparisons: Sequence[Comparison], first_is_zero: Sequence[bool], labels: Sequence[Label], undecided: Collection[str] = ()
+) -> WinRate:  # fmt: skip
+    """Count how often `first` was preferred, once the sides are uncovered. Equal answers are ties, and so are the `undecided` (ids)."""
     chosen = {label.comparison_id: label.choice for label in labels}
-    wins, total = 0.0, 0
+    wins, total, ties = 0.0, 0, 0
     for comparison, is_zero in zip(comparisons, first_is_zero, strict=True):
-        if comparison.id in chosen:
-            tie = comparison.options[0] == comparison.options[1]
+        if comparison.id in chosen or comparison.id in undecided:
+            tie = comparison.id in undecided or comparison.options[0] == comparison.options[1]
             wins += 0.5 if tie else float((chosen[comparison.id] == 0) == is_zero)
-            total += 1
-    return win_rate(wins, total)
+            total, ties = total + 1, ties + tie
+    return win_rate(wins, total, ties)
 
 
 @torch.no_grad()

@@ -58,7 +58,7 @@ def test_the_live_card_speaks_with_the_browser(store: LabelStore, monkeypatch: p
     view = card.view
     assert view["options"] == [questions(1)[0].options[i] for i in card.session.order] and view["total"] == 12
     card._handle_custom_msg({"kind": "choose", "slot": 1, "token": view["token"], "number": 1, "ms": 900}, [])
-    assert card.view["heard"] == 1 and card.view["done"] == 1 and card.view["message"] == "Saved: option 2."
+    assert card.view["heard"] == 1 and card.view["done"] == 1 and card.view["message"] == "Saved: option 2 (1 of 12)."
     card._handle_custom_msg({"kind": "choose", "slot": 1, "token": view["token"], "number": 2, "ms": 900}, [])
     assert card.view["heard"] == 2 and card.view["done"] == 1  # heard, and rightly ignored
     card._handle_custom_msg("nonsense", [])
@@ -93,6 +93,22 @@ def test_which_task_is_meant(tmp_path: Path, store: LabelStore, monkeypatch: pyt
         widgets.label(questions(2), "tldr", store=store)
 
 
+def test_everybody_has_a_name_of_their_own_that_stays(tmp_path: Path, store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All were called "me", so that the files of a class could not be merged."""
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+    monkeypatch.setenv("RLHF_RUNS", str(tmp_path / "nobody"))
+    assert widgets.me() == "me" and not (tmp_path / "nobody").exists()
+    monkeypatch.delenv("RLHF_HEADLESS")
+    names = []
+    for student in "ab":
+        monkeypatch.setenv("RLHF_RUNS", str(tmp_path / student))
+        names += [widgets.me(), widgets.me(" ")]
+    assert names[0] == names[1] != names[2] == names[3] and "me" not in names
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+    assert widgets.me(" heron ") == widgets.me() == "heron"
+    assert widgets.label(store).session.labeler == widgets.judge(questions(1, options=2), store=store).session.labeler == "heron"
+
+
 def test_judging_is_blind_and_apart_from_the_labels(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLHF_HEADLESS", "1")
     pairs, first_is_zero = questions(6, options=2), [True, True, True, False, False, False]
@@ -111,6 +127,21 @@ def test_judging_is_blind_and_apart_from_the_labels(store: LabelStore, monkeypat
     assert store.labels("sentiment") == [] and len(store.comparisons("sentiment")) == 12
     with pytest.raises(ValueError, match="exactly two"):
         widgets.judge(questions(2), "ann", store=store)
+
+
+def test_what_a_judge_could_not_tell_counts_half(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was dropped: who preferred the tuned model in three pairs of twenty, and saw no difference in the others, gave it 100 %."""
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+    pairs = questions(21, options=2)
+    card = widgets.judge(pairs, "ann", store=store, first_is_zero=[True] * 21, names=("tuned", "base"))
+    for turn in range(21):
+        if turn < 3:
+            card.answer("choose", card.session.order.index(0))
+        else:
+            card.answer("tie" if turn < 20 else "skip")
+    assert card.ties() == [p.id for p in pairs[3:20]]
+    found = evaluation.judge(pairs, [True] * 21, card.labels(), card.ties())
+    assert (found.wins, found.total, found.ties) == (3 + 17 / 2, 20, 17) and str(found).endswith("20 pairs, 17 of them ties)")
 
 
 JUDGING = """
@@ -196,7 +227,8 @@ def test_labelling_by_typing(store: LabelStore, monkeypatch: pytest.MonkeyPatch,
     assert [e.kind for e in store.events()] == ["choose", "tie", "undo", "flag", "skip", "choose"] and next(typed) == "never read"
     assert store.labels()[0].choice == order[1] and store.events()[3].note == "too short"
     said = capsys.readouterr().out
-    for words in ("Saved: option 2.", "Saved: cannot tell.", "Taken back.", "none of 1 to 4", "Look twice.", "Flagged", "Choices: 2."):
+    for words in ("Saved: option 2 (1 of 3).", "Saved: cannot tell (2 of 3).", "Taken back.", "none of 1 to 4", "Look twice.",
+                  "Flagged", "Choices: 2."):  # fmt: skip
         assert words in said, words
     card = widgets.label(store, labeler="ann", repeat_every=0)
     for end in (EOFError, KeyboardInterrupt, NotImplementedError, OSError):  # the last two: no keyboard, as in a headless kernel
@@ -224,9 +256,12 @@ def test_a_failed_save_is_told_to_who_types(store: LabelStore, monkeypatch: pyte
 def test_no_text_moves_a_terminals_cursor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RLHF_HEADLESS", "1")
     evil = "\x1b[2Jgone\x07\u202e"
-    widgets.label([Comparison("sentiment", evil, (evil, "b"))], labeler="ann", store=tmp_path / "l.db").ask(lambda _: "q")
+    typed = iter("?q")
+    card = widgets.label([Comparison("sentiment", evil, (evil, "b"))], labeler="ann", store=tmp_path / "l.db", question=evil, rubric=evil)
+    card.ask(lambda _: next(typed))
     said = capsys.readouterr().out
-    assert "\x1b" not in said and "\x07" not in said and "\u202e" not in said and said.count("[U+001B][2Jgone[U+0007][U+202E]") == 2
+    assert "\x1b" not in said and "\x07" not in said and "\u202e" not in said
+    assert said.count("[U+001B][2Jgone[U+0007][U+202E]") == 1 + 2 * 2 + 1  # the question, prompt and option twice, the rubric
 
 
 TERMINAL = """

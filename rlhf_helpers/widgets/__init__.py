@@ -4,12 +4,12 @@ Thin skins over plain objects that are tested without a browser. Where no widget
 run (RLHF_HEADLESS=1) gets pictures and never waits for anybody.
 """
 
-from rlhf_helpers.widgets.cards import Face, StillCard, judge, label
+from rlhf_helpers.widgets.cards import Face, StillCard, judge, label, me
 from rlhf_helpers.widgets.live import LiveView, watch
 from rlhf_helpers.widgets.playground import Playground, Sample, Token, playground
 from rlhf_helpers.widgets.texts import QUESTIONS, RUBRICS, headless, visible
 
 __all__ = [
-    "label", "judge", "playground", "watch", "visible", "headless", "QUESTIONS", "RUBRICS",
+    "label", "judge", "me", "playground", "watch", "visible", "headless", "QUESTIONS", "RUBRICS",
     "Face", "StillCard", "Playground", "Sample", "Token", "LiveView",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ are shown as text and never as markup, with hidden characters made visible.
 from __future__ import annotations
 
 import html
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -26,26 +27,26 @@ KEYS = "t cannot tell, s skip, u undo, f flag (with a note: f not a sentence), ?
 
 
 def label(
-    items: LabelStore | str | Path | Iterable[Comparison], task: Task | str | None = None, labeler: str = "me", *,
+    items: LabelStore | str | Path | Iterable[Comparison], task: Task | str | None = None, labeler: str | None = None, *,
     store: LabelStore | str | Path | None = None, question: str | None = None, rubric: str | None = None, repeat_every: int = 10,
     gold: Mapping[str, int] | None = None,
 ) -> Any:  # fmt: skip
     """Show the labelling card for all of a store's task, or for these comparisons (kept in `store`, by default labels.db in your runs).
 
     Returns the card at once. Every click is saved before the next item is shown; run the cell again to go on where you stopped.
-    After every `repeat_every` answers one earlier item comes back, unmarked, in another order (0: never). `gold` names the right option
-    of items (by id) whose answer is known: they measure attention, and `card.labels()` leaves them out. `card.answer("choose", 0)`
-    labels without a browser and `card.ask()` by typing, which a terminal does of itself. In a headless run (RLHF_HEADLESS=1) the card
-    is a picture only.
+    `labeler` is your own pseudonym (`me()`) unless named. After every `repeat_every` answers one earlier item comes back, unmarked, in
+    another order (0: never). `gold` names the right option of items (by id) whose answer is known; the store keeps it. They measure
+    attention, and no labels are read from them. `card.answer("choose", 0)` labels without a browser and `card.ask()` by typing, which a
+    terminal does of itself. In a headless run (RLHF_HEADLESS=1) the card is a picture only.
     """
     where, name, these = _place(items, task, store)
-    session = Session(where, name, labeler, these, repeat_every=repeat_every, gold=gold)
+    session = Session(where, name, labeler or me(), these, repeat_every=repeat_every, gold=gold, cell=texts.cell())
     rubric = RUBRICS.get(name, "") if rubric is None else rubric
     return _met(_card(session, question or QUESTIONS.get(name, "Which one is the best?"), rubric))
 
 
 def judge(
-    pairs: Iterable[Comparison], labeler: str = "me", *, store: LabelStore | str | Path | None = None, question: str | None = None,
+    pairs: Iterable[Comparison], labeler: str | None = None, *, store: LabelStore | str | Path | None = None, question: str | None = None,
     rubric: str | None = None, first_is_zero: Sequence[bool] = (), names: tuple[str, str] = ("first", "second"),
 ) -> Any:  # fmt: skip
     """Show the card for blind A/B pairs; who is who is uncovered at the end if `first_is_zero` is given, one bool per pair.
@@ -53,10 +54,11 @@ def judge(
     The sides are random and balanced: the first stands on the left in half of the pairs (without `first_is_zero`: option 0).
     The pairs are stored as a task of their own (`sentiment-judging`), so that they never mix with the labels a reward model learns
     from. Every verdict is saved before the next pair is shown; run the cell again to go on where you stopped. `card.labels()` gives the
-    labels with the ids of the pairs as they were passed, ready for `evaluation.judge`. With `first_is_zero` the store also keeps who
-    wrote what, apart from what a card reads: `store.judgements()` gives every verdict uncovered.
+    labels and `card.ties()` the pairs of which you could not tell, with the ids of the pairs as they were passed, ready for
+    `evaluation.judge`. With `first_is_zero` the store also keeps who wrote what, apart from what a card reads: `store.judgements()`
+    gives every verdict uncovered.
     """
-    pairs = list(pairs)
+    pairs, labeler = list(pairs), labeler or me()
     if not pairs or any(len(p.options) != 2 for p in pairs):
         raise ValueError("judging needs at least one pair, and pairs have exactly two options")
     if len(first_is_zero) not in (0, len(pairs)):
@@ -71,12 +73,28 @@ def judge(
         except ValueError as error:
             raise ValueError(f"{error}. Name the models as before, or name another store") from error
     sides = balanced_sides(labeler, stored, [0 if zero else 1 for zero in first_is_zero])
-    session = Session(where, name, labeler, these, repeat_every=0, orders=sides)
+    session = Session(where, name, labeler, these, repeat_every=0, orders=sides, cell=texts.cell())
     task = pairs[0].task
     card = _card(session, question or QUESTIONS.get(task, "Which one is better?"), RUBRICS.get(task, "") if rubric is None else rubric)
     card.ids = {new.id: old.id for new, old in zip(stored, pairs, strict=True)}
     card.sides = {new.id: wrote for new, wrote in zip(stored, systems, strict=False)}
     return _met(card)
+
+
+def me(pseudonym: str = "") -> str:
+    """Return the name that your labels carry, kept in labeler.txt in your runs; `pseudonym` chooses it, otherwise one is made up.
+
+    It is made up by chance, because files of two people who have one name cannot be merged. A headless run is "me", and keeps nothing.
+    """
+    file = runs.folder() / "labeler.txt"
+    if not pseudonym.strip() and file.exists():
+        return file.read_text(encoding="utf-8").strip()
+    if not pseudonym.strip() and texts.headless():
+        return "me"
+    name = pseudonym.strip() or f"labeler-{secrets.token_hex(3)}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(name + "\n", encoding="utf-8")
+    return name
 
 
 class Face:
@@ -102,6 +120,10 @@ class Face:
         """Read the labels that stand, with the ids of the comparisons as they were passed."""
         labels = self.session.labels()
         return [replace(x, comparison_id=self.ids[x.comparison_id]) for x in labels if x.comparison_id in self.ids] if self.ids else labels
+
+    def ties(self) -> list[str]:
+        """Name the comparisons of which the labeler could not tell, by their ids as they were passed."""
+        return [self.ids.get(i, i) for i in self.session.ties()]
 
     def draw(self) -> None:
         """Bring the screen up to date, where there is one."""
@@ -156,7 +178,7 @@ class Face:
 
     def ask(self, read: Callable[[str], str] = input) -> None:
         """Label by typing, where no widget can be shown; ends with q, at the end of the items, or where nobody can type."""
-        print(f"\n{self.question}  Type a number and Enter; {KEYS}. Each answer is saved at once.")
+        print(f"\n{visible(self.question)}  Type a number and Enter; {KEYS}. Each answer is saved at once.")
         while (view := self.scene())["state"] == "item":
             print(_printed(view))
             try:
@@ -181,7 +203,7 @@ class Face:
         elif word.lower() == "f":
             self.answer("flag", note=note)
         elif word == "?":
-            return self.rubric or "There is no rubric."
+            return visible(self.rubric) or "There is no rubric."
         else:
             return f"That is none of 1 to {options}; {KEYS}."
         return self.session.error or self.session.message
