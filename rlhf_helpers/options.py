@@ -59,7 +59,7 @@ class LabelCommand:
 
     store: Path  # the label store that `sample` filled
     task: str | None = None  # which of its tasks; needed if there are several
-    labeler: str = "me"  # a name or a pseudonym
+    labeler: str | None = None  # a name or a pseudonym; without one, that of your notebooks
     card: bool = False  # open the card in JupyterLab, on this machine only
 
 

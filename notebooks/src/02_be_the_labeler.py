@@ -23,14 +23,17 @@ import json
 import math
 import random
 import sqlite3
+import tempfile
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown, display
 
-from rlhf_helpers import checks, labelers, plots, tasks, widgets
+from rlhf_helpers import agreement as measures  # you will write a function of that name
+from rlhf_helpers import checks, labelers, plots, reports, tasks, widgets
 from rlhf_helpers.runs import folder, profile
 from rlhf_helpers.sessions import Session
 from rlhf_helpers.store import LabelStore
@@ -106,6 +109,15 @@ folder().mkdir(parents=True, exist_ok=True)
 # The options stand in a random order that is stored with your answer. And a few comparisons will come back later, unmarked, in
 # another order. You will see why.
 #
+# Your labels carry a name, so that those of a whole class can be poured together. Choose a **pseudonym** that nobody else in your class has
+# and write it between the quotes below; leave it empty and one is made up. It is kept in your runs folder, and notebooks 03 and 07 use it
+# too.
+
+# %%
+pseudonym = widgets.me("")
+print("Your labels carry the name", pseudonym)
+
+# %% [markdown]
 # *Before you begin, write down two guesses*: on how many of ten repeated comparisons will you choose the same text again? How often
 # will you agree with a stranger who was given the same rubric?
 
@@ -113,7 +125,7 @@ folder().mkdir(parents=True, exist_ok=True)
 held_out = comparisons[-1000:]  # notebook 03 does not train on these
 asked = held_out[: size.own_labels]
 store = LabelStore(folder() / "labels.db")
-card = widgets.label(asked, task, "me", store=store, rubric=rubric, repeat_every=4)
+card = widgets.label(asked, task, pseudonym, store=store, rubric=rubric, repeat_every=4)
 card
 
 # %% [markdown]
@@ -138,11 +150,11 @@ def stand_in(path):
 
 
 # %%
-me, desk, path = "me", card.session, folder() / "labels.db"
+me, desk, path = pseudonym, card.session, folder() / "labels.db"
 if len(desk.labels()) < size.own_labels // 2:
     me, path = "simulated", folder() / "labels_stand_in.db"
     desk = stand_in(path)
-whose = "your own labels" if me == "me" else "SIMULATED labels, because there are too few of yours"
+whose = "your own labels" if me == pseudonym else "SIMULATED labels, because there are too few of yours"
 print("From here on this notebook looks at", whose)
 
 # %% [markdown]
@@ -200,8 +212,11 @@ chance = 1 / len(example.options)
 pd.DataFrame([{"repeats": len(same), "same text again": sum(same), "by blind chance": round(len(same) * chance, 1)}])
 
 # %% [markdown]
-# Hold this number loosely, it rests on a handful of repeats. It is still the most useful one you can collect about a labeler. **No
-# model can agree with you more often than you agree with yourself**: whatever you decide by mood is noise to everyone else.
+# Hold this number loosely, it rests on a handful of repeats. It is still the most useful one you can collect about a labeler: whatever you
+# decide by mood is noise to everyone else. It is *not* the ceiling for a model. Say that you would choose the four texts with probabilities
+# $p_1$ to $p_4$. Two answers of yours are then the same with probability $s = \sum_k p_k^2$. A model does better if it always names your
+# **favourite**, the text that you choose most often: it is right with probability $\max_k p_k$, which is never less than $s$ and never
+# more than $\sqrt{s}$. So **no model can agree with you more often than your own favourite does**, and $s$ tells you about where that is.
 #
 # The simulated labeler contradicts itself often, on purpose: its noise is set so that two of its kind agree no more than the pairs of
 # people in the paper. With a clear rubric and a rested mind you can do much better.
@@ -233,7 +248,7 @@ def lazy_place(comparison, bonus=1.0):
 # %%
 places = {"fair, simulated": Counter(screen_order(c).index(fair.choose(c)) + 1 for c in crowd),
           "lazy, simulated": Counter(lazy_place(c) + 1 for c in crowd),
-          "you" if me == "me" else "stand-in, simulated": Counter(first.place)}  # fmt: skip
+          "you" if me == pseudonym else "stand-in, simulated": Counter(first.place)}  # fmt: skip
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)
 for ax, (name, counts) in zip(axes, places.items()):
     plots.label_positions({place: counts[place] for place in (1, 2, 3, 4)}, ax=ax)
@@ -607,6 +622,72 @@ display(Markdown(f"From 5,000 noisy labels the counter finds the happiest option
 #
 # There is a catch, and you saw it in section 6. What labels have in common is not only taste but also shared *bias*. Noise averages
 # out, bias does not.
+
+# %% [markdown]
+# ## 11. The labels of a class (optional, 10 minutes)
+#
+# In a class everybody labels in a file of their own, and some comparisons go to two people. Let four **simulated** students do that at the
+# card's own session. Three choose like the labelers above, each with dice of their own. The gull never reads: it takes the top text, fast.
+# And all four forgot to choose a pseudonym.
+
+# %%
+place, people = Path(tempfile.mkdtemp()), ["heron", "otter", "wren", "gull"]
+given = measures.assign(crowd[: 2 * size.own_labels], people, overlap=2)
+
+
+def sit(person):
+    """One simulated student works through what was given to them; returns their file."""
+    file, dice = LabelStore(place / f"{person}.db"), random.Random(person)
+    file.add(given[person])
+    session = Session(file, task.name, "me", given[person], simulated=True, repeat_every=4)
+    while session.current is not None:
+        choice = dice.choices(range(4), fair.probabilities(session.current.options))[0]
+        reads = person != "gull"
+        session.answer("choose", session.order.index(choice) if reads else 0, seconds=dice.uniform(4, 12) if reads else dice.uniform(0.3, 1))
+    return file
+
+
+files, together = [sit(person) for person in people], LabelStore(place / "class.db")
+
+# %% [markdown]
+# **Predict**: what would become of four files in which everybody is called "me"?
+
+# %%
+try:
+    measures.merge(together, files)
+except ValueError as problem:
+    print(str(problem).replace(f"{place}/", ""))
+
+# %% [markdown]
+# The merge refuses, as it would take them for one person who answers everything twice. Here the files bear the right names, so `rename` takes
+# them from there. Merging a second time changes nothing: a student may go on labelling and hand the file in again.
+
+# %%
+for _ in range(2):
+    conflicts = measures.merge(together, files, rename=lambda name, file: Path(file).stem)
+labels = together.labels(task.name)
+assert conflicts == [] and len(labels) == sum(map(len, given.values())) and set(together.labelers()) == set(people)
+print("raw agreement       ", measures.raw(labels))
+print("Krippendorff's alpha", measures.krippendorff(labels))
+
+# %% [markdown]
+# **Krippendorff's alpha** is kappa's relative for any number of labelers of whom nobody labelled everything: 0 is luck, 1 unanimity. The
+# intervals come from a bootstrap over comparisons, and they are wide. And who is it that pulls it down?
+
+# %%
+rows = reports.per_labeler(together, task.name)
+pd.DataFrame(rows).set_index("labeler")[["labels", "median_seconds", "position_p", "consistency", "agreement", "agreement_count"]].round(2)
+
+# %%
+plots.labeler_positions(reports.positions(together, task.name));
+
+# %%
+plots.labeler_consistency(rows);
+
+# %% [markdown]
+# *How to read it*: the gull's bars stand all at the first place, and `median_seconds` says why; a small `position_p` means that even bars would
+# give such counts rarely. In the second figure each dot is a share with its 95 % interval, from a handful of repeats and of shared comparisons:
+# with so few labels it takes the places and the pace to find the gull, not the agreement. With your own class: [Labels](../docs/labels.md).
 
 # %% [markdown]
 # ## Recap

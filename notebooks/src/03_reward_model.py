@@ -668,12 +668,12 @@ display(Markdown(f"From {min(plan)} labels the model has gone **{(few - 0.25) / 
 
 # %%
 def my_labels():
-    """Comparisons of four and the labels a person gave them, from the label store."""
+    """Comparisons of four and the labels you gave them, under your pseudonym, from the label store."""
     if not (folder() / "labels.db").exists():
         return [], []
     store = LabelStore(folder() / "labels.db")
     asked = {c.id: c for c in store.comparisons(task.name) if len(c.options) == 4}
-    given = [x for x in store.labels(task.name) if not x.simulated and x.comparison_id in asked]
+    given = [x for x in store.labels(task.name, widgets.me()) if not x.simulated and x.comparison_id in asked]
     store.close()
     return [asked[x.comparison_id] for x in given], given
 

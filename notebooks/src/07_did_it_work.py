@@ -68,11 +68,13 @@ for name, policy in (("base", base), ("tuned", tuned)):
     answers[name] = tasks.texts(task, rollouts[name].responses, tokenizer)
 
 # %%
-pd.DataFrame({"prompt": prompts, "base": answers["base"], "tuned": answers["tuned"]}).head(5)
+named = 5
+pd.DataFrame({"prompt": prompts, "base": answers["base"], "tuned": answers["tuned"]}).head(named)
 
 # %% [markdown]
 # Five pairs, columns labelled. You have probably formed an opinion. It is worth little: you *knew* which column ought to be better.
-# (And a table of the five best pairs would be worth less still. These are the first five, whatever they are.)
+# (And a table of the five best pairs would be worth less still. These are the first five, whatever they are.) Whoever has read them with
+# their names cannot judge them blind any more, so your own test below begins after them.
 #
 # ## 2. A blind test
 #
@@ -95,12 +97,17 @@ assert [p.options[0 if zero else 1] for p, zero in zip(pairs, tuned_is_zero)] ==
 print(f"{len(pairs)} pairs; the tuned model stands first in {sum(tuned_is_zero)} of them")
 
 # %% [markdown]
-# **Judge twenty pairs.** The card is the one of notebook 02 with two options: **1** and **2** choose, **t** cannot tell, **u** takes
-# back. At the end, and not before, it says who was who. *Write down first*: how often will you prefer the tuned model?
+# **Judge twenty pairs.** The card is the one of notebook 02 with two options: **1** and **2** choose, **t** cannot tell (that is half a
+# win for each), **u** takes back. Your own rubric of notebook 02 is in the fold, if you wrote one. At the end, and not before, the card says
+# who was who. *Write down first*: how often will you prefer the tuned model?
 
 # %%
-few = min(20, len(pairs))
-card = widgets.judge(pairs[:few], "me", first_is_zero=tuned_is_zero[:few], names=("tuned", "base"))
+pseudonym = widgets.me()  # your pseudonym of notebook 02
+written = folder() / "rubric_sentiment.md"
+rubric = written.read_text(encoding="utf-8") if written.exists() else None
+blind = slice(named, named + 20)
+assert not {p.query for p in pairs[blind]} & set(prompts[:named]), "a pair whose writers you have seen is not blind"
+card = widgets.judge(pairs[blind], pseudonym, first_is_zero=tuned_is_zero[blind], names=("tuned", "base"), rubric=rubric)
 card
 
 # %% [markdown]
@@ -111,8 +118,8 @@ card
 # %%
 judge = labelers.simulated(task, name="held-out judge", seed=1_000)
 verdicts = judge.label(pairs)
-mine = card.labels()
-print(f"{len(verdicts)} verdicts of a SIMULATED judge, {len(mine)} of yours")
+mine, undecided = card.labels(), card.ties()
+print(f"{len(verdicts)} verdicts of a SIMULATED judge, {len(mine)} of yours, {len(undecided)} pairs of which you could not tell")
 
 # %% [markdown]
 # ## 3. Uncover the sides
@@ -151,7 +158,8 @@ if not solved:
         return [(choice == 0) == zero for choice, zero in zip(choices, tuned_is_zero)]
 
 # %% [markdown]
-# Two equal texts cannot be told apart, so such a pair counts half a win, whatever the judge said. With that, your function must give
+# Two equal texts cannot be told apart, so such a pair counts half a win, whatever the judge said; so does a pair of which a judge could not
+# tell (the simulated one always can). With that, your function must give
 # exactly the package's win rate.
 
 # %%
@@ -253,8 +261,9 @@ assert sum(kept["plain"]) / len(totals) < sum(kept["Wilson"]) / len(totals)
 
 # %%
 rows = [{"model": "tuned, simulated judge", "wins": result.wins, "total": result.total}]
-if mine:
-    own = evaluation.judge(pairs, tuned_is_zero, mine)
+if mine or undecided:
+    own = evaluation.judge(pairs, tuned_is_zero, mine, undecided)
+    print("In your eyes:", own)
     rows.append({"model": "tuned, you", "wins": own.wins, "total": own.total})
 else:
     print("You have judged no pairs yet, so there is only the simulated judge's bar.")
@@ -591,7 +600,7 @@ assert all(c.source == "tuned" and c.round == 1 for c in second_round)
 print(f"{len(second_round)} comparisons from the tuned policy, {new} of them new in your store")
 
 # %%
-card_two = widgets.label(second_round, task, "me", store=store)
+card_two = widgets.label(second_round, task, pseudonym, store=store, rubric=rubric)  # the same question as in the first round
 card_two
 
 # %% [markdown]
