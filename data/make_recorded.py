@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 DATA = Path(__file__).resolve().parent
 sys.path.insert(0, str(DATA.parent))
@@ -89,7 +91,16 @@ def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int, precision: 
         "win_rate": won.rate, "low": won.low, "high": won.high, "kl_nats": measured["kl_nats_per_response"], "score": measured["score"],
         "fit_seconds": fit_seconds, "fit_tokens_per_second": tokens / fit_seconds,
         "tune_seconds": tune_seconds, "precision": precision, "episodes": episodes, "episodes_per_second": episodes / tune_seconds,
+        "machine": machine(),
     }  # fmt: skip
+
+
+def machine() -> str:
+    """Name the processor, how many threads were used, and torch's version: what the times belong to."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
 
 
 def table(results: list[dict]) -> str:

@@ -630,7 +630,7 @@ if not solved:
 
 # %% [markdown]
 # Try it in a toy world, where the KL drifts towards 1.5 / beta. At the initial price of 0.15 that is 10 nats; the target is 6. The paper's horizon is 10,000 episodes, in a run
-# of a million. What happens in a run of 8,000? **Guess** what the dashed curve does before you run the cell.
+# of a million. What happens in a run of 10,000? **Guess** what the dashed curve does before you run the cell.
 
 # %%
 def toy_world(episodes, batch, horizon, beta=0.15, kl=0.0):
@@ -645,7 +645,7 @@ def toy_world(episodes, batch, horizon, beta=0.15, kl=0.0):
 
 
 # %%
-worlds = {"paper": (1_000_000, 512, 10_000), "short run, the paper's horizon": (8_000, 64, 10_000), "short run, horizon 1,000": (8_000, 64, 1_000)}
+worlds = {"paper": (1_000_000, 512, 10_000), "short run, the paper's horizon": (10_000, 64, 10_000), "short run, horizon 1,250": (10_000, 64, 1_250)}
 _, axes = plt.subplots(1, 2, figsize=(9, 3))
 for (name, world), style in zip(worlds.items(), ("-", "--", "-.")):
     betas, kls = toy_world(*world)
@@ -659,10 +659,10 @@ axes[0].legend(fontsize=8);
 
 # %% [markdown]
 # *How to read it:* over a million episodes the price climbs until the KL sits on the target (dotted). In a short run the same horizon hardly lets it move: the **initial beta decides**, and the target is a wish. A horizon that fits
-# the run gives the controller its power back; ours is 1,000. Beta can grow by at most a factor of $1 + 0.2\,n/\mathrm{horizon}$ per step:
+# the run gives the controller its power back; ours is 1,250. Beta can grow by at most a factor of $1 + 0.2\,n/\mathrm{horizon}$ per step:
 
 # %%
-for horizon in (10_000, 1_000):
+for horizon in (10_000, 1_250):
     print(f"horizon {horizon:,}: in our {config.steps} steps beta can grow at most {(1 + 0.2 * config.batch / horizon) ** config.steps:,.1f}-fold")
 
 # %% [markdown]
@@ -683,7 +683,7 @@ prediction = {"score": None, "kl_nats_per_response": None, "beta": None, "entrop
 # %% [markdown]
 # | machine | the full run |
 # |---|---|
-# | two cores, `laptop` profile (8,000 episodes) | 5 to 9 minutes |
+# | two cores, `laptop` profile (10,000 episodes) | 5 to 9 minutes |
 # | two cores, `RLHF_PROFILE=quick` (256 episodes) | under a minute, and no good model |
 # | one GPU, `RLHF_PROFILE=gpu` (100,000 episodes) | the bar shows the time left |
 #
