@@ -40,7 +40,7 @@ def test_a_sitting_by_click_and_by_key(lab: Lab, page: Any) -> None:
     nb.done(1)
     ((kind, choice, shown),) = lab.events("sitting.db")
     assert kind == "choose" and shown[2] == choice and text.startswith(ENDS[choice])
-    assert nb.status() == "Saved: option 3." and nb.card.locator("[aria-live=polite]").count() == 1
+    assert nb.status() == "Saved: option 3 (1 of 8)." and nb.card.locator("[aria-live=polite]").count() == 1
     nb.press("1")
     nb.done(2)
     nb.press("t")
@@ -183,6 +183,27 @@ def test_two_notebooks_and_two_tabs_never_ask_the_same_thing_twice(lab: Lab, new
     one.wait(".lm-card[data-state='done']")
 
 
+TWO_CARDS = """
+items = [Comparison("sentiment", f"Number {i}.", ("one", "two")) for i in range(6)]
+widgets.label(items, labeler="ann", store="cells.db", repeat_every=0)
+"""
+
+
+def test_two_cells_of_one_notebook_never_ask_the_same_thing_twice(lab: Lab, page: Any) -> None:
+    nb = Notebook(lab, page, "cells.ipynb", [TWO_CARDS, TWO_CARDS])
+    first, second = (page.locator(".lm-card").nth(i) for i in range(2))
+    for turn in range(2):  # the second time all cells run again, and go on where they were
+        prompts = [card.locator(".lm-prompt").inner_text() for card in (first, second)]
+        assert len(set(prompts)) == 2
+        nb.press("1")
+        nb.done(2 * turn + 1)
+        assert first.locator(".lm-prompt").inner_text() not in prompts
+        second.locator(".lm-option").first.click()
+        page.locator(f".lm-card[data-done='{2 * turn + 2}']").last.wait_for()
+        nb.run_all()
+    assert len(set(lab.rows("select comparison_id from events", "cells.db"))) == 4
+
+
 HASTY = """
 from rlhf_helpers.database import opening
 opening.WAIT_SECONDS = 0.5  # do not wait ten seconds for a locked file
@@ -300,7 +321,7 @@ def test_nothing_jumps_nothing_hides_and_judging_is_blind(lab: Lab, page: Any, a
 
 
 def test_notebook_7(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> None:
-    nb = Notebook(lab, page, "seven.ipynb", stories("seven"), app="notebook")
+    nb = Notebook(lab, page, "seven.ipynb", [stories("seven"), PAIRS.replace("pairs.db", "seven.db")], app="notebook")
     cells = page.locator(".jp-Notebook .jp-Cell").count()
     nb.card.locator(".lm-option").nth(1).click()
     nb.done(1)
@@ -313,3 +334,26 @@ def test_notebook_7(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> Non
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells
     assert [row[0] for row in lab.events("seven.db")] == ["choose", "choose", "undo"]
     assert axe(nb.card) == []
+
+    # judging blind
+    blind = page.locator(".lm-card").nth(1)
+    assert "tuned" not in blind.inner_html() and axe(blind) == []
+    for count in (1, 2):
+        blind.locator(".lm-option", has_text="lamp").click()
+        page.locator(f".lm-card[data-done='{count}'][data-ready]").last.wait_for()
+    blind.get_by_text("Preferred: tuned 2, base 0.").wait_for()
+
+    # the page is loaded again, and then the kernel is restarted: both cards go on where they were
+    nb.open()
+    nb.run_all()
+    nb.done(1)
+    nb.press("2")
+    nb.done(2)
+    pid = nb.pid()
+    os.kill(pid, signal.SIGKILL)
+    lab.until(lambda: nb.kernel() and not alive(pid), "the kernel was not restarted", page.wait_for_timeout)
+    nb.open()
+    nb.run_all()
+    nb.done(2)
+    blind.get_by_text("Preferred: tuned 2, base 0.").wait_for()
+    assert [row[0] for row in lab.events("seven.db")] == ["choose", "choose", "undo", "choose", "choose", "choose"]
