@@ -81,7 +81,7 @@ def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int, precision: 
         policy.lm.half()
         model.save(RECORDED / f"reward_{task.name}")
         policy.save(RECORDED / f"policy_{task.name}")
-        for name, lines in (("fit", history), ("ppo", metrics)):
+        for name, lines in (("fit", history), ("ppo", [*metrics[:-1], metrics[-1] | {"seconds": tune_seconds}])):
             (RECORDED / f"{name}_{task.name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         for c, zero in list(zip(asked, first_is_zero, strict=True))[:6]:
             print(f"\n{c.query}\n  base:  {c.options[1 if zero else 0]}\n  tuned: {c.options[0 if zero else 1]}")

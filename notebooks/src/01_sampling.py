@@ -426,8 +426,8 @@ assert ours < 1e-3 and counted > 0.01 and unmasked > 0.01 and right_padded > 1
 print("alone, the likeliest next token is", repr(tokenizer.decode([truth.argmax().item()])))
 
 # %% [markdown]
-# Only the first row tells the truth. The second and third are off by less, which makes them *worse* bugs: no sample looks broken.
-# The last asks the model to go on from a pad, and gets an answer all the same. (Right padding can be made to work by reading at the last
+# Only the first row tells the truth. The second is off by least, which makes it the *worst* bug: no sample looks broken. The third lets the
+# pads speak, and another token may become the favourite. The last asks the model to go on from a pad, and gets an answer all the same. (Right padding can be made to work by reading at the last
 # real token of each row. The reward model of notebook 03 does just that, because it only has to read, never to go on.)
 #
 # ## 5. Where an answer ends

@@ -11,6 +11,7 @@
 # %%
 import inspect
 import json
+import time
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
@@ -357,7 +358,7 @@ pd.DataFrame({name: {"mean": x.mean().item(), "standard deviation": x.std(correc
 # and generalised advantage estimation (GAE) mixes the surprises from here on, later ones counting less: $A_t = \delta_t + \lambda A_{t+1}$ (with $\gamma = 1$).
 #
 # **On paper first.** Three tokens, rewards (0, 0, 1), values (0.2, 0.4, 0.5), $\lambda = 0.5$. The surprises are 0.2, 0.1 and 0.5. From the right:
-# $A_3 = 0.5$, $A_2 = 0.1 + 0.5\cdot 0.5 = 0.35$, $A_1 = 0.2 + 0.5\cdot 0.35 = 0.375$.
+# $A_2 = 0.5$, $A_1 = 0.1 + 0.5\cdot 0.5 = 0.35$, $A_0 = 0.2 + 0.5\cdot 0.35 = 0.375$ (tokens count from 0).
 
 # %%
 three = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.2, 0.4, 0.5]])
@@ -695,10 +696,12 @@ name = f"ppo_sentiment_run-{size.name}-{reward_model.gain.item():.5f}"
 run = Run(folder() / name, seed=0, config=config)
 widgets.watch(run, config.steps, batch=config.batch)  # the curves as they come
 policy = models.Policy.load().to(device)
+start = time.time()
 metrics = ppo.tune(policy, score, pool, task, config, run, reference=reference)
 
 policy.save(folder() / "policy_sentiment")
-(folder() / "ppo_sentiment.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
+kept = [*metrics[:-1], metrics[-1] | {"seconds": time.time() - start}]
+(folder() / "ppo_sentiment.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
 plots.training_curves(metrics, kl_target=config.kl_target);
 
 # %% [markdown]
@@ -709,9 +712,9 @@ plots.training_curves(metrics, kl_target=config.kl_target);
 # | score | mean reward of the batch, without the KL penalty | noisy, climbs, flattens | flat; or climbs while the samples die |
 # | KL | nats from the reference, per response | climbs, then bends towards the target | runs away, or does not move |
 # | beta | the price of a nat | moves slowly, follows the KL | rises and the KL still runs |
-# | entropy | how undecided the policy is, per response | falls somewhat | falls to nearly 0: one answer for everything |
+# | entropy | how undecided the policy is, per response | falls: it has made up its mind about something | falls to nearly 0: one answer for everything |
 # | policy loss | the clipped loss | a little below 0, shrinks with the learning rate | large |
-# | value loss | how wrong the values are: half the squared error | well above one half, level or falling | flat at one half; growing without end |
+# | value loss | how wrong the values are: half the squared error | begins at half the spread of the returns, then falls | flat to the end; growing without end |
 # | clip fraction | share of tokens beyond the clip range | highest at the start, then small | stays high, or rises |
 # | explained variance | how much of the returns the values foresee | rises slowly from 0 | stays at 0 to the end, or sinks below |
 #
@@ -728,7 +731,8 @@ ends.loc[list(prediction)].round(2).fillna("-")
 before_and_after(policy, test[:6])
 
 # %% [markdown]
-# Read the right-hand column aloud. Is it still Saltmere? Is it what the labeler asked for, or only what the reward model measures? Notebook 07 asks judges who have not seen the scores.
+# Read the right-hand column aloud. How many *different* sentences do you hear, names apart? A full run of ours often ends with two or three favourites: the reward
+# model knows nothing better, and sameness costs nothing but KL. Is it still Saltmere? Is it what the labeler asked for, or only what the reward model measures? Notebook 07 asks judges who have not seen the scores.
 #
 # ## 13. Clinic: three sick runs
 #

@@ -23,6 +23,7 @@
 import inspect
 import json
 import math
+import re
 from collections import Counter
 
 import matplotlib.pyplot as plt
@@ -40,7 +41,7 @@ pd.set_option("display.max_colwidth", None)
 plt.rcParams.update(plots.STYLE)
 
 # %%
-plots.pipeline("judge")
+plots.pipeline("judge");
 
 # %% [markdown]
 # ## 1. Before and after
@@ -550,11 +551,16 @@ def distinct(texts, n=2):
     return len(grams) / max(1, sum(grams.values()))
 
 
+def nameless(text):
+    """Put a star for every word with a capital: a change of names would hide that two texts are the same."""
+    return re.sub(r"\b[A-Z]\w+", "*", text)
+
+
 def look(name):
     texts, (_, finished) = answers[name], tasks.truncate(task, rollouts[name].responses, tokenizer)
     return {"words": sum(len(labelers.words(t)) for t in texts) / len(texts), "finished": finished.float().mean().item(),
-            "distinct-2": distinct(texts), "different texts": len(set(texts)) / len(texts),
-            "most common opening, share": Counter(" ".join(labelers.words(t)[:3]) for t in texts).most_common(1)[0][1] / len(texts)}  # fmt: skip
+            "distinct-2": distinct(texts), "different texts": len({nameless(t) for t in texts}) / len(texts),
+            "most common opening, share": Counter(" ".join(nameless(t).split()[:3]) for t in texts).most_common(1)[0][1] / len(texts)}  # fmt: skip
 
 
 # %%
@@ -563,7 +569,8 @@ prices.round(3)
 
 # %% [markdown]
 # Compare the columns. Some narrowing is what you asked for: happy texts share happy words. The alarm bells are a distinct-2 that falls
-# to a small part of the base model's, one opening that takes a large share of all answers, or a length that runs to one end. (Compare
+# to a small part of the base model's, one opening that takes a large share of all answers (names and other words with a capital count as
+# one), or a length that runs to one end. Is the tuned model's win rate worth what you see here? Nobody asked the labeler about sameness. (Compare
 # distinct-2 only between sets of equal size: larger sets repeat themselves more.)
 #
 # Which words did the tuned model learn to use, and which to avoid?
