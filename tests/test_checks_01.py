@@ -62,6 +62,31 @@ def test_logprob(answer, named, capsys):
     assert verdict is (named == "Right") and named in text
 
 
+def shifts_in_place(x, y, t):
+    x -= x.max()
+    return logprob(x, y, t)
+
+
+def scales_in_place(x, t):
+    x /= t
+    return surprises(x, 1).sum()
+
+
+def exponentiates_in_place(x):
+    return x.exp_().prod() ** (-1 / len(x))
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [(checks.nb01_logprob, shifts_in_place), (checks.nb01_entropy, scales_in_place), (checks.nb01_perplexity, exponentiates_in_place),
+     (checks.nb01_response_logits, lambda x, r: x.mul_(1.5)[:, -r - 1 : -1] / 1.5)],
+)  # fmt: skip
+def test_an_answer_that_writes_into_what_it_is_given_is_told_so(check, answer, capsys):
+    """The next case then met other logits, and the student a number that explained nothing."""
+    verdict, text = said(capsys, check, answer)
+    assert verdict is False and "changes the tensors it is given" in text
+
+
 def surprises(x, t):
     logprobs = (x / t).log_softmax(-1)
     return -logprobs.exp() * logprobs

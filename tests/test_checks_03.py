@@ -61,12 +61,12 @@ def test_nonsense_is_refused_without_raising(check, wrong, capsys):
     [
         (checks.nb03_choice_loss, reward.choice_loss),
         (checks.nb03_choice_loss, lambda r, c: -log_p(r, c).mean()),
-        (checks.nb03_choice_loss, lambda r, c: (r.logsumexp(-1) - pick(r, c)).mean().item()),
+        (checks.nb03_choice_loss, lambda r, c: (r.logsumexp(-1) - (r * torch.eye(4)[c]).sum(-1)).mean()),
         (checks.nb03_pairwise, lambda a, b: -logsigmoid(a - b).mean()),
         (checks.nb03_pairwise, lambda a, b: reward.choice_loss(torch.stack([a, b], -1), torch.zeros(len(a), dtype=torch.long))),
         (checks.nb03_last_real_token, last),
         (checks.nb03_last_real_token, lambda m: (m * torch.arange(m.shape[1])).argmax(-1)),
-        (checks.nb03_last_real_token, lambda m: last(m).tolist()),
+        (checks.nb03_last_real_token, lambda m: m.cumsum(-1).argmax(-1)),
         (checks.nb03_ceiling, ceiling),
         (checks.nb03_normalise, gain_bias),
         (checks.nb03_normalise, lambda raw: tuple(x.item() for x in gain_bias(raw))),
@@ -140,3 +140,33 @@ def test_slips_are_named(check, answer, named, capsys):
     assert said.count("\n") == 1  # one line
 
 
+@pytest.mark.parametrize(
+    "check, answer, named",
+    [
+        (checks.nb03_choice_loss, lambda r, c: -log_p(r, c).mean().item(), "nothing can be trained"),
+        (checks.nb03_choice_loss, lambda r, c: -log_p(r, c).mean().detach(), "nothing can be trained"),
+        (checks.nb03_choice_loss, lambda r, c: torch.tensor(-log_p(r, c).mean().item(), requires_grad=True), "gradient is not"),
+        (checks.nb03_choice_loss, lambda r, c: (r.logsumexp(-1).detach() - pick(r, c)).mean(), "gradient is not"),
+        (checks.nb03_pairwise, lambda a, b: -logsigmoid(a - b).mean().item(), "nothing can be trained"),
+        (checks.nb03_pairwise, lambda a, b: -logsigmoid(a.detach() - b).mean() + 0 * a.sum(), "gradient is not"),
+    ],
+)
+def test_a_loss_with_the_right_number_must_train(check, answer, named, capsys):
+    """A number without a gradient earned "Right", and the next cell stopped, or trained on nothing."""
+    assert check(answer) is False
+    assert named in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "answer, named",
+    [
+        (lambda m: last(m).float(), "not as torch.float32"),
+        (lambda m: last(m).tolist(), "not as a list"),
+        (lambda m: last(m)[:, None], "shape is (6, 1); it should be (6,)"),
+        (lambda m: 5 - m.flip(-1).long().argmax(-1), "take the width from the mask"),
+    ],
+)
+def test_columns_must_be_an_index_in_masks_of_any_width(answer, named, capsys):
+    """`hidden[torch.arange(B), columns]` of the next cell refuses floats, and makes (B, B) of a column of shape (B, 1)."""
+    assert checks.nb03_last_real_token(answer) is False
+    assert named in capsys.readouterr().out

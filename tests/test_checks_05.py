@@ -255,3 +255,30 @@ def test_a_wrong_diagnosis_is_answered_with_what_to_look_at(capsys):
 def test_an_unknown_name_is_refused(capsys):
     assert checks.nb05_clinic({"A": "tiredness"}, SUSPECTS) is False
     assert "not among the suspects" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (lambda *given: ppo.policy_loss(*given).item(), "nothing can be trained"),
+        (lambda *given: ppo.policy_loss(*given).detach(), "nothing can be trained"),
+        (lambda p, *rest: ppo.policy_loss(p.detach(), *rest) + 0 * p.sum(), "gradient is not"),
+    ],
+)
+def test_a_policy_loss_with_the_right_number_must_train(answer, named, capsys):
+    """A number without a gradient earned "Right", and the next cell, which asks for the slope, stopped."""
+    assert checks.nb05_policy_loss(answer) is False
+    assert named in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("check, answer", [(checks.nb05_kl_penalty, kl_penalty), (checks.nb05_gae, gae)])
+def test_lists_of_the_right_numbers_are_no_tensor(check, answer, capsys):
+    assert check(lambda *given: answer(*given).tolist()) is False
+    assert "as a tensor, not as a list" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("diagnosis", [list(SUSPECTS)[:3], "flipped KL sign", 3])
+def test_a_diagnosis_that_is_no_dictionary_is_told_the_form(diagnosis, capsys):
+    """A list or a word stopped the notebook with AttributeError."""
+    assert checks.nb05_clinic(diagnosis, SUSPECTS) is False
+    assert '{"A": ..., "B": ..., "C": ...}' in capsys.readouterr().out

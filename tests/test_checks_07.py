@@ -58,6 +58,9 @@ SLIPS = {
         (lambda c, z: [x == 0 and y for x, y in zip(c, z)], "on the left"),
         (lambda c, z: [x == 1 and not y for x, y in zip(c, z)], "on the right"),
         (lambda c, z: uncover(c, z)[:-1], "entries"),
+        (lambda c, z: ((x == 0) == y for x, y in zip(c, z)), "not a generator"),
+        (lambda c, z: tuple(uncover(c, z)), "not a tuple"),
+        (lambda c, z: [(c.pop(0) == 0) == z.pop(0) for _ in range(len(c))], "changes the lists it is given"),
     ],
     checks.nb07_wilson: [
         (wald, "no width"),

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhf_helpers.checks.verdict import call
+
 _NB01_UNSOLVED = "Not solved yet: replace the ... and run the cell again."
 _NB01_LOGITS = [2.0, -1.0, 0.5, 0.0, 1.5]
 
@@ -19,14 +21,11 @@ def _nb01_say(ok: bool, text: str) -> bool:
 
 
 def _nb01_call(function: Any, *arguments: Any) -> tuple[Any, str | None]:
-    """Call a student's function; returns its value, or what to say instead."""
+    """Call a student's function; returns its value (None may be an answer), or what to say instead."""
     if function is None or function is ...:
         return None, _NB01_UNSOLVED
-    try:
-        value = function(*arguments)
-    except Exception as error:  # whatever a student's code can raise
-        return None, f"your function stopped with {type(error).__name__}: {error}"
-    return value, _NB01_UNSOLVED if value is ... else None
+    value, problem = call(function, *arguments)
+    return value, problem or (_NB01_UNSOLVED if value is ... else None)
 
 
 def _nb01_number(value: Any) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_helpers.checks.verdict import ask, say
+from rlhf_helpers.checks.verdict import ask, say, untrainable
 from rlhf_helpers.records import Comparison, Label
 
 
@@ -34,7 +34,9 @@ def nb03_choice_loss(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
     rows, chosen = [[1.0, -0.5, 2.0, 0.25], [0.0, 3.0, -1.0, 0.5], [-2.0, 0.5, 0.75, 1.5]], [2, 0, 1]
     terms = [r[c] - math.log(math.fsum(map(math.exp, r))) for r, c in zip(rows, chosen, strict=True)]  # log p(choice)
     right = -math.fsum(terms) / 3
-    rewards, choices = torch.tensor(rows), torch.tensor(chosen)
+    gradient = torch.tensor([[(math.exp(x - math.log(math.fsum(map(math.exp, r)))) - (k == c)) / 3 for k, x in enumerate(r)]
+                             for r, c in zip(rows, chosen, strict=True)])  # fmt: skip
+    rewards, choices = torch.tensor(rows, requires_grad=True), torch.tensor(chosen)
     value, problem = ask(function, rewards, choices)
     if problem:
         return say(False, problem)
@@ -60,6 +62,8 @@ def nb03_choice_loss(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
     }  # fmt: skip
     if not _nb03_near(got, right):
         return say(False, _nb03_name(got, slips, f"got {got:.4f} where {right:.4f} was expected"))
+    if problem := untrainable(value, rewards, gradient):
+        return say(False, problem)
     large, problem = ask(function, 1000 * rewards, choices)
     large_number = math.nan if problem else _nb03_number(large)
     if large_number is None or not math.isfinite(large_number):
@@ -74,6 +78,7 @@ def nb03_pairwise(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
     pairs = [(1.5, 0.25), (-0.5, 1.0), (2.0, 2.5)]
     right = math.fsum(math.log1p(math.exp(b - a)) for a, b in pairs) / 3
     chosen, rejected = torch.tensor(pairs).unbind(-1)
+    chosen.requires_grad_()
     value, problem = ask(function, chosen, rejected)
     if problem:
         return say(False, problem)
@@ -92,6 +97,8 @@ def nb03_pairwise(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
     }
     if not _nb03_near(got, right):
         return say(False, _nb03_name(got, slips, f"got {got:.4f} where {right:.4f} was expected"))
+    if problem := untrainable(value, chosen, torch.tensor([s - 1 for s in sigmoids]) / 3):
+        return say(False, problem)
     large, problem = ask(function, -1000 * torch.ones(2), 1000 * torch.ones(2))
     large_number = math.nan if problem else _nb03_number(large)
     if large_number is None or not math.isfinite(large_number):
@@ -100,19 +107,27 @@ def nb03_pairwise(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
 
 
 def nb03_last_real_token(function: Callable[[Tensor], Any] | None) -> bool:
-    """Check the column of the last True of every row, wherever the pads stand."""
-    pictures = ["..####", "#####.", ".###..", "#.....", "######", "...##."]
-    mask = torch.tensor([[letter == "#" for letter in row] for row in pictures])
+    """Check the column of the last True of every row, wherever the pads stand and however wide the mask is."""
+    narrow = ["..####", "#####.", ".###..", "#.....", "######", "...##."]
+    wide = ["..#######", "####.....", "...###...", "#........"]
+    problem = _nb03_columns(function, narrow)
+    if not problem and (problem := _nb03_columns(function, wide)):
+        problem = f"right for masks of 6 columns, but not for 9: take the width from the mask. There, {problem}"
+    return say(not problem, problem or "exact in all 10 rows, with pads on the left, on the right and on both sides.")
+
+
+def _nb03_columns(function: Any, pictures: list[str]) -> str | None:
+    """Say what is wrong with the columns found in a mask drawn as rows of # (real) and . (pad); None if nothing is."""
     right = [row.rindex("#") for row in pictures]
-    value, problem = ask(function, mask)
+    value, problem = ask(function, torch.tensor([[letter == "#" for letter in row] for row in pictures]))
     if problem:
-        return say(False, problem)
+        return problem
     try:
         got = [float(x) for x in torch.as_tensor(value).reshape(-1)]
     except (TypeError, ValueError, RuntimeError):
         got = []
     if len(got) != len(right):
-        return say(False, f"expected one column for each of the {len(right)} rows, got {_nb03_shape(value)}")
+        return f"expected one column for each of the {len(right)} rows, got {_nb03_shape(value)}"
     width = len(pictures[0])
     slips = {
         "you counted real tokens and took one off: that is the last column only when no pad stands on the LEFT": [
@@ -133,8 +148,13 @@ def nb03_last_real_token(function: Callable[[Tensor], Any] | None) -> bool:
     if got != right:
         named = next((text for text, wrong in slips.items() if got == wrong), None)
         bad = next(i for i in range(len(right)) if got[i] != right[i])
-        return say(False, named or f"row {pictures[bad]} (# real, . pad) should give {right[bad]}, got {got[bad]:g}")
-    return say(True, f"exact in all {len(right)} rows, with pads on the left, on the right and on both sides.")
+        return named or f"row {pictures[bad]} (# real, . pad) should give {right[bad]}, got {got[bad]:g}"
+    if not isinstance(value, Tensor) or value.dtype != torch.long:
+        found = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        return f"the columns are right: return them as a tensor of dtype long, which can pick entries of other tensors, not as {found}"
+    if value.dim() != 1:
+        return f"the columns are right, but their shape is {tuple(value.shape)}; it should be ({len(right)},), one index a row"
+    return None
 
 
 def nb03_ceiling(function: Callable[[Sequence[Comparison], Sequence[Label], Callable[[str], float]], Any] | None) -> bool:

@@ -176,12 +176,13 @@ def nb05_gae(answer: Answer | None) -> bool:
 def nb05_policy_loss(answer: Answer | None) -> bool:
     """Check policy_loss(logprobs, old_logprobs, advantages, mask, cliprange) -> scalar."""
     old, mask, clip = -_example(4, 6, 7).abs() - 0.5, _ragged(), 0.2
-    logprobs, advantages = old + 0.4 * _example(4, 6, 8), _example(4, 6, 9)
+    logprobs, advantages = (old + 0.4 * _example(4, 6, 8)).requires_grad_(), _example(4, 6, 9)
     n = int(mask.sum())
+    tokens = list(zip(*(t.flatten().tolist() for t in (logprobs, old, advantages, mask)), strict=True))
 
     def terms(kind: str) -> list[float]:
         result = []
-        for new, before, a, counts in zip(*(t.flatten().tolist() for t in (logprobs, old, advantages, mask)), strict=True):
+        for new, before, a, counts in tokens:
             ratio = {"log": new - before, "inverse": math.exp(before - new)}.get(kind, math.exp(new - before))
             low = 0.0 if kind == "one-sided" else 1 - clip
             low, high = (-clip, clip) if kind == "zero" else (low, 1 + clip)
@@ -193,7 +194,12 @@ def nb05_policy_loss(answer: Answer | None) -> bool:
     def mean(kind: str, count: int = n) -> Tensor:
         return torch.tensor(math.fsum(terms(kind)) / count)
 
-    right = mean("max")
+    def slope(new: float, before: float, a: float, counts: bool) -> float:
+        """Differentiate one term of the mean: 0 once the ratio is past the clip on the side that the advantage wants."""
+        ratio = math.exp(new - before)
+        return 0.0 if not counts or (ratio > 1 + clip if a > 0 else ratio < 1 - clip) else -a * ratio / n
+
+    right, gradient = mean("max"), torch.tensor([slope(*token) for token in tokens]).view(4, 6)
     slips = [
         ("minimum and maximum are swapped: as a LOSS take the larger (worse) of -A r and -A clip(r), or the update may run away.",
          mean("min")),
@@ -211,7 +217,7 @@ def nb05_policy_loss(answer: Answer | None) -> bool:
         ("you summed, padding included: take the mean over the tokens that count.", mean("no mask", 1)),
     ]  # fmt: skip
     praise = "the worse of the two, averaged over the tokens that count"
-    return judge(answer, (logprobs, old, advantages, mask, clip), right, slips, praise)
+    return judge(answer, (logprobs, old, advantages, mask, clip), right, slips, praise, gradient)
 
 
 def nb05_next_beta(answer: Answer | None) -> bool:
@@ -284,6 +290,8 @@ def nb05_clinic(diagnosis: Mapping[str, Any] | None, suspects: Mapping[str, Any]
     """Check the diagnosis {"A": name, "B": name, "C": name}; a wrong one is answered with the curve to look at, not with the truth."""
     names = list(suspects)
     truth = {patient: names[k] for patient, k in _nb05_order(names).items()}
+    if diagnosis is not None and diagnosis is not ... and not isinstance(diagnosis, Mapping):
+        return say(False, f'a {type(diagnosis).__name__} does not say who has what: write {{"A": ..., "B": ..., "C": ...}}, a name each.')
     if diagnosis is None or diagnosis is ... or all(diagnosis.get(p) in (None, ...) for p in truth):
         return say(False, "not solved yet. Write the name of one suspect beside each patient.")
     unknown = [d for d in diagnosis.values() if d not in (None, ...) and d not in names]

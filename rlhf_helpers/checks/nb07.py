@@ -27,10 +27,12 @@ def nb07_uncover(answer: Answer | None) -> bool:
     value, trouble = _ask(answer, choices, is_zero)
     if trouble:
         return _say(False, trouble)
+    if not isinstance(value, list):
+        return _say(False, f"return a list with one True or False per pair, not a {type(value).__name__}.")
     try:
         won = [bool(x) for x in value]
-    except TypeError:
-        return _say(False, f"return a list with one True or False per pair, not {type(value).__name__}.")
+    except (TypeError, ValueError, RuntimeError):
+        return _say(False, "each entry of your list should be True or False.")
     if len(won) != len(choices):
         return _say(False, f"there are {len(choices)} pairs but your list has {len(won)} entries.")
     right = [{(0, True): True, (1, True): False, (0, False): False, (1, False): True}[pair] for pair in zip(choices, is_zero, strict=True)]
