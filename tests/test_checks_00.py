@@ -55,9 +55,25 @@ def test_unsolved_knob_says_so(unsolved, capsys):
     assert "Not solved yet" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("answer", [{"kl_coef": 0.0}, {"kl_coef": 0, "kl_target": None}])
+@pytest.mark.parametrize("answer", [{"kl_coef": 0.0}, {"kl_coef": 0}])
 def test_the_right_knob_passes(answer):
     assert checks.nb00_one_knob(PPOConfig(), dataclasses.replace(PPOConfig(), **answer))
+
+
+@pytest.mark.parametrize("target", [50.0, None])
+def test_a_second_knob_is_not_nothing_else(target, capsys):
+    """`kl_target` was let through, and the verdict then said "kl_coef = 0 and nothing else"."""
+    assert checks.nb00_one_knob(PPOConfig(), dataclasses.replace(PPOConfig(), kl_coef=0.0, kl_target=target)) is False
+    assert "also changed kl_target" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("weight", [float("nan"), None, "0"])
+def test_a_weight_that_is_no_number_is_refused(weight, capsys):
+    """Not a number is neither below nor above anything: it passed for 0."""
+    changed = PPOConfig()
+    object.__setattr__(changed, "kl_coef", weight)  # however little the config itself lets through
+    assert checks.nb00_one_knob(PPOConfig(), changed) is False
+    assert "is no number" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -133,11 +133,13 @@ def _nb00_knob_verdict(config: PPOConfig, changed: Any) -> tuple[bool, str]:
     different = [name for name in before if before[name] != after[name]]
     if not different:
         return False, "nothing has changed. Which knob is the weight of the KL penalty?"
-    others = [name for name in different if name not in ("kl_coef", "kl_target")]
+    if different == ["kl_target"]:
+        return False, f"kl_target = {changed.kl_target} only changes the steering: beta still starts at {config.kl_coef}."
+    others = [name for name in different if name != "kl_coef"]
     if others:
         return False, f"you also changed {', '.join(others)}: with two things changed you cannot tell which one did it."
-    if "kl_coef" not in different:
-        return False, f"kl_target = {changed.kl_target} only changes the steering: beta still starts at {config.kl_coef}."
+    if not isinstance(changed.kl_coef, int | float) or math.isnan(changed.kl_coef):
+        return False, f"kl_coef = {changed.kl_coef!r} is no number; without a penalty it is 0."
     if changed.kl_coef < 0:
         return False, "the sign: a negative weight would REWARD the policy for leaving the base model."
     if changed.kl_coef > config.kl_coef:
