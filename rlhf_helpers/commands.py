@@ -33,7 +33,7 @@ from rlhf_helpers import (
 )
 from rlhf_helpers.models import BASE, Policy, RewardModel
 from rlhf_helpers.options import Export, FitReward, Hardware, Judge, LabelCommand, Sample, Setting, SummarizeRun, Tune
-from rlhf_helpers.records import Comparison, Label, Queries
+from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.runs import Run
 from rlhf_helpers.store import LabelStore
 from rlhf_helpers.tasks import Task
@@ -68,8 +68,10 @@ def fit_reward(a: FitReward) -> None:
     known = {c.id for c in comparisons[:kept]}
     train, test = ([x for x in labels if (x.comparison_id in known) == inside] for inside in (True, False))
     model = RewardModel.from_policy(policy, a.seed, a.lora).to(run.device)
+    samples = prompts(a, task, tokenizer, a.normalize_samples)
+    reward.normalize(model, policy, samples, task, tokenizer, seed=a.seed, micro_batch=a.micro_batch)  # the fit begins in this unit
     reward.fit(model, reward.encode(task, comparisons, train, tokenizer), a.config, run)
-    reward.normalize(model, policy, prompts(a, task, tokenizer, a.normalize_samples), task, tokenizer, seed=a.seed)
+    reward.normalize(model, policy, samples, task, tokenizer, seed=a.seed, micro_batch=a.micro_batch)
     if not run.ranks.is_first:
         return
     save(model, tokenizer, a.out)
@@ -94,7 +96,12 @@ def tune(a: Tune) -> None:
             ranks.shard(each, each.lm, ("hidden", "logits", "values"), run.ranks.count)
         ranks.shard(model, model.classifier, (), run.ranks.count)
     pool = prompts(a, task, tokenizer, a.prompts)
-    lines = ppo.tune(policy, lambda r: reward.score(model, r, task, tokenizer), pool, task, a.ppo, run, reference=reference)
+    scored_by = f"{models.outline(model)}, gain {model.gain.item():.6g}, bias {model.bias.item():.6g}"
+
+    def score(rollout: Rollout) -> torch.Tensor:
+        return reward.score(model, rollout, task, tokenizer, run.ranks.micro_batch)
+
+    lines = ppo.tune(policy, score, pool, task, a.ppo, run, reference=reference, scored_by=scored_by)
     if not run.ranks.is_first:
         return
     if a.sharded and run.ranks.count > 1:  # the checkpoint holds whole weights, this process only its part
@@ -163,7 +170,8 @@ def check_memory(a: Tune, run: Run) -> None:
 
 def load(a: Setting, device: torch.device | None = None) -> tuple[Policy, PreTrainedTokenizerBase, Task]:
     """Load the language model of a command, its tokenizer, and the task."""
-    options = {"precision": a.precision, "checkpointing": a.checkpointing, "lora": a.lora, "seed": a.seed} if isinstance(a, Hardware) else {}
+    hardware = isinstance(a, Hardware)
+    options = {"precision": a.precision, "checkpointing": a.checkpointing, "lora": a.lora, "seed": a.seed} if hardware else {}
     place = model_folder(a.model)
     policy, tokenizer = Policy.load(place, **options), models.load_tokenizer(place)
     models.check_pair(policy, tokenizer)

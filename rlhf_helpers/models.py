@@ -53,7 +53,7 @@ class Float32Attention(TorchFunctionMode):
 class Trunk(nn.Module):
     """What policy and reward model share: a transformers model (`inner`), how exactly it computes, and how little it remembers."""
 
-    def __init__(self, inner: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0):
+    def __init__(self, inner: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0, seed: int = 0):
         super().__init__()
         if precision not in ("fp32", "bf16"):
             raise ValueError(
@@ -62,7 +62,7 @@ class Trunk(nn.Module):
         self.precision, self.checkpointing = precision, checkpointing
         pretrained.with_fused_gelu(pretrained.without_dropout(inner))
         if lora:
-            pretrained.add_lora(inner, lora)
+            pretrained.add_lora(inner, lora, seed)
         if checkpointing:
             enable = getattr(inner, "activation_checkpointing_enable", inner.gradient_checkpointing_enable)  # its new and its old name
             enable({"use_reentrant": False})
@@ -95,8 +95,8 @@ class Policy(Trunk):
     lm: any transformers causal LM. value_head: (d) -> 1, weight and bias zero at the start, so the first values are 0 (paper's code).
     """
 
-    def __init__(self, lm: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0):
-        super().__init__(lm, precision, checkpointing, lora)
+    def __init__(self, lm: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0, seed: int = 0):
+        super().__init__(lm, precision, checkpointing, lora, seed)
         self.lm = lm
         self.value_head = nn.Linear(lm.get_output_embeddings().weight.shape[1], 1)
         nn.init.zeros_(self.value_head.weight)
@@ -142,21 +142,21 @@ class Policy(Trunk):
         save_file({k: v.contiguous() for k, v in self.value_head.state_dict().items()}, Path(folder) / "value_head.safetensors")
 
     @classmethod
-    def load(cls, source: Path | str = BASE, precision: str = "fp32", checkpointing: bool = False, lora: int = 0) -> Policy:
-        """Load a policy from a folder or a Hub name; a fresh value head where none was saved.
+    def load(
+        cls, source: Path | str = BASE, precision: str = "fp32", checkpointing: bool = False, lora: int = 0, seed: int = 0
+    ) -> Policy:  # fmt: skip
+        """Load a policy from a folder or a Hub name; a fresh value head where none was saved; LoRA begins from `seed`.
 
         Raises FileNotFoundError with the way out when nothing is there, ValueError if it is no causal language model that we can read.
         """
-        from safetensors.torch import load_file
-
         lm = pretrained.load(AutoModelForCausalLM, source)
         if (Path(source) / "tokenizer.json").exists():  # policies and reward models made from this one remember it
             lm.config.tokenizer_fingerprint = fingerprint(load_tokenizer(source))
         check_reading(cls(lm))
-        policy = cls(lm, precision, checkpointing, lora)
+        policy = cls(lm, precision, checkpointing, lora, seed)
         head = Path(source) / "value_head.safetensors"
         if head.exists():
-            policy.value_head.load_state_dict(load_file(head))
+            policy.value_head.load_state_dict(pretrained.read_weights(head))
         return policy
 
 
@@ -170,8 +170,8 @@ class RewardModel(Trunk):
     gain: Tensor
     bias: Tensor
 
-    def __init__(self, classifier: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0):
-        super().__init__(classifier, precision, checkpointing, lora)
+    def __init__(self, classifier: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0, seed: int = 0):
+        super().__init__(classifier, precision, checkpointing, lora, seed)
         self.classifier = classifier
         self.register_buffer("gain", torch.tensor(float(getattr(classifier.config, "reward_gain", 1.0))))
         self.register_buffer("bias", torch.tensor(float(getattr(classifier.config, "reward_bias", 0.0))))
@@ -195,7 +195,7 @@ class RewardModel(Trunk):
 
     @classmethod
     def from_policy(cls, policy: Policy, seed: int = 0, lora: int = 0) -> RewardModel:
-        """Start a reward model from the language model's trunk, with a fresh head drawn from `seed`; precision as the policy's."""
+        """Start a reward model from the language model's trunk; its head and LoRA are drawn from `seed`; precision as the policy's."""
         config = copy.deepcopy(policy.lm.config)
         config.num_labels = 1
         if config.pad_token_id is None:  # plain transformers needs one to find the last token of a batch
@@ -205,7 +205,7 @@ class RewardModel(Trunk):
         width = classifier.score.in_features
         weight = torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) / (width + 1) ** 0.5
         classifier.score.weight.data.copy_(weight)
-        return cls(classifier.float(), policy.precision, policy.checkpointing, lora).to(policy.device)
+        return cls(classifier.float(), policy.precision, policy.checkpointing, lora, seed).to(policy.device)
 
     def save(self, folder: Path | str) -> None:
         """Write `folder` in transformers' format; gain and bias go into config.json."""
@@ -251,10 +251,15 @@ def check_pair(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase) 
         )
 
 
-def outline(model: nn.Module) -> str:
-    """Sum a model up in a few characters that change with its shapes and weights, to see whether two processes hold the same."""
-    heads = (f"{name} {tuple(w.shape)} {ranks.whole(w).flatten()[:3].tolist()}" for name, w in model.state_dict().items())
-    return hashlib.sha256(" ".join(heads).encode()).hexdigest()[:16]
+def outline(model: Policy | RewardModel) -> str:
+    """Name a model and sum it up in characters that change with its shapes, weights and precision: do two processes hold the same?
+
+    A reward model's gain and bias are no part of it: where they were just computed, their last digits depend on the micro-batch.
+    """
+    inner = model.lm if isinstance(model, Policy) else model.classifier
+    heads = (f"{name} {tuple(w.shape)} {ranks.whole(w).flatten()[:3].tolist()}" for name, w in model.named_parameters())
+    digest = hashlib.sha256(" ".join(heads).encode()).hexdigest()[:16]
+    return f"{Path(inner.config.name_or_path).name or 'a model'} {digest} in {model.precision}"
 
 
 @torch.no_grad()

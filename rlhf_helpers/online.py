@@ -1,7 +1,7 @@
 """Floor 5: labels collected while the policy trains (paper, section 2.3). Offline training is the case of one round.
 
     round 0         comparisons of the reference are labelled, a reward model learns from them
-    PPO             ... until the next boundary
+    PPO             ... until the next round is due
     round 1, 2 ...  comparisons of the policy as it is now are labelled; a new reward model learns from ALL labels, from scratch
     PPO             ... goes on with the new one: same optimizer, same controller, same falling learning rate
 
@@ -45,37 +45,74 @@ class OnlineConfig:
             )
 
     def labels(self, round: int) -> int:
-        """Say how many labels round number `round` learns from: many early, fewer later, as 1 - (1 - progress)^2 (paper, section 2.3)."""
-        progress = round / (self.rounds - 1) if self.rounds > 1 else 1.0
-        return round_half_up(self.initial + (self.total - self.initial) * (1 - (1 - progress) ** 2))
+        """Say how many labels round number `round` learns from: every round brings as many new ones, the last brings the `total`."""
+        return round_half_up(self.initial + (self.total - self.initial) * round / max(1, self.rounds - 1))
+
+    def starts(self, steps: int) -> list[int]:
+        """Say at which step each round begins: labels grow as l = 1 - (1 - progress)^2, and a round is due at evenly spaced l.
+
+        So many rounds come early and few late (paper, section 2.3). Raises ValueError if two would begin at one step.
+        """
+        starts = [round_half_up(steps * (1 - (1 - k / self.rounds) ** 0.5)) for k in range(self.rounds)]
+        if len(set(starts)) < self.rounds:
+            raise ValueError(f"{self.rounds} rounds do not fit into {steps} steps of PPO: lower `rounds` or raise `episodes`")
+        return starts
 
     def round_at(self, step: int, steps: int) -> int:
-        """Say which round step number `step` belongs to: rounds begin at evenly spaced steps."""
-        return max(k for k in range(self.rounds) if k * steps // self.rounds <= step)
+        """Say which round step number `step` belongs to."""
+        return sum(start <= step for start in self.starts(steps)) - 1
 
 
 class MoreLabels(RuntimeError):
     """Training waits for people: label what is in the store, then run the same cell again."""
 
 
-def from_people(store: LabelStore, labeler: str | None = None) -> Ask:
-    """Make an `ask` that takes what people (one of them, or all) have labelled in the store; raises MoreLabels while some are missing.
+@dataclass(frozen=True)
+class People:
+    """An `ask` that takes what people (one of them, or all) have labelled in the store; raises MoreLabels while some are missing.
 
-    The comparisons are in the store by then, so that `widgets.label(store, task)` shows them; training goes on where it stopped.
+    The comparisons are in the store by then, so that `widgets.label(store, task)` shows them; training goes on where it stopped. With
+    one labeler, the labels of others teach nothing.
     """
 
-    def ask(comparisons: Sequence[Comparison]) -> list[Label]:
+    store: LabelStore
+    labeler: str | None = None
+
+    def __call__(self, comparisons: Sequence[Comparison]) -> list[Label]:
         wanted = {c.id for c in comparisons}
-        labels = [x for x in store.labels(labeler=labeler) if x.comparison_id in wanted]
-        answered = wanted & {e.comparison_id for e in store.events(labeler=labeler, standing=True)}  # a skip is an answer too
+        labels = [x for x in self.store.labels(labeler=self.labeler) if x.comparison_id in wanted]
+        answered = wanted & {e.comparison_id for e in self.store.events(labeler=self.labeler, standing=True)}  # a skip is an answer too
         if missing := len(wanted - answered):
             raise MoreLabels(
-                f"{missing} of {len(wanted)} comparisons wait in {store.name} for a label: show them with widgets.label, "
+                f"{missing} of {len(wanted)} comparisons wait in {self.store.name} for a label: show them with widgets.label, "
                 "then run this again; training goes on from its last checkpoint"
             )
         return labels
 
-    return ask
+
+class Asked:
+    """The comparisons that a run has asked about, round by round; kept in its folder, so that it finds its own in any store again."""
+
+    def __init__(self, store: LabelStore, task: Task, run: Run):
+        self.store, self.task, self.run = store, task, run
+        self.ids: list[list[str]] = run.kept("asked", [])
+
+    def rounds(self, first: int, last: int) -> list[Comparison]:
+        """Read the comparisons of these rounds (both included) from the store; raises ValueError if they are not all there."""
+        known = {c.id: c for c in self.store.comparisons(self.task.name)}
+        wanted = [each for ids in self.ids[first : last + 1] for each in ids]
+        if last >= len(self.ids) or not known.keys() >= set(wanted):
+            raise ValueError(
+                f"{self.store.name} and asked.json in {self.run.folder} do not belong together: open the store and the folder that this "
+                "run began with, or choose another folder for a new run"
+            )
+        return [known[each] for each in wanted]
+
+    def add(self, comparisons: Sequence[Comparison]) -> None:
+        """Put the comparisons of the next round into the store, then write down which they are."""
+        self.store.add(comparisons)
+        self.ids.append([c.id for c in comparisons])
+        self.run.keep("asked", self.ids)
 
 
 def tune(
@@ -84,10 +121,12 @@ def tune(
 ) -> tuple[RewardModel, list[dict[str, float]]]:  # fmt: skip
     """Train policy and reward model in turns; returns the last reward model and PPO's summaries, one per step.
 
-    `ask` labels comparisons: `labelers.simulated(task).label`, or `from_people(store)`. Comparisons and labels are kept in `store`,
-    which must hold nothing of this task but this run's, so that a run that was stopped goes on and ends as if it had not been.
+    `ask` labels comparisons: `labelers.simulated(task).label`, or `People(store)`. Comparisons and labels are kept in `store`; others in
+    there are left alone. A run that was stopped goes on and ends as if it had not been. Raises ValueError if the rounds do not fit into
+    the steps.
     """
-    reference = policy.frozen_copy()
+    config.starts(ppo_config.steps)
+    reference, asked = policy.frozen_copy(), Asked(store, task, run)
     current: list[RewardModel] = []
     round = -1
 
@@ -96,11 +135,11 @@ def tune(
         wanted = config.round_at(step, ppo_config.steps)
         if wanted == round:
             return
-        label_round(policy, tokenizer, task, pool, ask, store, wanted, config, run.seed)
-        round, current[:] = wanted, [retrain(reference, tokenizer, task, pool, store, wanted, config, reward_config, run)]
+        label_round(policy, tokenizer, task, pool, ask, asked, wanted, config, run.seed)
+        round, current[:] = wanted, [retrain(reference, tokenizer, task, pool, ask, asked, wanted, config, reward_config, run)]
 
     def score(rollout: Rollout) -> torch.Tensor:
-        return reward.score(current[0], rollout, task, tokenizer)
+        return reward.score(current[0], rollout, task, tokenizer, run.ranks.micro_batch)
 
     lines = ppo.tune(policy, score, pool, task, ppo_config, run, reference=reference, before_step=before_step)
     before_step(ppo_config.steps - 1)  # a finished run that is opened again gives its reward model back too
@@ -108,38 +147,52 @@ def tune(
 
 
 def label_round(
-    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask, store: LabelStore, round: int,
+    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask, asked: Asked, round: int,
     config: OnlineConfig, seed: int,
 ) -> None:  # fmt: skip
-    """Collect the comparisons of a round from the policy as it is now, unless the store has them, and have them labelled."""
-    asked = [c for c in store.comparisons(task.name) if c.round == round]
-    if not asked:
+    """Collect the comparisons of a round from the policy as it is now, unless that is done, and have them labelled."""
+    if round == len(asked.ids):
         count = config.labels(round) - (config.labels(round - 1) if round else 0)
-        generator = torch.Generator().manual_seed(seed * 100_003 + round)
-        rows = torch.cat([torch.randperm(len(pool), generator=generator) for _ in range(-(-count // len(pool)))])[:count]
-        source = "policy" if round else "base"
-        asked = labelers.collect(policy, tokenizer, task, pool[rows], seed=seed * 100_003 + round, source=source, round=round)
-        store.add(asked)
-    known = {e.comparison_id for e in store.events(task.name, standing=True)}
-    if missing := [c for c in asked if c.id not in known]:
-        store.add_labels(ask(missing))
+        asked.add(collect(policy, tokenizer, task, pool, count, round, seed))
+    answered = {e.comparison_id for e in asked.store.events(task.name, labeler_of(ask), standing=True)}
+    if missing := [c for c in asked.rounds(round, round) if c.id not in answered]:
+        asked.store.add_labels(ask(missing))
+
+
+def collect(
+    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, count: int, round: int, seed: int
+) -> list[Comparison]:  # fmt: skip
+    """Sample comparisons for `count` prompts: passes over the pool, in an order and with a sampling seed of the round's own."""
+    if count == 0:
+        return []
+    generator = torch.Generator().manual_seed(seed * 100_003 + round)
+    rows = torch.cat([torch.randperm(len(pool), generator=generator) for _ in range(-(-count // len(pool)))])[:count]
+    source = "policy" if round else "base"
+    return labelers.collect(policy, tokenizer, task, pool[rows], seed=seed * 100_003 + round, source=source, round=round)
 
 
 def retrain(
-    reference: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, store: LabelStore, round: int,
+    reference: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask, asked: Asked, round: int,
     config: OnlineConfig, reward_config: RewardConfig, run: Run,
 ) -> RewardModel:  # fmt: skip
     """Fit a new reward model, from scratch, on all labels up to this round; normalised on the reference before and after."""
-    comparisons = [c for c in store.comparisons(task.name) if c.round <= round]
+    comparisons = asked.rounds(0, round)
     known = {c.id for c in comparisons}
-    labels = [x for x in store.labels(task.name) if x.comparison_id in known]
+    labels = [x for x in asked.store.labels(task.name, labeler_of(ask)) if x.comparison_id in known]
     model = RewardModel.from_policy(reference, run.seed + round)
     data = reward.encode(task, comparisons, labels, tokenizer)
     samples = pool[slice(0, config.normalize_samples)]
-    reward.normalize(model, reference, samples, task, tokenizer, seed=run.seed)  # the fit begins in this unit
-    reward.fit(model, data, reward_config, Run(seed=run.seed + round, device=run.device, quiet=run.quiet))
-    reward.normalize(model, reference, samples, task, tokenizer, seed=run.seed)
+    options = {"seed": run.seed, "micro_batch": run.ranks.micro_batch}
+    reward.normalize(model, reference, samples, task, tokenizer, **options)  # the fit begins in this unit
+    alone = Run(seed=run.seed + round, device=run.device, quiet=run.quiet, micro_batch=run.ranks.micro_batch)
+    reward.fit(model, data, reward_config, alone)
+    reward.normalize(model, reference, samples, task, tokenizer, **options)
     return model
+
+
+def labeler_of(ask: Ask) -> str | None:
+    """Say whose labels count: those of the one person asked, or all."""
+    return ask.labeler if isinstance(ask, People) else None
 
 
 def round_half_up(x: float) -> int:

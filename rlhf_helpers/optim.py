@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 EPS = 1e-5  # as released
+
+PyTorchAdam = partial(torch.optim.Adam, eps=EPS)  # for comparison: the same eps, added after the correction
 
 
 class TensorFlowAdam(torch.optim.Adam):

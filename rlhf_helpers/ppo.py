@@ -13,9 +13,9 @@ from torch import Tensor
 
 from rlhf_helpers import models, sampling
 from rlhf_helpers.models import Policy
-from rlhf_helpers.optim import TensorFlowAdam
+from rlhf_helpers.optim import PyTorchAdam, TensorFlowAdam
 from rlhf_helpers.ranks import ALONE, Ranks
-from rlhf_helpers.records import Queries, Rollout
+from rlhf_helpers.records import Queries, Rollout, digest
 from rlhf_helpers.runs import Run
 from rlhf_helpers.tasks import Task
 from rlhf_helpers.tensors import explained_variance, gae, kl_k1, masked_mean, rescale, standardize
@@ -27,18 +27,20 @@ Score = Callable[[Rollout], Tensor]  # (B,) one number per response, higher is b
 class PPOConfig:
     """The knobs of PPO. In brackets: the paper's value for the style tasks (released code)."""
 
-    episodes: int = 8_000  # responses sampled in all [1,000,000]
+    episodes: int = 10_000  # responses sampled in all [1,000,000]
     batch: int = 64  # responses per step [512]
     minibatches: int = 1  # per epoch [1]; whitening is per minibatch
     epochs: int = 4  # passes over each batch [4]
-    lr: float = 5e-5  # Adam, falls to 0 in a straight line [1e-5, for 124M parameters]
-    kl_coef: float = 0.2  # beta at the start, reward per nat of KL [0.15]
-    kl_target: float | None = 8.0  # nats per response; None keeps beta fixed [6; printed for sentiment: 10]
-    kl_horizon: int = 1_000  # episodes in which the controller may move beta by about 20 % [10,000]
+    lr: float = 1e-4  # Adam, falls to 0 in a straight line [1e-5, for 124M parameters]
+    kl_coef: float = 0.25  # beta at the start, reward per nat of KL [0.15]
+    kl_target: float | None = 9.0  # nats per response; None keeps beta fixed [6; printed for sentiment: 10]
+    kl_horizon: int = 1_250  # episodes in which the controller may move beta by about 20 % [10,000]
     cliprange: float = 0.2  # of the probability ratio and of the value [0.2]
     value_coef: float = 0.1  # weight of the value loss [0.1]
     lam: float = 1.0  # GAE; gamma is 1 [0.95]; a short run has no values yet that could say which early token earned the score
     whiten_rewards: bool = False  # rescale rewards without moving their mean [on]
+    tensorflow_adam: bool = True  # eps where TensorFlow has it, so that the first steps are short; False: where PyTorch has it [on]
+    max_grad_norm: float | None = None  # gradients longer than this are shortened to it; None leaves all as they are [None]
 
     def __post_init__(self) -> None:
         if self.batch % self.minibatches or self.batch // self.minibatches < 8:
@@ -48,6 +50,15 @@ class PPOConfig:
             )
         if self.episodes < self.batch:
             raise ValueError(f"{self.episodes} episodes are less than one batch of {self.batch}: raise `episodes`")
+        if self.epochs < 1:
+            raise ValueError(f"{self.epochs} epochs leave the policy as it is: there must be 1 or more")
+        if self.kl_target is not None and not self.kl_target > 0:
+            raise ValueError(f"a KL target of {self.kl_target:g} nats cannot be steered to: give more than 0, or None for a fixed kl_coef")
+        if self.kl_target is not None and 0.2 * self.batch >= self.kl_horizon:
+            raise ValueError(
+                f"with a horizon of {self.kl_horizon} episodes, one batch of {self.batch} could turn beta negative: "
+                f"raise `kl_horizon` over {0.2 * self.batch:g}"
+            )
 
     @property
     def steps(self) -> int:
@@ -135,10 +146,10 @@ def step(
     """Do one step of PPO: answer, score, shape the rewards, then a few epochs of clipped improvement.
 
     queries (batch, Q), this rank's share of it if there are several `ranks`. Returns a summary; units in the names. Raises
-    FloatingPointError on a score or loss that is not a number.
+    FloatingPointError on a score, loss or gradient that is not a number.
     """
-    rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
-    scores = score(rollout)  # (B,)
+    rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator, ranks.micro_batch)
+    scores = check_shape(score(rollout), rollout)  # (B,)
     with torch.no_grad():
         reference_logprobs = sampling.replay(reference, rollout, task.temperature, ranks.micro_batch).logprobs  # (B, R)
     rollout, scores, reference_logprobs = (ranks.gather(x) for x in (rollout, scores, reference_logprobs))  # everybody's rows
@@ -154,6 +165,7 @@ def step(
             check_finite("loss", loss).backward()
             history.append(stats)
         ranks.add_gradients(policy)
+        check_finite("gradient", ranks.clip_gradients(policy, config.max_grad_norm))
         optimizer.step()
 
     kl = ranks.agree(torch.where(rollout.mask, kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean()).item()
@@ -168,7 +180,7 @@ def step(
 
 def tune(
     policy: Policy, score: Score, pool: Queries, task: Task, config: PPOConfig, run: Run, *,
-    reference: Policy | None = None, before_step: Callable[[int], None] | None = None,
+    reference: Policy | None = None, before_step: Callable[[int], None] | None = None, scored_by: str = "",
     kl_limit: float = 100.0, least_entropy: float = 0.05,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Fine-tune `policy` in place on prompts from `pool`, and return one summary per step (also in the run's metrics file).
@@ -176,12 +188,15 @@ def tune(
     The reference is the policy as it comes in, unless given. A run that was stopped goes on from its last checkpoint and ends as if
     it had not been. Raises FloatingPointError on numbers that are not finite, RuntimeError when the KL passes `kl_limit` nats or the
     entropy of a response falls under `least_entropy` nats; the last checkpoint stays. `before_step` is called with the number of each
-    step about to be done (online training changes the score there).
+    step about to be done (online training changes the score there). `scored_by` says which model `score` asks: going on with another is
+    refused, as with another policy, other prompts or settings.
     """
-    run.ranks.check_same("settings and model", (config, task, run.seed, len(pool), models.outline(policy)))
-    run.describe(ppo=config, task=task)
+    texts = {"prompts": len(pool), "prompts_digest": digest(pool.tokens, pool.mask)}
+    about = {"ppo": config, "task": task, **texts, "model": models.outline(policy), "reward_model": scored_by}
+    run.ranks.check_same("settings and model", (run.seed, about))
+    run.describe(**about)
     reference = reference or policy.frozen_copy()
-    optimizer = TensorFlowAdam(policy.parameters(), lr=config.lr)
+    optimizer = (TensorFlowAdam if config.tensorflow_adam else PyTorchAdam)(policy.parameters(), lr=config.lr)
     controller = KLController(config.kl_coef, config.kl_target, config.kl_horizon)
     start = run.restore(policy, optimizer, controller)
     for i in run.progress(start, config.steps, "PPO"):
@@ -201,10 +216,8 @@ def tune(
 def check_alive(step: int, summary: dict[str, float], config: PPOConfig, kl_limit: float, least_entropy: float, run: Run) -> None:
     """Raise RuntimeError, with the way out, if the policy has left the language it came from or says one thing only."""
     kl, entropy = summary["kl_nats_per_response"], summary["entropy_nats_per_response"]
-    way_out = (
-        f"Lower the learning rate ({config.lr:g}) or raise kl_coef ({config.kl_coef:g}); "
-        f"the last checkpoint in {run.folder} is from before this step"
-    )
+    kept = f"the last checkpoint in {run.folder} is from before this step" if run.folder else "nothing was kept, as the run has no folder"
+    way_out = f"Lower the learning rate ({config.lr:g}) or raise kl_coef ({config.kl_coef:g}); {kept}"
     if kl > kl_limit:
         raise RuntimeError(
             f"step {step}: the KL from the reference is {kl:.0f} nats, over the limit of {kl_limit:.0f}: "
@@ -217,12 +230,19 @@ def check_alive(step: int, summary: dict[str, float], config: PPOConfig, kl_limi
         )
 
 
+def check_shape(scores: Tensor, rollout: Rollout) -> Tensor:
+    """Return the scores, or raise ValueError unless there is one for each response."""
+    if scores.shape != (len(rollout),):
+        raise ValueError(f"the scorer gave numbers of shape {tuple(scores.shape)} for {len(rollout)} responses: it must give one for each")
+    return scores
+
+
 def check_finite(name: str, values: Tensor) -> Tensor:
     """Return `values`, or raise FloatingPointError that says what was not finite and what to try."""
     if not bool(torch.isfinite(values).all()):
         bad = values[~torch.isfinite(values)].flatten()[0].item()
         raise FloatingPointError(
             f"{name} is {bad}: training stopped before it could spoil the policy. Look at the reward model's scores first, then lower the "
-            "learning rate; the last checkpoint is intact"
+            "learning rate; the last checkpoint, if there is one, is intact"
         )
     return values

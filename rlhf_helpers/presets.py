@@ -27,7 +27,7 @@ class Preset:
     reward: RewardConfig
     normalize_samples: int  # responses of the reference behind gain and bias
     ppo: PPOConfig
-    rounds: int = 1  # reward models trained: 1 offline, 20 with labels collected online
+    rounds: int = 1  # reward models trained: 20 while labels were collected; 1 on labels that are there, as the released code does
 
 
 STYLE = PPOConfig(
@@ -41,8 +41,8 @@ SUMMARY = replace(STYLE, batch=32, lr=2e-6, kl_coef=0.03, kl_target=None, whiten
 RELEASED = {
     "sentiment": Preset(tasks.PAPER["sentiment"], 4_992, RewardConfig(32, 1, 5e-5), 512, STYLE),
     "descriptiveness": Preset(tasks.PAPER["descriptiveness"], 4_992, RewardConfig(32, 1, 5e-5), 512, STYLE),
-    "tldr": Preset(tasks.PAPER["tldr"], 46_000, RewardConfig(16, 1, 2.5e-5), 256, SUMMARY, rounds=20),
-    "cnndm": Preset(tasks.PAPER["cnndm"], 46_000, RewardConfig(16, 1, 2.5e-5), 256, replace(SUMMARY, kl_coef=0.01), rounds=20),
+    "tldr": Preset(tasks.PAPER["tldr"], 46_000, RewardConfig(16, 1, 2.5e-5), 256, SUMMARY),
+    "cnndm": Preset(tasks.PAPER["cnndm"], 46_000, RewardConfig(16, 1, 2.5e-5), 256, replace(SUMMARY, kl_coef=0.01)),
 }
 
 # As printed, for GPT-2 774M. The printed controller moves beta by K = 0.1 times the error: the horizon is batch / K.

@@ -9,6 +9,7 @@ With one process all of this does nothing.
 from __future__ import annotations
 
 import datetime
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -92,6 +93,10 @@ class Ranks:
         for gradient in gradients:
             if hasattr(gradient, "full_tensor"):
                 gradient.mul_(self.count)
+
+    def clip_gradients(self, model: nn.Module, longest: float | None = None) -> Tensor:
+        """Return the norm of all gradients together (not finite if one of them is not), and shorten them to `longest`, if given."""
+        return whole(nn.utils.clip_grad_norm_(model.parameters(), math.inf if longest is None else longest))
 
     def check_same(self, what: str, value: Any) -> None:
         """Raise ValueError if `value` is not the same on all ranks."""

@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Profile:
 
 
 PROFILES = {
-    "laptop": Profile("laptop", comparisons=5_000, own_labels=40, episodes=8_000, judged=512, batch=64),
+    "laptop": Profile("laptop", comparisons=5_000, own_labels=40, episodes=10_000, judged=512, batch=64),
     "quick": Profile("quick", comparisons=256, own_labels=8, episodes=256, judged=64, batch=32),
     "gpu": Profile("gpu", comparisons=20_000, own_labels=100, episodes=100_000, judged=1024, batch=512),
 }
@@ -100,7 +101,7 @@ class Run:
         if self.folder is not None and self.ranks.is_first:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "run.json").exists():
-                _write_json(self.folder / "run.json", self._description(config))
+                _replace_json(self.folder / "run.json", self._description(config))
 
     def _description(self, config: Any) -> dict[str, Any]:
         import transformers
@@ -116,16 +117,16 @@ class Run:
         if self.folder is None or not self.ranks.is_first:
             return
         described = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-        before, now = described.get("settings", {}), {name: _plain(value) for name, value in settings.items()}
+        settings = {name: _plain(value) for name, value in settings.items()}
+        before, now = {"seed": described["seed"]} | described.get("settings", {}), {"seed": self.seed} | settings
         begun = any((self.folder / name / "state.json").exists() for name in ("checkpoint", "checkpoint.old"))
-        if begun and before and before != now:
+        if begun and "settings" in described and before != now:
             raise ValueError(
                 f"{self.folder} holds a run with other settings ({_difference(before, now)}): choose another folder for the new run, "
                 "or the old settings to go on with the old one"
             )
         if before != now:
-            _write_json(self.folder / "run.json.new", described | {"settings": now})
-            (self.folder / "run.json.new").replace(self.folder / "run.json")
+            _replace_json(self.folder / "run.json", described | {"seed": self.seed, "settings": settings})
 
     # ---- numbers -----------------------------------------------------------------------------------------------------------------
 
@@ -134,7 +135,7 @@ class Run:
         line = {"step": step} | numbers
         self._lines.append(line)
         if self.folder is not None and self.ranks.is_first:
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            with _on_disk(f"the line of step {step}"), (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         if self._board is not None:
             for name, value in numbers.items():
@@ -151,6 +152,8 @@ class Run:
         """Count from `start` to `stop` behind a progress bar that shows the time left and the newest score and KL."""
         from tqdm.auto import tqdm
 
+        if start >= stop and not self.quiet:
+            print(f"{title}: the run in {self.folder} has already finished; nothing done.")
         with tqdm(total=stop, initial=start, desc=title, disable=self.quiet, leave=False) as bar:
             for i in range(start, stop):
                 yield i
@@ -169,6 +172,16 @@ class Run:
         begin = step * count - first * pool
         return torch.cat(orders)[begin : begin + count]
 
+    def keep(self, name: str, content: Any) -> None:
+        """Keep something small beside the metrics, as JSON, whole or not at all."""
+        if self.folder is not None and self.ranks.is_first:
+            _replace_json(self.folder / f"{name}.json", content)
+
+    def kept(self, name: str, otherwise: Any) -> Any:
+        """Read what `keep` wrote under this name."""
+        path = self.folder / f"{name}.json" if self.folder is not None else None
+        return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else otherwise
+
     # ---- checkpoints -------------------------------------------------------------------------------------------------------------
 
     def is_checkpoint(self, step: int, steps: int) -> bool:
@@ -186,7 +199,7 @@ class Run:
         if not self.ranks.is_first:
             return
         beta = getattr(controller, "beta", None)
-        try:
+        with _on_disk(f"the checkpoint of step {steps_done}", new):
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir()
             save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, new / "state.safetensors")
@@ -194,12 +207,6 @@ class Run:
                 new / "state.json", {"steps_done": steps_done, "param_groups": state["param_groups"], "beta": beta, "lines": self._lines}
             )
             _to_disk(new / "state.safetensors", new / "state.json")  # before the old one goes, or a power cut could take both
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(new, ignore_errors=True)
-            raise OSError(
-                f"the checkpoint of step {steps_done} could not be written to {self.folder} ({error}): is the disk full? Free some space "
-                "and run again; it goes on from the last checkpoint, which is whole"
-            ) from error
         if final.exists():  # otherwise the old one is all there is, left by a kill between the two renames below
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
@@ -239,7 +246,7 @@ class Run:
         self._lines = state["lines"]
         if not self.ranks.is_first:
             return state["steps_done"]
-        with (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:  # drop lines of steps that will be done again
+        with _on_disk("metrics.jsonl"), (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:  # without those of lost steps
             file.writelines(json.dumps(line) + "\n" for line in self._lines)
         return state["steps_done"]
 
@@ -296,3 +303,26 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _replace_json(path: Path, content: Any) -> None:
+    """Put a new file in the place of an old one, so that a kill or a full disk at any moment leaves one of them whole."""
+    new = path.with_name(path.name + ".new")
+    with _on_disk(str(path)):
+        _write_json(new, content)
+        _to_disk(new)
+        new.replace(path)
+
+
+@contextmanager
+def _on_disk(what: str, partial: Path | None = None) -> Iterator[None]:
+    """Say what a full disk kept from being written, and what to do; the folder `partial` is taken away again."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(
+            f"{what} could not be written ({error}): is the disk full? Free some space and run again; it goes on from the last "
+            "checkpoint, which is whole, or from the start"
+        ) from error

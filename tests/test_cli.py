@@ -12,7 +12,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, pipeline
 
-from rlhf_helpers import cli, commands, models, options, ppo, presets
+from rlhf_helpers import cli, commands, exchange, models, options, ppo, presets, reward, sampling, tasks
+from rlhf_helpers.records import Comparison, Label
 from rlhf_helpers.store import LabelStore
 
 
@@ -73,14 +74,66 @@ def test_the_whole_road(run, tmp_path):
     code, said, _ = run(line)
     assert code == 0 and "the model is in tuned/model" in said
     before = (tmp_path / "tuned/model/model.safetensors").read_bytes()
-    assert run(line)[0] == 0 and (tmp_path / "tuned/model/model.safetensors").read_bytes() == before  # finished: nothing is done again
+    code, said, _ = run(line)
+    assert code == 0 and "already finished; nothing done" in said
+    assert (tmp_path / "tuned/model/model.safetensors").read_bytes() == before
 
     code, said, _ = run("summarize-run tuned")
     assert code == 0 and re.search(r"^score +-?[\d.e-]+ +-?[\d.e-]+$", said, re.MULTILINE) and "kl_nats_per_response" in said
     code, said, _ = run("judge --model MODEL --tuned tuned --count 4 --device cpu")
-    assert code == 0 and re.search(r"Tuned preferred by a simulated judge: .*\(.*4 pairs\)", said)
+    assert code == 0 and re.search(r"Tuned preferred by a simulated judge: .*\(.*4 pairs\b.*\)", said)
     code, said, _ = run("judge --model MODEL --tuned tuned --count 4 --by ada --device cpu", typed="1\n" * 4)
-    assert code == 0 and re.search(r"Tuned preferred by ada: .*\(.*4 pairs\)", said)
+    assert code == 0 and re.search(r"Tuned preferred by ada: .*\(.*4 pairs\b.*\)", said)
+
+
+def test_the_folder_of_a_run_is_not_taken_for_another_reward_model_or_other_labels(run, model, tmp_path):
+    asked = [Comparison("sentiment", f"The harbour {word}.", (" A good day.", " A grim night.")) for word in "abcdefgh"]
+    for choice in (0, 1):
+        exchange.write(tmp_path / f"{choice}.csv", "csv", asked, [Label(c.id, "x", choice) for c in asked])
+    line = "fit-reward --model MODEL --out fit0 --config.batch 4 --held-out 0 --normalize-samples 8 --device cpu --labels "
+    assert run(line + "0.csv")[0] == 0
+    code, _, said = run(line + "1.csv")
+    assert code == 1 and "fit0 holds a run with other settings (labels_digest is" in said
+    assert run(line.replace("fit0", "fit1") + "1.csv")[0] == 0
+
+    line = "tune --model MODEL --out tuned --ppo.episodes 8 --ppo.batch 8 --ppo.epochs 1 --prompts 8 --device cpu --reward "
+    assert run(line + "fit0")[0] == 0
+    code, _, said = run(line + "fit1")
+    assert code == 1 and "tuned holds a run with other settings (reward_model is" in said
+    config = tmp_path / "fit0/model/config.json"
+    settings = json.loads(config.read_text())
+    for name in ("reward_gain", "reward_bias"):  # the same weights in another unit are another reward model
+        config.write_text(json.dumps(settings | {name: settings[name] + 0.5}))
+        assert run(line + "fit0")[0] == 1
+    config.write_text(json.dumps(settings))
+    assert run(line + "fit0 --micro-batch 3")[0] == 0
+
+
+def test_fit_reward_begins_and_ends_in_the_unit_of_the_models_own_samples(run, model, monkeypatch):
+    run("sample --model MODEL --count 8 --store labels.db --device cpu")
+    run("label --store labels.db --labeler ada", typed="1\n" * 8)
+    real, seen = reward.fit, []
+
+    def spread(fitted):  # of the raw rewards of the texts on which the command normalises: gain is one over it
+        policy, tokenizer = models.Policy.load(model), models.load_tokenizer(model)
+        queries = tasks.queries(tasks.SENTIMENT, tokenizer, 8, seed=0)
+        rollout = sampling.sample(policy, queries, 24, 0.7, torch.Generator().manual_seed(0))
+        text, mask = torch.cat([queries.tokens, rollout.responses], 1), torch.cat([queries.mask, rollout.mask], 1)
+        with torch.no_grad():
+            return ((fitted(text, mask) - fitted.bias) / fitted.gain).std(correction=0).item()
+
+    def fit(fitted, *args):
+        seen.append((fitted.gain.item(), 1 / spread(fitted)))
+        lines = real(fitted, *args)
+        seen.append(1 / spread(fitted))
+        return lines
+
+    monkeypatch.setattr(reward, "fit", fit)
+    line = "fit-reward --model MODEL --labels labels.db --out reward --config.batch 4 --config.lr 0.01 --normalize-samples 8 --device cpu"
+    assert run(line)[0] == 0
+    (gain, before), after = seen
+    assert gain == pytest.approx(before, rel=1e-3) and gain != pytest.approx(after, rel=1e-2)
+    assert models.RewardModel.load("reward/model").gain.item() == pytest.approx(after, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

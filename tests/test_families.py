@@ -313,6 +313,21 @@ def test_lora_trains_little_learns_and_is_saved_as_an_ordinary_model(family, rag
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
+def test_one_seed_decides_where_lora_begins(tmp_path):
+    pytest.importorskip("peft")
+    made("gpt2").save(tmp_path)
+
+    def begin(state, **options):
+        torch.manual_seed(state)  # what a process drew before must not matter
+        policy = Policy.load(tmp_path, lora=2, **options)
+        return policy.state_dict() | RewardModel.from_policy(policy, lora=2, **options).state_dict()
+
+    first, again, other = begin(1, seed=5), begin(2, seed=5), begin(1, seed=6)
+    assert all(torch.equal(w, again[name]) for name, w in first.items())
+    drawn = {name for name in first if "lora_A" in name or name == "classifier.score.weight"}
+    assert len(drawn) > 2 and {name for name, w in first.items() if not torch.equal(w, other[name])} == drawn
+
+
 def test_a_reward_model_with_lora_trains_its_head_and_starts_from_the_merged_policy(ragged):
     pytest.importorskip("peft")
     policy = made("gpt2", lora=2)

@@ -1,12 +1,15 @@
 """Simulated labelers: the lexicon scorers by hand, the softmax by its formula, agreement by counting and by expectation."""
 
+import dataclasses
 import math
 import random
 
+import conftest
 import pytest
+import torch
 
 from rlhf_helpers import labelers, tasks
-from rlhf_helpers.records import Comparison, Label
+from rlhf_helpers.records import Comparison, Label, Queries
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,26 @@ def test_choices_follow_softmax_of_utility_over_temperature():
     for k, w in enumerate(weights):
         p = w / sum(weights)
         assert abs(chosen.count(k) / 4000 - p) < 4 * math.sqrt(p * (1 - p) / 4000)
+
+
+def test_comparisons_are_sampled_at_the_tasks_temperature(make_policy, task):
+    """First letters against transformers' own probabilities, tempered; at temperature 1 their shares would be others."""
+
+    class Letters(conftest.Letters):
+        def batch_decode(self, rows, skip_special_tokens=False):
+            return super().batch_decode(rows)  # token 0 stays, so that the first letter is the first token
+
+    policy, task, prompt = make_policy(), dataclasses.replace(task, temperature=0.4), torch.tensor([[3, 9, 2]])
+    with torch.no_grad():
+        logits = policy.lm(prompt).logits[0, -1].double()
+    expected, untempered = ((logits / t).softmax(-1) for t in (0.4, 1.0))
+    queries = Queries(prompt, torch.ones_like(prompt, dtype=torch.bool)).repeat(1_000)
+    asked = labelers.collect(policy, Letters(), task, queries, seed=1)
+    first = [conftest.ALPHABET.index(option[0]) for c in asked for option in c.options]
+    assert len(first) > 3_900  # four equal options, left out, are rare
+    shares = torch.bincount(torch.tensor(first), minlength=16) / len(first)
+    assert (expected - untempered).abs().max() > 0.1
+    assert ((shares - expected).abs() < 5 * (expected * (1 - expected) / len(first)).sqrt() + 0.005).all()
 
 
 def test_temperature_zero_takes_the_best_and_shares_ties():

@@ -21,6 +21,37 @@ def test_a_fault_can_be_planted(mutant):
     compile(planted, mutant.module, "exec")
 
 
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A package of one line, with a test that reads a page of the docs; returns a function that hunts there for one fault."""
+    for name in ("rlhf_helpers", "tests", "data", "notebooks", "docs", "scripts", "benchmarks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'little'\n")
+    (tmp_path / "rlhf_helpers" / "__init__.py").touch()
+    (tmp_path / "rlhf_helpers" / "thing.py").write_text("x = 1\n")
+    (tmp_path / "docs" / "page.md").write_text("x is 1")
+
+    def hunt(test):
+        (tmp_path / "tests" / "test_thing.py").write_text(
+            "import pathlib\nfrom rlhf_helpers import thing\n"
+            f"def test_it():\n    page = pathlib.Path('docs/page.md').read_text()\n    {test}\n"
+        )
+        mutants.main(["--jobs", "1"])
+
+    monkeypatch.setattr(mutants, "ROOT", tmp_path)
+    monkeypatch.setattr(mutants, "MUTANTS", [mutants.Mutant("two for one", "thing", "x = 1", "x = 2")])
+    return hunt
+
+
+def test_tests_that_fail_without_a_fault_are_not_taken_for_watchful(world, capsys):
+    world("assert page == f'x is {thing.x}'")
+    assert "1 of 1 faults noticed" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="no test noticed: thing: two for one"):
+        world("assert page")
+    with pytest.raises(SystemExit, match="with no fault planted these fail already: tests/test_thing.py"):
+        world("assert page == 'x is 3'")
+
+
 def test_a_fault_whose_text_is_gone_is_reported():
     with pytest.raises(ValueError, match="0 times"):
         mutants.plant(mutants.Mutant("nothing", "tensors", "no such text", ""), "x = 1\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.distributions import Categorical
 
 from rlhf_helpers import ppo, sampling
@@ -143,6 +144,31 @@ def test_batches_too_small_to_whiten_are_refused(settings, message):
         PPOConfig(**settings)
 
 
+@pytest.mark.parametrize("settings, message", [
+    ({"epochs": 0}, "0 epochs leave the policy as it is"),
+    ({"kl_target": 0.0}, "target of 0 nats cannot be steered to"),
+    ({"kl_target": -6.0}, "target of -6 nats cannot be steered to"),
+    ({"batch": 512, "kl_horizon": 102}, "could turn beta negative: raise `kl_horizon` over 102.4"),
+])  # fmt: skip
+def test_a_controller_that_cannot_steer_and_training_without_epochs_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PPOConfig(**settings)
+
+
+def test_the_shortest_horizon_that_is_allowed_keeps_beta_positive():
+    config = PPOConfig(batch=512, kl_horizon=103, kl_target=6.0)
+    controller = KLController(0.15, config.kl_target, config.kl_horizon)
+    controller.update(-100.0, config.batch)  # the strongest pull down
+    assert 0 < controller.beta < 0.001
+    PPOConfig(batch=512, kl_horizon=1, kl_target=None)  # without a target nothing moves
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (16,), ()])
+def test_a_scorer_must_give_one_number_for_each_response(policy, task, ragged, shape):
+    with pytest.raises(ValueError, match=r"numbers of shape \(.*\) for 8 responses"):
+        ppo.tune(policy, lambda rollout: torch.zeros(shape), ragged.repeat(2), task, SMALL, Run(device="cpu", quiet=True))
+
+
 def test_steps_are_whole_batches():
     assert PPOConfig(episodes=1_000_000, batch=512).steps == 1953 and PPOConfig(batch=32, minibatches=4, episodes=32).steps == 1
 
@@ -233,6 +259,29 @@ def test_a_step_moves_the_weights_by_the_papers_gradient_and_by_nothing_else(mak
         assert torch.allclose(new, old - rate * g, atol=1e-3, rtol=1e-3)
 
 
+def test_gradients_are_shortened_to_a_norm_if_one_is_given_and_only_if_they_are_longer(make_policy, task, ragged):
+    def move(longest):
+        policy, before, config = make_policy(), make_policy(), dataclasses.replace(SMALL, epochs=1, max_grad_norm=longest)
+        optimizer, controller = torch.optim.SGD(policy.parameters(), lr=1.0), KLController(0.3, None, 100)
+        ppo.step(policy, make_policy(5), letter_score, ragged.repeat(2), task, config, optimizer, controller, generator())
+        return torch.cat([(new - old).flatten() for new, old in zip(policy.parameters(), before.parameters())])
+
+    free = move(None)
+    assert free.norm() > 0.1
+    assert torch.allclose(move(0.02), free * 0.02 / free.norm(), atol=1e-6) and torch.equal(move(1e6), free)
+
+
+@pytest.mark.parametrize("tensorflow, eps", [(True, 1e-5 / 0.001**0.5), (False, 1e-5)])
+def test_the_first_update_has_the_eps_of_the_adam_that_is_asked_for(make_policy, task, ragged, tensorflow, eps):
+    policy, before, gradients = make_policy(), make_policy(), []
+    weight = policy.value_head.weight
+    weight.register_hook(gradients.append)
+    config = dataclasses.replace(SMALL, episodes=8, epochs=1, value_coef=1e-4, tensorflow_adam=tensorflow)  # small gradients: eps matters
+    ppo.tune(policy, letter_score, ragged.repeat(2), task, config, Run(device="cpu", quiet=True))
+    (g,) = gradients
+    assert torch.allclose(weight - before.value_head.weight, -1e-3 * g / (g.abs() + eps), atol=1e-7)
+
+
 def test_a_loss_that_is_not_a_number_stops_before_it_reaches_a_weight(policy, task, ragged):
     with torch.no_grad():
         policy.value_head.bias.fill_(float("inf"))
@@ -268,6 +317,96 @@ def test_a_steps_summary_is_what_happened(make_policy, task, ragged):
     assert controller.beta == pytest.approx(0.3 * (1 + max(-0.2, min(0.2, kl - 1)) * 8 / 100), rel=1e-6)
     assert all(torch.equal(v, frozen[k]) for k, v in reference.state_dict().items())
     assert all(isinstance(number, float) for number in summary.values())
+
+
+def paper_step(policy, reference, queries, task, config, beta, seed):
+    """A whole step of the released code, in float64, written out: what it logs, and the policy afterwards.
+
+    Answers come from `sample`, log-probabilities from transformers' own forward of unpadded rows, updates from plain gradient descent.
+    """
+    random = generator(seed)
+    rollout = sampling.sample(policy, queries, task.response_length, task.temperature, random)
+    scores, rows = letter_score(rollout).double(), len(rollout)
+    policy, reference = policy.double(), reference.double()
+
+    def read(model, b):
+        prompt = rollout.queries.tokens[b][rollout.queries.mask[b]]
+        out = model.lm(torch.cat([prompt, rollout.responses[b]])[None], output_hidden_states=True)
+        logits, hidden = (x[0, len(prompt) - 1 : -1] for x in (out.logits, out.hidden_states[-1]))
+        return Categorical(logits=logits / task.temperature).log_prob(rollout.responses[b]), model.value_head(hidden)[:, 0]
+
+    with torch.no_grad():
+        old, old_values = (torch.stack(x) for x in zip(*(read(policy, b) for b in range(rows))))
+        log_ratio = old - torch.stack([read(reference, b)[0] for b in range(rows)])
+    rewards = -beta * log_ratio
+    rewards[:, -1] += scores
+    logged = []
+    for _ in range(config.epochs):
+        for part in torch.randperm(rows, generator=random).chunk(config.minibatches):
+            advantages = torch.zeros_like(rewards[part])
+            for t in range(rewards.shape[1]):
+                for k in range(t, rewards.shape[1]):
+                    after = old_values[part, k + 1] if k + 1 < rewards.shape[1] else 0.0
+                    advantages[:, t] += config.lam ** (k - t) * (rewards[part, k] + after - old_values[part, k])
+            returns = advantages + old_values[part]
+            advantages = (advantages - advantages.mean()) / (advantages.var(correction=0) + 1e-8).sqrt()
+            now, values = (torch.stack(x) for x in zip(*(read(policy, b) for b in part.tolist())))
+            ratio, c = (now - old[part]).exp(), config.cliprange
+            pg = -torch.minimum(advantages * ratio, advantages * ratio.clamp(1 - c, 1 + c)).mean()
+            near = old_values[part] + (values - old_values[part]).clamp(-c, c)
+            vf = 0.5 * torch.maximum((values - returns) ** 2, (near - returns) ** 2).mean()
+            logged.append({
+                "policy_loss": pg, "value_loss": vf, "approx_kl_nats_per_token": 0.5 * ((now - old[part]) ** 2).mean(),
+                "clip_fraction": ((ratio < 1 - c) | (ratio > 1 + c)).double().mean(),
+                "value_explained_variance": 1 - (returns - old_values[part]).var(correction=0) / returns.var(correction=0),
+            })  # fmt: skip
+            gradients = torch.autograd.grad(pg + config.value_coef * vf, list(policy.parameters()))
+            with torch.no_grad():
+                for weight, gradient in zip(policy.parameters(), gradients):
+                    weight -= config.lr * gradient
+    kl = log_ratio.sum(-1).mean().item()
+    return {
+        "score": scores.mean().item(), "score_std": scores.var(correction=1).sqrt().item(), "kl_nats_per_response": kl, "beta": beta,
+        "score_minus_kl_penalty": scores.mean().item() - beta * kl, "entropy_nats_per_response": -old.sum(-1).mean().item(),
+    } | {name: sum(each[name].item() for each in logged) / len(logged) for name in logged[0]}, policy, logged  # fmt: skip
+
+
+def test_every_number_of_a_steps_summary_and_every_weight_after_it_are_the_papers(make_policy, task, ragged):
+    """Two epochs of two minibatches, in which tokens become both likelier and rarer by more than the clip range."""
+    config = dataclasses.replace(SMALL, batch=16, minibatches=2, lr=4.0, lam=0.9, value_coef=0.05)
+    policy, controller = make_policy(), KLController(0.3, None, 100)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=config.lr)
+    summary = ppo.step(policy, make_policy(5), letter_score, ragged.repeat(4), task, config, optimizer, controller, generator(3))
+    expected, after, logged = paper_step(make_policy(), make_policy(5), ragged.repeat(4), task, config, 0.3, 3)
+    assert summary == pytest.approx(expected, rel=2e-3, abs=1e-5)
+    assert all(torch.allclose(ours.double(), theirs, atol=1e-3) for ours, theirs in zip(policy.parameters(), after.parameters()))
+    for name in ("value_loss", "approx_kl_nats_per_token", "clip_fraction"):  # the mean over updates is no single one of them
+        assert all(each[name].item() != pytest.approx(expected[name], rel=0.02) for each in logged), name
+
+
+def test_tokens_grown_rarer_and_tokens_grown_likelier_both_count_as_clipped(make_policy, policy, task, ragged):
+    rollout = sampling.sample(policy, ragged.repeat(2), 5, task.temperature, generator())
+    for shift in (0.3, -0.3):  # ratios of e^0.3 = 1.35 and e^-0.3 = 0.74, all of them
+        old = dataclasses.replace(rollout, logprobs=rollout.logprobs - shift)
+        _, stats = ppo.losses(policy, old, torch.randn(8, 5, generator=generator(1)), task, SMALL)
+        assert stats["clip_fraction"] == 1 and stats["approx_kl_nats_per_token"].item() == pytest.approx(0.5 * 0.3**2, rel=1e-3)
+
+
+def test_rewards_and_advantages_are_numbers_and_let_no_gradient_through(make_policy, policy, task, ragged):
+    """Only the replay learns: old log-probabilities, values and rewards are what they were, also if the reference could be trained."""
+    rollout = sampling.sample(policy, ragged.repeat(2), 5, task.temperature, generator())
+    assert not any(x.requires_grad for x in (rollout.logprobs, rollout.values))
+    seen, real = [], ppo.losses
+
+    def watched(policy, batch, rewards, *args):
+        seen.append((batch.logprobs.requires_grad, batch.values.requires_grad, rewards.requires_grad))
+        return real(policy, batch, rewards, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ppo, "losses", watched)
+        optimizer, controller = torch.optim.SGD(policy.parameters(), lr=0.1), KLController(0.3, None, 100)
+        ppo.step(policy, make_policy(5), letter_score, ragged.repeat(2), task, SMALL, optimizer, controller, generator())
+    assert seen == [(False, False, False)] * 2
 
 
 def test_the_step_fits_on_one_screen_and_notebook_05_shows_that_very_source():
@@ -344,6 +483,23 @@ def test_a_finished_run_does_no_further_step(make_policy, tmp_path, ragged, task
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_a_number_stops_the_run_with_the_last_checkpoint_whole(make_policy, tmp_path, ragged, task, bad):
+    """The loss before is fine, and so would be every number of the step; the weights would not, and a checkpoint comes next."""
+    policy, backward = make_policy(), []
+
+    def spoil(gradient):
+        backward.append(1)
+        return gradient * bad if len(backward) == 2 * 4 else gradient  # last of two epochs of step 3, where a checkpoint is due
+
+    policy.lm.get_input_embeddings().weight.register_hook(spoil)
+    with pytest.raises(FloatingPointError, match="gradient is (nan|inf): training stopped"):
+        ppo.tune(policy, letter_score, ragged.repeat(3), task, SMALL, Run(tmp_path, seed=7, device="cpu", checkpoint_every=2, quiet=True))
+    saved = load_file(tmp_path / "checkpoint" / "state.safetensors")
+    assert json.loads(whole(tmp_path)["state.json"])["steps_done"] == 2
+    assert all(w.isfinite().all() for w in [*policy.parameters(), *saved.values()])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_score_that_is_not_a_number_stops_the_run_with_the_last_checkpoint_whole(make_policy, tmp_path, ragged, task, bad):
     with pytest.raises(KeyboardInterrupt):
         tune(make_policy, tmp_path / "good", ragged, task, failing(3, interrupt))
@@ -366,6 +522,8 @@ def test_a_policy_that_says_one_thing_only_stops_the_run(make_policy, tmp_path, 
     with pytest.raises(RuntimeError, match=r"step 2: the policy has collapsed.*says the same to everything.*raise kl_coef"):
         ppo.check_alive(2, {"kl_nats_per_response": 1.0, "entropy_nats_per_response": 0.04}, SMALL, 100.0, 0.05, Run(tmp_path))
     ppo.check_alive(2, {"kl_nats_per_response": 1.0, "entropy_nats_per_response": 0.06}, SMALL, 100.0, 0.05, Run(tmp_path))
+    with pytest.raises(RuntimeError, match="nothing was kept, as the run has no folder"):
+        ppo.check_alive(2, {"kl_nats_per_response": 101.0, "entropy_nats_per_response": 1.0}, SMALL, 100.0, 0.05, Run(device="cpu"))
     greedy = make_policy()
     with torch.no_grad():
         greedy.lm.get_output_embeddings().weight.mul_(1_000)  # one token takes all the probability
@@ -376,8 +534,8 @@ def test_a_policy_that_says_one_thing_only_stops_the_run(make_policy, tmp_path, 
 def test_the_checkpoint_of_another_model_is_refused(make_policy, tmp_path, ragged, task):
     tune(make_policy, tmp_path, ragged, task)
     wider = make_policy(width=32)
-    with pytest.raises(ValueError, match="belongs to another model"):
-        ppo.tune(wider, letter_score, ragged.repeat(3), task, SMALL, Run(tmp_path, device="cpu", quiet=True))
+    with pytest.raises(ValueError, match="other settings .model is a model .* there and a model"):
+        ppo.tune(wider, letter_score, ragged.repeat(3), task, SMALL, Run(tmp_path, seed=7, device="cpu", quiet=True))
 
 
 # ---- the exact oracle ------------------------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def test_two_ranks_equal_one_process_on_the_same_global_batch(two, monkeypatch):
     permutations = torch.Generator().manual_seed(7)  # as rank 0's, which also sampled its eight rows
     real = sampling.sample
 
-    def sample(policy, queries, length, temperature, generator):
+    def sample(policy, queries, length, temperature, generator, chunk=None):
         real(policy, queries[:8], length, temperature, permutations)  # draws as many random numbers as rank 0 did
         responses = next(dealt)
         mask = torch.ones_like(responses, dtype=torch.bool)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from rlhf_helpers.records import Comparison, Label, Queries, Rollout
+from rlhf_helpers.records import Comparison, Label, Queries, Rollout, digest
 
 
 @pytest.fixture
@@ -109,3 +109,10 @@ def test_comparisons_and_labels_refuse_nonsense():
     for labeler, choice in (("me", -1), ("me", 1.5), ("me", "0"), ("", 0)):
         with pytest.raises(ValueError, match="Label"):
             Label("id", labeler, choice)
+
+
+def test_a_digest_changes_with_every_number_and_every_shape():
+    tokens, mask = torch.arange(6).view(2, 3), torch.ones(2, 3, dtype=torch.bool)
+    others = [tokens.view(3, 2), tokens.int(), tokens + (tokens == 5), tokens.float()]
+    assert len({digest(tokens, mask), digest(mask, tokens), digest(tokens), digest(tokens, ~mask), *(digest(t, mask) for t in others)}) == 8
+    assert digest(tokens.T.contiguous().T, mask.clone()) == digest(tokens, mask)  # not with how it lies in memory

@@ -1,12 +1,13 @@
 """The reward model: what it is shown, what it learns, what its numbers mean to PPO."""
 
 import dataclasses
+import json
 import math
 
 import pytest
 import torch
 
-from rlhf_helpers import reward, sampling
+from rlhf_helpers import models, reward, sampling
 from rlhf_helpers.models import RewardModel
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.reward import RewardConfig
@@ -149,6 +150,31 @@ def test_the_first_step_of_fit_is_tensorflow_adams_on_the_mean_loss(task, letter
     assert torch.allclose(weight, expected, atol=1e-5)
 
 
+def test_the_accuracy_of_a_step_counts_the_choices_that_have_the_highest_reward(task, letters, model):
+    data = reward.encode(task, *comparisons(16), letters)
+    with torch.no_grad():
+        rewards = reward.option_rewards(model, data)
+    right = sum(max(range(4), key=row.__getitem__) == choice for row, choice in zip(rewards.tolist(), data.choices.tolist())) / 16
+    lines = reward.fit(model, data, RewardConfig(batch=16, epochs=1, lr=1e-3), Run(device="cpu", quiet=True, micro_batch=5))
+    assert 0 < right < 0.5 and lines[0]["accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.parametrize("options, shrink, eps", [
+    ({"tensorflow_adam": False}, False, 1e-5),
+    ({"max_grad_norm": 1e-4}, True, 1e-5 / 0.001**0.5),
+])  # fmt: skip
+def test_pytorchs_adam_and_clipped_gradients_are_there_for_who_asks(task, letters, model, options, shrink, eps):
+    gradients, weight = {}, model.classifier.score.weight
+    before = weight.detach().clone()
+    for name, each in model.named_parameters():
+        each.register_hook(lambda g, name=name: gradients.__setitem__(name, g.clone()))
+    config = RewardConfig(batch=8, epochs=1, lr=0.01, **options)
+    reward.fit(model, reward.encode(task, *comparisons(8), letters), config, Run(device="cpu", quiet=True))
+    norm = sum(g.square().sum() for g in gradients.values()).sqrt()
+    g = gradients["classifier.score.weight"] * (1e-4 / norm if shrink else 1)
+    assert norm > 0.1 and torch.allclose(weight - before, -0.01 * g / (g.abs() + eps), atol=1e-6)
+
+
 def test_every_label_is_used_once_in_a_fresh_order_while_the_learning_rate_falls_to_nothing(task, letters, model, monkeypatch):
     data, seen, rates = reward.encode(task, *comparisons(24), letters), [], []
     real, real_step = reward.option_rewards, torch.optim.Adam.step
@@ -205,11 +231,61 @@ def test_a_fit_that_was_stopped_ends_bit_for_bit_the_same(task, letters, policy,
     assert all(torch.equal(v, straight.state_dict()[k]) for k, v in resumed.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["tokens", "mask", "choices"])
+def test_a_fit_does_not_go_on_with_as_many_other_labels(task, letters, policy, tmp_path, name):
+    data = reward.encode(task, *comparisons(16), letters)
+
+    def fit(data):
+        model = RewardModel.from_policy(policy, seed=3)
+        return reward.fit(model, data, RewardConfig(batch=8, epochs=1), Run(tmp_path, device="cpu", quiet=True))
+
+    lines, other = fit(data), getattr(data, name).clone()
+    other.view(-1)[-1] = {"tokens": 9, "mask": False, "choices": (other.view(-1)[-1] + 1) % 4}[name]  # one number in all of them
+    with pytest.raises(ValueError, match="other settings .labels_digest is .* there and .* now"):
+        fit(dataclasses.replace(data, **{name: other}))
+    assert fit(data) == lines
+
+
+def test_micro_batches_are_for_normalising_and_scoring_too(task, letters, model, policy, ragged, monkeypatch):
+    rows, real = [], models.Trunk.run_trunk
+
+    def watched(self, inner, tokens, *rest, **named):
+        rows.append(len(tokens))
+        return real(self, inner, tokens, *rest, **named)
+
+    monkeypatch.setattr(models.Trunk, "run_trunk", watched)
+    queries = ragged.repeat(3)
+    rollout = written(letters, queries, ["ab.cd", "abcd.", ".b.a.", "bbb.a"] * 3)
+    scores = []
+    for size in (None, 5):
+        rows.clear()
+        reward.normalize(model, policy, queries, task, letters, micro_batch=size)
+        scores.append(reward.score(model, rollout, task, letters, size))
+        assert max(rows) == (size or 12)
+    assert torch.allclose(*scores, atol=1e-5)
+
+
 def test_a_loss_that_is_not_a_number_stops_the_fit(task, letters, model):
     with torch.no_grad():
         model.classifier.score.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="loss is nan"):
         reward.fit(model, reward.encode(task, *comparisons(8), letters), RewardConfig(batch=8), Run(device="cpu", quiet=True))
+
+
+def test_a_gradient_that_is_not_a_number_stops_the_fit_before_it_reaches_a_weight(task, letters, model, tmp_path):
+    backward = []
+    model.classifier.score.weight.register_hook(lambda g: backward.append(1) or (g * float("nan") if len(backward) == 4 else g))
+    run = Run(tmp_path, device="cpu", checkpoint_every=2, quiet=True)
+    with pytest.raises(FloatingPointError, match="step 3: the reward model's gradient is nan; lower the learning rate"):
+        reward.fit(model, reward.encode(task, *comparisons(48), letters), RewardConfig(batch=8, epochs=1, lr=1e-2), run)
+    assert all(weight.isfinite().all() for weight in model.parameters())
+    assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["steps_done"] == 2
+
+
+@pytest.mark.parametrize("settings", [{"batch": 0}, {"epochs": 0}])
+def test_a_fit_that_would_do_nothing_is_refused(settings):
+    with pytest.raises(ValueError, match="both must be 1 or more"):
+        RewardConfig(**settings)
 
 
 def test_after_normalize_the_references_whole_responses_score_mean_0_and_deviation_1(task, letters, model, policy, ragged):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import types
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -203,13 +204,15 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint_and_so_does_a_
     assert moment > 5  # the loop did meet the file operations
 
 
-def train(folder):
-    policy = models.tiny_policy(vocabulary=64, width=64)
-    tokens = torch.randint(64, (40, 4), generator=torch.Generator().manual_seed(0))
+def train(folder, change=""):
+    policy = models.tiny_policy(vocabulary=64, width=64, seed=change == "model")
+    policy.precision = "bf16" if change == "precision" else "fp32"
+    tokens = torch.randint(64, (20 if change == "pool" else 40, 4), generator=torch.Generator().manual_seed(int(change == "texts")))
     config = ppo.PPOConfig(episodes=8 * 24, batch=8, lr=1e-3, kl_target=0.5, kl_horizon=100)
-    run = Run(folder, seed=7, device="cpu", checkpoint_every=1, quiet=True)
+    run = Run(folder, seed=8 if change == "seed" else 7, device="cpu", checkpoint_every=1, quiet=True)
     task = Task("toy", "none", 4, 5, ".", 0)
-    ppo.tune(policy, lambda r: (r.responses % 2).float().mean(-1), Queries(tokens, tokens >= 0), task, config, run)
+    scored_by = "another model" if change == "reward" else ""
+    ppo.tune(policy, lambda r: (r.responses % 2).float().mean(-1), Queries(tokens, tokens >= 0), task, config, run, scored_by=scored_by)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a fork of a process that has torch in memory")
@@ -244,18 +247,24 @@ def test_artifacts_are_your_own_first_then_the_recorded_ones(tmp_path, monkeypat
     assert runs.artifact("labels") == tmp_path / "own" / "labels" and "your own" in capsys.readouterr().out
 
 
+@contextmanager
+def disk_full(resource, size):
+    """Let no file grow past `size` bytes: the write itself fails, as on a full disk."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
 def test_a_full_disk_loses_no_checkpoint_and_says_so(tmp_path):
     resource = pytest.importorskip("resource")
     run, (model, optimizer) = Run(tmp_path, device="cpu"), made(value=1.0)
     run.save(1, model, optimizer)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     larger, larger_optimizer = made(width=400, value=2.0)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limit[1]))  # no file may grow past 300 bytes: the write itself fails, as on a full disk
-    try:
-        with pytest.raises(OSError, match="step 2 could not be written.*disk full.*run again"):
-            run.save(2, larger, larger_optimizer)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    with disk_full(resource, 300), pytest.raises(OSError, match="step 2 could not be written.*disk full.*run again"):
+        run.save(2, larger, larger_optimizer)
     model, optimizer = made()
     assert Run(tmp_path, device="cpu").restore(model, optimizer) == 1
     assert torch.equal(model.weight, made(value=1.0)[0].weight)
@@ -299,11 +308,71 @@ def test_training_writes_its_settings_into_the_description_and_other_settings_ar
     described = json.loads((tmp_path / "run.json").read_text())
     assert described["seed"] == 7 and described["settings"] == {"ppo": dataclasses.asdict(settings), "labels": 6}
     run.save(1, model, optimizer)
-    Run(tmp_path, device="cpu").describe(ppo=settings, labels=6)
+    Run(tmp_path, seed=7, device="cpu").describe(ppo=settings, labels=6)
     with pytest.raises(ValueError, match="other settings .batch is 32 there and 64 now.*another folder"):
-        Run(tmp_path, device="cpu").describe(ppo=dataclasses.replace(settings, batch=64), labels=6)
+        Run(tmp_path, seed=7, device="cpu").describe(ppo=dataclasses.replace(settings, batch=64), labels=6)
+    with pytest.raises(ValueError, match="other settings .seed is 7 there and 8 now.*another folder"):
+        Run(tmp_path, seed=8, device="cpu").describe(ppo=settings, labels=6)
     assert json.loads((tmp_path / "run.json").read_text()) == described
     Run(device="cpu").describe(ppo=settings)  # without a folder nothing is written
+
+
+def test_a_finished_run_says_that_it_did_nothing(tmp_path, capsys):
+    assert list(Run(tmp_path, device="cpu").progress(2, 3, "PPO")) == [2] and "nothing done" not in capsys.readouterr().out
+    assert list(Run(tmp_path, device="cpu").progress(3, 3, "PPO")) == []
+    assert capsys.readouterr().out == f"PPO: the run in {tmp_path} has already finished; nothing done.\n"
+
+
+def test_before_the_first_checkpoint_another_seed_is_the_one_described(tmp_path):
+    Run(tmp_path, seed=7, device="cpu").describe(labels=6)
+    Run(tmp_path, seed=8, device="cpu").describe(labels=6)
+    assert json.loads((tmp_path / "run.json").read_text())["seed"] == 8
+
+
+@pytest.mark.parametrize("change", ["seed", "pool", "texts", "precision", "model", "reward"])
+def test_a_run_does_not_go_on_with_another_seed_pool_precision_or_model(tmp_path, change):
+    train(tmp_path)
+    said = {"seed": "seed is 7 there and 8 now", "pool": "prompts is 40 there and 20 now", "texts": "prompts_digest is",
+            "reward": "reward_model is  there and another model now"}  # fmt: skip
+    named = said.get(change, "model is a model .* there and a model")
+    with pytest.raises(ValueError, match=f"holds a run with other settings .{named}"):
+        train(tmp_path, change)
+    train(tmp_path)  # the old settings do go on
+
+
+def test_the_description_names_the_base_model_by_its_folder_and_weights(tmp_path):
+    models.tiny_policy(vocabulary=64, width=64).save(tmp_path / "little")
+    policy = models.Policy.load(tmp_path / "little")
+    before = models.outline(policy)
+    assert before.startswith("little ") and before.endswith(" in fp32")
+    assert models.outline(models.Policy.load(tmp_path / "little")) == before
+    with torch.no_grad():
+        policy.value_head.bias += 1
+    assert models.outline(policy) != before
+
+
+def test_a_full_disk_while_the_description_is_written_leaves_the_old_one_and_says_what_to_do(tmp_path):
+    resource = pytest.importorskip("resource")
+    with disk_full(resource, 20), pytest.raises(OSError, match="run.json could not be written.*disk full.*run again"):
+        Run(tmp_path / "new", device="cpu")
+    Run(tmp_path / "new", device="cpu").describe(labels=1)  # nothing half written is in the way
+    whole = (tmp_path / "new" / "run.json").read_bytes()
+    with disk_full(resource, 20), pytest.raises(OSError, match="run.json could not be written"):
+        Run(tmp_path / "new", device="cpu").describe(labels=2)
+    assert (tmp_path / "new" / "run.json").read_bytes() == whole
+
+
+def test_a_full_disk_while_a_line_is_logged_says_so_and_the_run_goes_on_from_its_checkpoint(tmp_path):
+    resource = pytest.importorskip("resource")
+    run, (model, optimizer) = Run(tmp_path, device="cpu"), made(value=1.0)
+    run.log(0, {"score": 1.0})
+    run.save(1, model, optimizer)
+    with disk_full(resource, 30), pytest.raises(OSError, match="line of step 1 could not be written.*disk full.*run again"):
+        run.log(1, {"score": 2.0})
+    again = Run(tmp_path, device="cpu")
+    assert again.restore(*made()) == 1
+    again.log(1, {"score": 2.0})
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 1]
 
 
 def test_the_description_names_the_commit_where_there_is_one(tmp_path, monkeypatch):
