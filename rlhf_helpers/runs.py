@@ -237,9 +237,9 @@ class Run:
                 _, index, key = name.split(".")
                 entries.setdefault(int(index), {})[key] = ranks.sharded_like(value, weights[int(index)])
         optimizer.load_state_dict({"state": entries, "param_groups": state["param_groups"]})
-        if len(tensors["generator"]) == self.ranks.count:
+        if tensors["generator"].shape == (self.ranks.count, len(self.generator.get_state())):
             self.generator.set_state(tensors["generator"][self.ranks.rank].clone())
-        else:  # another number of ranks than before: new seeds, none of which was in use
+        else:  # another number of ranks than before, or a CPU after a GPU: new seeds, none of which was in use
             self.generator.manual_seed(self.seed + ranks.SEED_STRIDE * (self.ranks.rank + 1_000 * state["steps_done"]))
         if controller is not None:
             controller.beta = state["beta"]

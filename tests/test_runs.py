@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rlhf_helpers import models, ppo, runs
@@ -113,6 +114,17 @@ def test_everything_comes_back_as_it_was(tmp_path):
     assert torch.equal(torch.rand(4, generator=again.generator), expected)
     assert again.metrics() == [{"step": 0, "score": 1 / 3}]
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
+
+
+def test_what_a_gpu_began_goes_on_on_a_cpu_with_a_seed_that_was_not_in_use(tmp_path):
+    run, (model, optimizer) = Run(tmp_path, seed=7, device="cpu"), made(value=2.0)
+    run.save(3, model, optimizer)
+    file = tmp_path / "checkpoint" / "state.safetensors"
+    save_file(load_file(file) | {"generator": torch.zeros(1, 16, dtype=torch.uint8)}, file)  # as long as CUDA's
+    again, (model2, optimizer2) = Run(tmp_path, seed=7, device="cpu"), made()
+    assert again.restore(model2, optimizer2) == 3 and torch.equal(model2.weight, model.weight)
+    assert not torch.equal(torch.rand(4, generator=again.generator), torch.rand(4, generator=torch.Generator().manual_seed(7)))
+    assert again.generator.initial_seed() % 100_003 == 7  # a stride further on, where the seeds of further ranks are
 
 
 def test_the_restored_optimizer_goes_on_as_the_old_one(tmp_path):
