@@ -66,6 +66,7 @@ class Trunk(nn.Module):
         if checkpointing:
             enable = getattr(inner, "activation_checkpointing_enable", inner.gradient_checkpointing_enable)  # its new and its old name
             enable({"use_reentrant": False})
+        self.context: int | None = getattr(inner.config.get_text_config(), "max_position_embeddings", None)  # the most tokens it reads
         self.takes_positions = "position_ids" in inspect.signature(inner.base_model.forward).parameters
 
     def autocast(self) -> torch.autocast:
@@ -105,11 +106,6 @@ class Policy(Trunk):
     @property
     def device(self) -> torch.device:
         return self.value_head.weight.device
-
-    @property
-    def context(self) -> int | None:
-        """The most tokens that fit into the model, if it says so."""
-        return getattr(self.lm.config.get_text_config(), "max_position_embeddings", None)
 
     def hidden(self, tokens: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
         """Run the trunk. tokens (B, T) long; mask (B, P + T) bool, with the P tokens already in `cache`; returns (B, T, d)."""

@@ -136,6 +136,16 @@ def option_rewards(model: RewardModel, batch: Encoded) -> Tensor:
     return model(tokens, mask).view(batch.tokens.shape[:2])
 
 
+def check_length(model: RewardModel, mask: Tensor) -> None:
+    """Raise ValueError if a text is longer than the model's context. mask (..., T)."""
+    longest = int(mask.sum(-1).max())
+    if model.context is not None and longest > model.context:
+        raise ValueError(
+            f"a text to be rewarded takes {longest} tokens but the model's context is {model.context}: leave longer ones out, or choose a "
+            "model with a longer context"
+        )
+
+
 def choice_loss(rewards: Tensor, choices: Tensor) -> Tensor:
     """-log softmax(rewards)[choice], averaged (paper, equation 1). rewards (B, K), choices (B,); chance is ln K."""
     return cross_entropy(rewards, choices)
@@ -147,6 +157,7 @@ def fit(model: RewardModel, data: Encoded, config: RewardConfig, run: Run) -> li
     Gain and bias stay as they are. The paper normalises before the fit, so that the softmax begins with rewards of deviation 1, and again
     after it, for PPO; so do `online.retrain` and the command line. Call `normalize` after this in any case.
     """
+    check_length(model, data.mask)
     labels = {"labels": len(data), "labels_digest": digest(data.tokens, data.mask, data.choices)}
     about = {"reward": config, **labels, "model": models.outline(model)}
     run.ranks.check_same("settings, labels and model", (run.seed, about))
@@ -179,6 +190,7 @@ def fit(model: RewardModel, data: Encoded, config: RewardConfig, run: Run) -> li
 @torch.no_grad()
 def predictions(model: RewardModel, data: Encoded, chunk: int = 128) -> Tensor:
     """Reward every option of held-out comparisons: (B, K), on the CPU."""
+    check_length(model, data.mask)
     return torch.cat([option_rewards(model, data[slice(i, i + chunk)]).cpu() for i in range(0, len(data), chunk)])
 
 
@@ -236,5 +248,6 @@ def _raw_score(
         mask = torch.cat([mask[:, :-after], torch.zeros_like(mask[:, -after:])], dim=1)
     tokens = torch.cat([rollout.queries.tokens, rollout.responses], dim=1)
     mask = torch.cat([mask, kept], dim=1)
+    check_length(model, mask)
     chunk = micro_batch or 256
     return torch.cat([model(tokens[i : i + chunk], mask[i : i + chunk]) for i in range(0, len(tokens), chunk)])

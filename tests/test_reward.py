@@ -265,6 +265,22 @@ def test_micro_batches_are_for_normalising_and_scoring_too(task, letters, model,
     assert torch.allclose(*scores, atol=1e-5)
 
 
+def test_texts_longer_than_the_context_are_refused_with_both_lengths(task, letters, make_policy, ragged):
+    """They stopped with "index out of range in self"."""
+    model = RewardModel.from_policy(make_policy(context=10))
+    fits, long = ([Comparison("t", "abc", ("d", "b" * count))] for count in (7, 8))
+    fits, long = (reward.encode(task, asked, [Label(asked[0].id, "me", 0)], letters) for asked in (fits, long))
+    reward.predictions(model, fits)
+    wide = Queries(torch.nn.functional.pad(ragged.tokens, (9, 0)), torch.nn.functional.pad(ragged.mask, (9, 0)))  # pads take no place
+    for queries in (ragged, wide):
+        with pytest.raises(ValueError, match="takes 11 tokens but the model's context is 10"):  # a query of 6, an answer of 5
+            reward.score(model, written(letters, queries, ["abcd."] * 4), task, letters)
+        reward.score(model, written(letters, queries, ["abc.d"] * 4), task, letters)
+    for read in (lambda: reward.fit(model, long, RewardConfig(), Run(device="cpu", quiet=True)), lambda: reward.predictions(model, long)):
+        with pytest.raises(ValueError, match="takes 11 tokens but the model's context is 10"):
+            read()
+
+
 def test_a_loss_that_is_not_a_number_stops_the_fit(task, letters, model):
     with torch.no_grad():
         model.classifier.score.weight.fill_(float("nan"))
