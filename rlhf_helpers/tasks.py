@@ -136,7 +136,10 @@ def queries_from(
 
 
 def encode(task: Task, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Queries:
-    """Encode ready prompts of your own (kept whole, apart from the length limit, of which the END is kept)."""
+    """Encode ready prompts of your own, kept whole; raises ValueError if one is empty, too long or holds the token that pads."""
+    if not texts:
+        raise ValueError("there is no prompt to encode: give at least one text")
+    pad = tokenizer.pad_token_id
     rows = []
     for text in texts:
         ids = plain_ids(tokenizer, text)
@@ -144,6 +147,8 @@ def encode(task: Task, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase)
             raise ValueError("a prompt is empty: give at least one word to continue from")
         if len(ids) > task.query_length:
             raise ValueError(f"a prompt has {len(ids)} tokens but {task.name} allows {task.query_length}: shorten it ({text[:40]!r}...)")
+        if pad in ids and pad != getattr(tokenizer, "eos_token_id", None):  # an end token may pad, and may stand in a text
+            raise ValueError(f"a prompt holds {tokenizer.batch_decode([[pad]])[0]!r}, which fills rows up: leave it out ({text[:40]!r}...)")
         rows.append(ids)
     return pad_queries(task, rows, tokenizer)
 

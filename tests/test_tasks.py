@@ -91,6 +91,28 @@ def test_a_prompt_that_is_empty_or_too_long_is_refused_with_its_length():
         tasks.encode(STYLE, ["a b c d e f g"], Words())
 
 
+def test_no_prompt_at_all_is_refused():
+    """It stopped with "max() arg is an empty sequence"."""
+    with pytest.raises(ValueError, match="give at least one text"):
+        tasks.encode(STYLE, [], Words())
+
+
+def test_a_typed_pad_token_is_refused_and_an_end_token_is_not():
+    """It became a token that is never trained, and that the mask called real. Where the end token pads, a text may hold it."""
+    tokenizer = models.load_tokenizer()
+    with pytest.raises(ValueError, match=r"'<\|pad\|>', which fills rows up"):
+        tasks.encode(tasks.SENTIMENT, ["The boat <|pad|> left."], tokenizer)
+    assert tokenizer.eos_token_id in tasks.encode(tasks.SENTIMENT, ["The boat left.<|endoftext|>"], tokenizer).tokens
+    words = Words()
+    words.eos_token_id = words.pad_token_id
+    assert tasks.encode(STYLE, ["<pad> a"], words).mask.all()
+
+
+def test_a_prompt_is_kept_whole_up_to_the_limit():
+    tokenizer = Words()
+    assert tokenizer.batch_decode(tasks.encode(STYLE, ["a b c d e f"], tokenizer).tokens.tolist()) == ["a b c d e f"]
+
+
 def test_unknown_names_are_refused_with_the_way_out():
     with pytest.raises(ValueError, match="sentiment, descriptiveness, tldr, cnndm"):
         tasks.get("poetry")
