@@ -188,6 +188,32 @@ def test_missing_models_say_what_to_do(tmp_path):
         RewardModel.load(tmp_path)
 
 
+@pytest.mark.parametrize("kept", [0, 100, -8])  # no header, half a header, and half of the last numbers
+@pytest.mark.parametrize(("file", "load"), [("model", Policy.load), ("model", RewardModel.load), ("value_head", Policy.load)])
+def test_weights_that_were_cut_off_are_named(policy, reward_model, tmp_path, file, load, kept):
+    """A copy that had stopped half-way gave a bare "incomplete metadata, file not fully covered"."""
+    (reward_model if load == RewardModel.load else policy).save(tmp_path)
+    weights = tmp_path / f"{file}.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(OSError, match=rf"{file}\.safetensors is damaged .*copy or download it again"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_of_another_kind_is_refused(tmp_path, tied):
+    """A reward model gave a policy whose head was random numbers or, tied to the embeddings, that had been trained to give rewards."""
+    config = GPT2Config(vocab_size=16, n_positions=32, n_embd=16, n_layer=1, n_head=2, pad_token_id=0, tie_word_embeddings=tied)
+    policy = Policy(GPT2LMHeadModel(config))
+    policy.save(tmp_path / "policy")
+    RewardModel.from_policy(policy).save(tmp_path / "reward")
+    why = "its head, score.weight, gives rewards" if tied else "lm_head.weight would have to be drawn at random"
+    with pytest.raises(ValueError, match=f"another kind of model: {why}.*reward model with RewardModel.load"):
+        Policy.load(tmp_path / "reward")
+    with pytest.raises(ValueError, match="another kind of model: score.weight would have to be drawn at random.*with Policy.load"):
+        RewardModel.load(tmp_path / "policy")
+    assert Policy.load(tmp_path / "policy") and RewardModel.load(tmp_path / "reward")
+
+
 def test_a_tokenizer_with_more_words_than_the_model_is_refused(letters, make_policy):
     models.check_pair(make_policy(vocabulary=16), letters)
     with pytest.raises(ValueError, match="16 tokens but the model only 15"):
