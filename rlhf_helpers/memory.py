@@ -9,6 +9,7 @@ and what it keeps for the backward pass is added up. So it holds for every famil
 from __future__ import annotations
 
 import copy
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,14 +88,15 @@ def check(
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Say how many bytes are free on a device; None where the system does not tell."""
+    """Say how many bytes are free on a device, a CPU's shared out among the ranks on it; None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     told = Path("/proc/meminfo")
     if not told.exists():
         return None
     lines = dict(line.split(":", 1) for line in told.read_text().splitlines())
-    return 1024 * int(lines["MemAvailable"].split()[0])
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
+    return 1024 * int(lines["MemAvailable"].split()[0]) // sharing
 
 
 SETTINGS = (  # what the table and the figure compare: title, options

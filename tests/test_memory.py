@@ -160,6 +160,16 @@ def test_free_memory_is_what_the_system_says():
     assert commands.memory is memory
 
 
+def test_ranks_on_one_cpu_share_its_memory(monkeypatch):
+    told = "MemTotal: 9 kB\nMemAvailable:    1000 kB\n"
+    monkeypatch.setattr(memory.Path, "exists", lambda path: True)
+    monkeypatch.setattr(memory.Path, "read_text", lambda path: told)
+    for sizes, share in (({}, 1_024_000), ({"WORLD_SIZE": "4"}, 256_000), ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, 512_000)):
+        for name, value in sizes.items():
+            monkeypatch.setenv(name, value)
+        assert memory.free_bytes(torch.device("cpu")) == share
+
+
 # ---- table and figure ------------------------------------------------------------------------------------------------------------------
 
 

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch.distributions import Categorical
 
-from rlhf_helpers import ppo, sampling
+from rlhf_helpers import models, ppo, sampling
 from rlhf_helpers.ppo import KLController, PPOConfig
+from rlhf_helpers.ranks import ALONE, Ranks
 from rlhf_helpers.records import Queries
 from rlhf_helpers.runs import Run
 from rlhf_helpers.tasks import Task
@@ -280,6 +281,21 @@ def test_the_first_update_has_the_eps_of_the_adam_that_is_asked_for(make_policy,
     ppo.tune(policy, letter_score, ragged.repeat(2), task, config, Run(device="cpu", quiet=True))
     (g,) = gradients
     assert torch.allclose(weight - before.value_head.weight, -1e-3 * g / (g.abs() + eps), atol=1e-7)
+
+
+def test_a_step_samples_and_replays_no_more_rows_at_a_time_than_the_micro_batch(policy, make_policy, task, ragged, monkeypatch):
+    rows, real = [], models.Trunk.run_trunk
+
+    def watched(self, inner, tokens, *rest):
+        rows.append(len(tokens))
+        return real(self, inner, tokens, *rest)
+
+    monkeypatch.setattr(models.Trunk, "run_trunk", watched)
+    optimizer, controller = torch.optim.SGD(policy.parameters(), lr=0.1), KLController(0.3, None, 100)
+    for alone, most in ((ALONE, 8), (Ranks(micro_batch=3), 3)):
+        rows.clear()
+        ppo.step(policy, make_policy(5), letter_score, ragged.repeat(2), task, SMALL, optimizer, controller, generator(), alone)
+        assert max(rows) == most
 
 
 def test_a_loss_that_is_not_a_number_stops_before_it_reaches_a_weight(policy, task, ragged):
