@@ -131,7 +131,7 @@ def summarize_run(a: SummarizeRun) -> None:
     path = a.folder / "metrics.jsonl"
     if not path.exists():
         raise FileNotFoundError(f"{a.folder} holds no metrics.jsonl: name the folder of a run, as `tune --out` had it")
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = read_metrics(path)
     about = json.loads((a.folder / "run.json").read_text(encoding="utf-8")) if (a.folder / "run.json").exists() else {}
     for name, value in about.items():
         print(f"{name:10} {value}")
@@ -203,6 +203,16 @@ def read_labels(a: FitReward, tokenizer: PreTrainedTokenizerBase) -> tuple[list[
     return read.comparisons, read.labels
 
 
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Read the lines of a metrics file; without the last, if it is half written (the run goes on, or was killed)."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        json.loads(lines[-1] if lines else "null")
+    except ValueError:
+        lines.pop()
+    return [json.loads(line) for line in lines]
+
+
 def open_store(path: Path | str, make: bool = False) -> LabelStore:
     """Open a label store; one that is not there is an error unless it may be made."""
     if not make and "://" not in str(path) and not Path(path).exists():
@@ -226,6 +236,8 @@ def save(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase, folder
     """Write model and tokenizer into `model/`, which appears only when it is complete."""
     partial, final = folder / "model.partial", folder / "model"
     shutil.rmtree(partial, ignore_errors=True)
+    if isinstance(model, RewardModel):  # plain transformers looks for the last token that is no pad
+        model.classifier.config.pad_token_id = tokenizer.pad_token_id
     model.save(partial)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(final, ignore_errors=True)
@@ -247,4 +259,6 @@ def open_card(a: LabelCommand) -> None:
     page = a.store.with_suffix(".label.ipynb")
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)]), page)
     print(f"Run the one cell of {page}; stop with Ctrl-C when you are done.")
-    subprocess.run([sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", str(page)], check=True)
+    code = subprocess.run([sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", str(page)], check=False).returncode
+    if code:
+        raise OSError(f"JupyterLab ended with exit code {code}, its own message stands above; leave --card out to label by typing here")

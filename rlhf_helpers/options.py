@@ -77,6 +77,10 @@ class FitReward(Hardware):
     config: RewardConfig = field(default_factory=RewardConfig)
     normalize_samples: int = 512  # prompts behind gain and bias
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out is {self.held_out:g}: it is a share, from 0 to less than 1, and the model learns from the rest")
+
 
 @dataclass(frozen=True)
 class Tune(Hardware):

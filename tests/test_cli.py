@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -80,6 +81,9 @@ def test_the_whole_road(run, tmp_path):
 
     code, said, _ = run("summarize-run tuned")
     assert code == 0 and re.search(r"^score +-?[\d.e-]+ +-?[\d.e-]+$", said, re.MULTILINE) and "kl_nats_per_response" in said
+    with (tmp_path / "tuned/metrics.jsonl").open("a") as file:  # a process that is killed, or writes right now, has written half a line
+        file.write('{"step": 2, "sco')
+    assert run("summarize-run tuned") == (0, said, "")
     code, said, _ = run("judge --model MODEL --tuned tuned --count 4 --device cpu")
     assert code == 0 and re.search(r"Tuned preferred by a simulated judge: .*\(.*4 pairs\b.*\)", said)
     code, said, _ = run("judge --model MODEL --tuned tuned --count 4 --by ada --device cpu", typed="1\n" * 4)
@@ -163,6 +167,8 @@ def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
     ("tune --reward reward --batch 8", 2, "--ppo.batch"),  # and says what was probably meant
     ("tune --task poems", 2, "sentiment"),
     ("tune --ppo.batch 4", 2, "whitening needs at least 8"),
+    ("fit-reward --held-out 1", 2, "it is a share, from 0 to less than 1"),
+    ("fit-reward --held-out -0.1", 2, "it is a share, from 0 to less than 1"),
     ("label --store nothing.db", 1, "fill one with `python -m rlhf_helpers sample --store nothing.db`"),
     ("export --store nothing.db --out x", 1, "there is no label store nothing.db"),
     ("tune --model MODEL --reward nowhere --device cpu", 1, "could not be fetched"),
@@ -204,13 +210,20 @@ def test_an_unfinished_run_holds_no_model_yet(tmp_path):
 def test_the_card_opens_on_this_machine_only(run, tmp_path, monkeypatch):
     run("sample --model MODEL --count 2 --store labels.db --device cpu")
     called = []
-    monkeypatch.setattr(subprocess, "run", lambda words, **_: called.append(words))
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: called.append(words) or subprocess.CompletedProcess(words, 0))
     assert run("label --store labels.db --task sentiment --labeler ada --card")[0] == 0
     assert called[0][1:3] == ["-m", "jupyterlab"] and "--ip=127.0.0.1" in called[0]
     (cell,) = json.loads((tmp_path / "labels.label.ipynb").read_text())["cells"]
     source = "".join(cell["source"])
     compile(source, "cell", "exec")
     assert "'sentiment', 'ada'" in source and str(tmp_path / "labels.db") in source
+
+
+def test_a_jupyterlab_that_does_not_start_is_said_in_a_sentence(run, monkeypatch):
+    run("sample --model MODEL --count 2 --store labels.db --device cpu")
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    code, _, said = run("label --store labels.db --card")
+    assert code == 1 and "error: JupyterLab ended with exit code 1" in said
 
 
 def test_it_runs_as_a_module(tmp_path):
