@@ -1,8 +1,9 @@
 """Plant one fault at a time in a copy of the package and demand that a test fails (`make mutants`).
 
 Each fault is one that has been made, in released code or in tutorials: a flipped sign, a forgotten temperature, an index off by one. A
-fault that no test notices is a hole in the tests, and makes this command fail. It runs the tests of a module once per fault, two
-minutes in all on two cores, so it is apart from `make test`, but `.ci/run` runs it. `tests/test_mutants.py` keeps the list in step.
+fault that no test notices is a hole in the tests, and makes this command fail. Every set of tests runs once without a fault first and has
+to pass, or its failures would say nothing; then once per fault. That takes minutes, so it is apart from `make test`, but `.ci/run` runs it.
+`tests/test_mutants.py` keeps the list in step.
 """
 
 from __future__ import annotations
@@ -162,37 +163,53 @@ def plant(mutant: Mutant, source: str) -> str:
     return source.replace(mutant.old, mutant.new)
 
 
-def hunt(mutant: Mutant) -> tuple[Mutant, bool, float]:
-    """Run the narrowest tests on a copy with the fault, and say whether one failed."""
-    start = time.time()
+def test_files(mutant: Mutant) -> tuple[str, ...]:
+    """Name the tests that must notice a fault."""
+    return tuple(f"tests/test_{name}.py" for name in mutant.tests or (mutant.module,))
+
+
+def passes(files: tuple[str, ...], mutant: Mutant | None = None) -> bool:
+    """Run tests on a copy of the package, with the fault if one is given, and say whether all passed."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         shutil.copytree(ROOT / "rlhf_helpers", copy / "rlhf_helpers", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__", "browser"))
-        (copy / "data").symlink_to(ROOT / "data")
+        for name in ("data", "notebooks", "docs", "scripts", "benchmarks"):  # tests read them
+            (copy / name).symlink_to(ROOT / name)
         shutil.copy(ROOT / "pyproject.toml", copy)
-        path = copy / "rlhf_helpers" / f"{mutant.module}.py"
-        path.write_text(plant(mutant, path.read_text(encoding="utf-8")), encoding="utf-8")
-        files = [f"tests/test_{name}.py" for name in mutant.tests or (mutant.module,)]
+        if mutant is not None:
+            path = copy / "rlhf_helpers" / f"{mutant.module}.py"
+            path.write_text(plant(mutant, path.read_text(encoding="utf-8")), encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": folder, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
-        failed = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True).returncode
-    if failed not in (0, 1):
-        raise RuntimeError(f"{mutant.fault}: pytest ended with {failed}, which is neither passed nor failed")
-    return mutant, failed == 1, time.time() - start
+        code = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True).returncode
+    if code not in (0, 1):
+        raise RuntimeError(f"{mutant.fault if mutant else files}: pytest ended with {code}, which is neither passed nor failed")
+    return code == 0
 
 
-def main() -> None:
+def timed(files: tuple[str, ...], mutant: Mutant | None = None) -> tuple[bool, float]:
+    start = time.time()
+    return passes(files, mutant), time.time() - start
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="faults whose name or module contains this")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     chosen = [m for m in MUTANTS if args.only in f"{m.module}: {m.fault}"]
+    sets = sorted({test_files(m) for m in chosen})
     survivors = []
     with ThreadPoolExecutor(args.jobs) as pool:
-        for number, (mutant, killed, seconds) in enumerate(pool.map(hunt, chosen), start=1):
-            print(f"{number:3} of {len(chosen)}  {'noticed ' if killed else 'SURVIVED'}  {seconds:4.0f} s  {mutant.module}: {mutant.fault}", flush=True)
-            survivors += [] if killed else [mutant]
+        broken = [" ".join(files) for files, fine in zip(sets, pool.map(passes, sets), strict=True) if not fine]
+        if broken:  # they would seem to notice everything
+            raise SystemExit(f"with no fault planted these fail already: {'; '.join(broken)}. Mend them first")
+        hunted = pool.map(timed, map(test_files, chosen), chosen)
+        for number, (mutant, (survived, seconds)) in enumerate(zip(chosen, hunted, strict=True), start=1):
+            said = "SURVIVED" if survived else "noticed "
+            print(f"{number:3} of {len(chosen)}  {said}  {seconds:4.0f} s  {mutant.module}: {mutant.fault}", flush=True)
+            survivors += [mutant] if survived else []
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} faults noticed")
     if survivors:
         raise SystemExit("no test noticed: " + "; ".join(f"{m.module}: {m.fault}" for m in survivors))
