@@ -33,7 +33,7 @@ from rlhf_helpers import (
 )
 from rlhf_helpers.models import BASE, Policy, RewardModel
 from rlhf_helpers.options import Export, FitReward, Hardware, Judge, LabelCommand, Sample, Setting, SummarizeRun, Tune
-from rlhf_helpers.records import Comparison, Label, Queries
+from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.runs import Run
 from rlhf_helpers.store import LabelStore
 from rlhf_helpers.tasks import Task
@@ -68,8 +68,10 @@ def fit_reward(a: FitReward) -> None:
     known = {c.id for c in comparisons[:kept]}
     train, test = ([x for x in labels if (x.comparison_id in known) == inside] for inside in (True, False))
     model = RewardModel.from_policy(policy, a.seed, a.lora).to(run.device)
+    samples = prompts(a, task, tokenizer, a.normalize_samples)
+    reward.normalize(model, policy, samples, task, tokenizer, seed=a.seed, micro_batch=a.micro_batch)  # the fit begins in this unit
     reward.fit(model, reward.encode(task, comparisons, train, tokenizer), a.config, run)
-    reward.normalize(model, policy, prompts(a, task, tokenizer, a.normalize_samples), task, tokenizer, seed=a.seed)
+    reward.normalize(model, policy, samples, task, tokenizer, seed=a.seed, micro_batch=a.micro_batch)
     if not run.ranks.is_first:
         return
     save(model, tokenizer, a.out)
@@ -94,7 +96,12 @@ def tune(a: Tune) -> None:
             ranks.shard(each, each.lm, ("hidden", "logits", "values"), run.ranks.count)
         ranks.shard(model, model.classifier, (), run.ranks.count)
     pool = prompts(a, task, tokenizer, a.prompts)
-    lines = ppo.tune(policy, lambda r: reward.score(model, r, task, tokenizer), pool, task, a.ppo, run, reference=reference)
+    scored_by = f"{models.outline(model)}, gain {model.gain.item():.6g}, bias {model.bias.item():.6g}"
+
+    def score(rollout: Rollout) -> torch.Tensor:
+        return reward.score(model, rollout, task, tokenizer, run.ranks.micro_batch)
+
+    lines = ppo.tune(policy, score, pool, task, a.ppo, run, reference=reference, scored_by=scored_by)
     if not run.ranks.is_first:
         return
     if a.sharded and run.ranks.count > 1:  # the checkpoint holds whole weights, this process only its part
@@ -124,7 +131,7 @@ def summarize_run(a: SummarizeRun) -> None:
     path = a.folder / "metrics.jsonl"
     if not path.exists():
         raise FileNotFoundError(f"{a.folder} holds no metrics.jsonl: name the folder of a run, as `tune --out` had it")
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = read_metrics(path)
     about = json.loads((a.folder / "run.json").read_text(encoding="utf-8")) if (a.folder / "run.json").exists() else {}
     for name, value in about.items():
         print(f"{name:10} {value}")
@@ -196,6 +203,16 @@ def read_labels(a: FitReward, tokenizer: PreTrainedTokenizerBase) -> tuple[list[
     return read.comparisons, read.labels
 
 
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Read the lines of a metrics file; without the last, if it is half written (the run goes on, or was killed)."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        json.loads(lines[-1] if lines else "null")
+    except ValueError:
+        lines.pop()
+    return [json.loads(line) for line in lines]
+
+
 def open_store(path: Path | str, make: bool = False) -> LabelStore:
     """Open a label store; one that is not there is an error unless it may be made."""
     if not make and "://" not in str(path) and not Path(path).exists():
@@ -219,6 +236,8 @@ def save(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase, folder
     """Write model and tokenizer into `model/`, which appears only when it is complete."""
     partial, final = folder / "model.partial", folder / "model"
     shutil.rmtree(partial, ignore_errors=True)
+    if isinstance(model, RewardModel):  # plain transformers looks for the last token that is no pad
+        model.classifier.config.pad_token_id = tokenizer.pad_token_id
     model.save(partial)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(final, ignore_errors=True)
@@ -240,4 +259,6 @@ def open_card(a: LabelCommand) -> None:
     page = a.store.with_suffix(".label.ipynb")
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)]), page)
     print(f"Run the one cell of {page}; stop with Ctrl-C when you are done.")
-    subprocess.run([sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", str(page)], check=True)
+    code = subprocess.run([sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", str(page)], check=False).returncode
+    if code:
+        raise OSError(f"JupyterLab ended with exit code {code}, its own message stands above; leave --card out to label by typing here")

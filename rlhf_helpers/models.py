@@ -66,6 +66,7 @@ class Trunk(nn.Module):
         if checkpointing:
             enable = getattr(inner, "activation_checkpointing_enable", inner.gradient_checkpointing_enable)  # its new and its old name
             enable({"use_reentrant": False})
+        self.context: int | None = getattr(inner.config.get_text_config(), "max_position_embeddings", None)  # the most tokens it reads
         self.takes_positions = "position_ids" in inspect.signature(inner.base_model.forward).parameters
 
     def autocast(self) -> torch.autocast:
@@ -106,11 +107,6 @@ class Policy(Trunk):
     def device(self) -> torch.device:
         return self.value_head.weight.device
 
-    @property
-    def context(self) -> int | None:
-        """The most tokens that fit into the model, if it says so."""
-        return getattr(self.lm.config.get_text_config(), "max_position_embeddings", None)
-
     def hidden(self, tokens: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
         """Run the trunk. tokens (B, T) long; mask (B, P + T) bool, with the P tokens already in `cache`; returns (B, T, d)."""
         return self.run_trunk(self.lm, tokens, mask, cache)
@@ -149,8 +145,6 @@ class Policy(Trunk):
 
         Raises FileNotFoundError with the way out when nothing is there, ValueError if it is no causal language model that we can read.
         """
-        from safetensors.torch import load_file
-
         lm = pretrained.load(AutoModelForCausalLM, source)
         if (Path(source) / "tokenizer.json").exists():  # policies and reward models made from this one remember it
             lm.config.tokenizer_fingerprint = fingerprint(load_tokenizer(source))
@@ -158,7 +152,7 @@ class Policy(Trunk):
         policy = cls(lm, precision, checkpointing, lora, seed)
         head = Path(source) / "value_head.safetensors"
         if head.exists():
-            policy.value_head.load_state_dict(load_file(head))
+            policy.value_head.load_state_dict(pretrained.read_weights(head))
         return policy
 
 
@@ -254,9 +248,12 @@ def check_pair(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 def outline(model: Policy | RewardModel) -> str:
-    """Name a model and sum it up in characters that change with its shapes, weights and precision: do two processes hold the same?"""
+    """Name a model and sum it up in characters that change with its shapes, weights and precision: do two processes hold the same?
+
+    A reward model's gain and bias are no part of it: where they were just computed, their last digits depend on the micro-batch.
+    """
     inner = model.lm if isinstance(model, Policy) else model.classifier
-    heads = (f"{name} {tuple(w.shape)} {ranks.whole(w).flatten()[:3].tolist()}" for name, w in model.state_dict().items())
+    heads = (f"{name} {tuple(w.shape)} {ranks.whole(w).flatten()[:3].tolist()}" for name, w in model.named_parameters())
     digest = hashlib.sha256(" ".join(heads).encode()).hexdigest()[:16]
     return f"{Path(inner.config.name_or_path).name or 'a model'} {digest} in {model.precision}"
 

@@ -15,7 +15,7 @@ from rlhf_helpers import models, sampling
 from rlhf_helpers.models import Policy
 from rlhf_helpers.optim import PyTorchAdam, TensorFlowAdam
 from rlhf_helpers.ranks import ALONE, Ranks
-from rlhf_helpers.records import Queries, Rollout
+from rlhf_helpers.records import Queries, Rollout, digest
 from rlhf_helpers.runs import Run
 from rlhf_helpers.tasks import Task
 from rlhf_helpers.tensors import explained_variance, gae, kl_k1, masked_mean, rescale, standardize
@@ -180,7 +180,7 @@ def step(
 
 def tune(
     policy: Policy, score: Score, pool: Queries, task: Task, config: PPOConfig, run: Run, *,
-    reference: Policy | None = None, before_step: Callable[[int], None] | None = None,
+    reference: Policy | None = None, before_step: Callable[[int], None] | None = None, scored_by: str = "",
     kl_limit: float = 100.0, least_entropy: float = 0.05,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Fine-tune `policy` in place on prompts from `pool`, and return one summary per step (also in the run's metrics file).
@@ -188,10 +188,13 @@ def tune(
     The reference is the policy as it comes in, unless given. A run that was stopped goes on from its last checkpoint and ends as if
     it had not been. Raises FloatingPointError on numbers that are not finite, RuntimeError when the KL passes `kl_limit` nats or the
     entropy of a response falls under `least_entropy` nats; the last checkpoint stays. `before_step` is called with the number of each
-    step about to be done (online training changes the score there).
+    step about to be done (online training changes the score there). `scored_by` says which model `score` asks: going on with another is
+    refused, as with another policy, other prompts or settings.
     """
-    run.ranks.check_same("settings and model", (config, task, run.seed, len(pool), models.outline(policy)))
-    run.describe(ppo=config, task=task, prompts=len(pool), model=models.outline(policy))
+    texts = {"prompts": len(pool), "prompts_digest": digest(pool.tokens, pool.mask)}
+    about = {"ppo": config, "task": task, **texts, "model": models.outline(policy), "reward_model": scored_by}
+    run.ranks.check_same("settings and model", (run.seed, about))
+    run.describe(**about)
     reference = reference or policy.frozen_copy()
     optimizer = (TensorFlowAdam if config.tensorflow_adam else PyTorchAdam)(policy.parameters(), lr=config.lr)
     controller = KLController(config.kl_coef, config.kl_target, config.kl_horizon)

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.activations import ACT2FN, NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 LINEAR = (nn.Linear, Conv1D)  # GPT-2 calls its linear layers otherwise
-HUB_OPTIONS: dict[str, Any] = {"trust_remote_code": False, "dtype": torch.float32, "use_safetensors": True}
+HUB_OPTIONS: dict[str, Any] = {
+    "trust_remote_code": False, "dtype": torch.float32, "use_safetensors": True, "output_loading_info": True,
+}  # fmt: skip
 
 
 def without_dropout(model: nn.Module) -> nn.Module:
@@ -66,7 +70,10 @@ def load(kind: Any, source: Path | str, options: dict[str, Any] = HUB_OPTIONS) -
     """Load a model or tokenizer with one of transformers' Auto classes; its errors in plain words, with the way out."""
     place = existing(source)
     try:
-        return kind.from_pretrained(place, **options)
+        found = kind.from_pretrained(place, **options)
+        return _whole(*found, source) if isinstance(found, tuple) else found
+    except SafetensorError as error:
+        raise _damaged(place, error) from error
     except ValueError as error:
         if "nrecognized" not in str(error):
             raise
@@ -81,6 +88,37 @@ def load(kind: Any, source: Path | str, options: dict[str, Any] = HUB_OPTIONS) -
             f"{source!r} is not on this machine and could not be fetched from the Hub. With a network: `hf download {source} --local-dir "
             f"models/{Path(source).name}`, copy that folder here and pass it instead of the name"
         ) from error
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Read the weights of one file; raises OSError that names it if they are damaged."""
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise _damaged(file, error) from error
+
+
+def _whole(model: nn.Module, keys: dict[str, Any], source: Path | str) -> nn.Module:
+    """Return the model if its weights were all there and are of its kind; transformers draws those that are missing at random."""
+    missing = ", ".join(sorted(keys["missing_keys"])[:3])
+    if not missing and "score.weight" not in keys["unexpected_keys"]:  # a head tied to the embeddings is never missing
+        return model
+    why = f"{missing} would have to be drawn at random" if missing else "its head, score.weight, gives rewards and no words"
+    raise ValueError(
+        f"{source} holds another kind of model: {why}. Load a language model with Policy.load, and a reward model with RewardModel.load"
+    )
+
+
+def _damaged(place: Path | str, error: SafetensorError) -> OSError:
+    """Find the file that cannot be read, in a folder, and say what to do."""
+    for file in sorted(Path(place).glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt"):
+                continue
+        except SafetensorError:
+            place = file
+            break
+    return OSError(f"{place} is damaged or was cut off ({error}): copy or download it again, or save the model anew")
 
 
 def existing(source: Path | str) -> str:

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_helpers import models, sampling, tasks
 from rlhf_helpers.models import Policy, RewardModel, positions
 from rlhf_helpers.optim import PyTorchAdam, TensorFlowAdam
-from rlhf_helpers.records import Comparison, Label, Queries, Rollout
+from rlhf_helpers.records import Comparison, Label, Queries, Rollout, digest
 from rlhf_helpers.runs import Run
 from rlhf_helpers.tasks import Task
 
@@ -136,6 +136,16 @@ def option_rewards(model: RewardModel, batch: Encoded) -> Tensor:
     return model(tokens, mask).view(batch.tokens.shape[:2])
 
 
+def check_length(model: RewardModel, mask: Tensor) -> None:
+    """Raise ValueError if a text is longer than the model's context. mask (..., T)."""
+    longest = int(mask.sum(-1).max())
+    if model.context is not None and longest > model.context:
+        raise ValueError(
+            f"a text to be rewarded takes {longest} tokens but the model's context is {model.context}: leave longer ones out, or choose a "
+            "model with a longer context"
+        )
+
+
 def choice_loss(rewards: Tensor, choices: Tensor) -> Tensor:
     """-log softmax(rewards)[choice], averaged (paper, equation 1). rewards (B, K), choices (B,); chance is ln K."""
     return cross_entropy(rewards, choices)
@@ -145,10 +155,13 @@ def fit(model: RewardModel, data: Encoded, config: RewardConfig, run: Run) -> li
     """Fit the reward model in place, a few passes in random orders, learning rate falling to 0; returns one line per step.
 
     Gain and bias stay as they are. The paper normalises before the fit, so that the softmax begins with rewards of deviation 1, and again
-    after it, for PPO; so does `online.retrain`. Call `normalize` after this in any case.
+    after it, for PPO; so do `online.retrain` and the command line. Call `normalize` after this in any case.
     """
-    run.ranks.check_same("settings, labels and model", (config, run.seed, len(data), models.outline(model)))
-    run.describe(reward=config, labels=len(data), model=models.outline(model))
+    check_length(model, data.mask)
+    labels = {"labels": len(data), "labels_digest": digest(data.tokens, data.mask, data.choices)}
+    about = {"reward": config, **labels, "model": models.outline(model)}
+    run.ranks.check_same("settings, labels and model", (run.seed, about))
+    run.describe(**about)
     steps = max(1, len(data) * config.epochs // config.batch)
     optimizer = (TensorFlowAdam if config.tensorflow_adam else PyTorchAdam)(model.parameters(), lr=config.lr)
     for i in run.progress(run.restore(model, optimizer), steps, "reward model"):
@@ -177,6 +190,7 @@ def fit(model: RewardModel, data: Encoded, config: RewardConfig, run: Run) -> li
 @torch.no_grad()
 def predictions(model: RewardModel, data: Encoded, chunk: int = 128) -> Tensor:
     """Reward every option of held-out comparisons: (B, K), on the CPU."""
+    check_length(model, data.mask)
     return torch.cat([option_rewards(model, data[slice(i, i + chunk)]).cpu() for i in range(0, len(data), chunk)])
 
 
@@ -187,17 +201,19 @@ def accuracy(rewards: Tensor, choices: Tensor) -> float:
 
 @torch.no_grad()
 def normalize(
-    model: RewardModel, policy: Policy, queries: Queries, task: Task, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0
-) -> None:
+    model: RewardModel, policy: Policy, queries: Queries, task: Task, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0,
+    micro_batch: int | None = None,
+) -> None:  # fmt: skip
     """Set gain and bias so that whole responses of `policy` to `queries` score mean 0, standard deviation 1 (paper, section 2.1).
 
-    Untruncated responses without the penalty, population standard deviation, as released. Raises ValueError if all score the same.
+    Untruncated responses without the penalty, population standard deviation, as released; `micro_batch` rows run at a time. Raises
+    ValueError if all score the same.
     """
     model.gain.fill_(1.0)
     model.bias.fill_(0.0)
     generator = torch.Generator(policy.device).manual_seed(seed)
-    rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
-    raw = _raw_score(model, rollout, rollout.mask, task, tokenizer)
+    rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator, micro_batch or 128)
+    raw = _raw_score(model, rollout, rollout.mask, task, tokenizer, micro_batch)
     std = raw.std(correction=0)
     if not std > 0:
         raise ValueError(f"the reward model gives {raw[0].item():.3g} to every text, so it cannot be normalised: was it trained?")
@@ -206,18 +222,20 @@ def normalize(
 
 
 @torch.no_grad()
-def score(model: RewardModel, rollout: Rollout, task: Task, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+def score(
+    model: RewardModel, rollout: Rollout, task: Task, tokenizer: PreTrainedTokenizerBase, micro_batch: int | None = None
+) -> Tensor:  # fmt: skip
     """Score a rollout as PPO sees it: reward of query and truncated response, or the penalty where it never ends. Returns (B,).
 
-    The penalty replaces the NORMALISED reward (paper, section 3.1.2).
+    The penalty replaces the NORMALISED reward (paper, section 3.1.2). `micro_batch` rows run at a time (256 by default).
     """
     kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
-    rewards = _raw_score(model, rollout, kept & rollout.mask, task, tokenizer)
+    rewards = _raw_score(model, rollout, kept & rollout.mask, task, tokenizer, micro_batch)
     return torch.where(finished, rewards, task.penalty)
 
 
 def _raw_score(
-    model: RewardModel, rollout: Rollout, kept: Tensor, task: Task, tokenizer: PreTrainedTokenizerBase, chunk: int = 256
+    model: RewardModel, rollout: Rollout, kept: Tensor, task: Task, tokenizer: PreTrainedTokenizerBase, micro_batch: int | None = None
 ) -> Tensor:
     """Reward query and kept response; the task's prefix and suffix are masked away, which is the same as leaving them out."""
     models.check_pair(model, tokenizer)
@@ -230,4 +248,6 @@ def _raw_score(
         mask = torch.cat([mask[:, :-after], torch.zeros_like(mask[:, -after:])], dim=1)
     tokens = torch.cat([rollout.queries.tokens, rollout.responses], dim=1)
     mask = torch.cat([mask, kept], dim=1)
+    check_length(model, mask)
+    chunk = micro_batch or 256
     return torch.cat([model(tokens[i : i + chunk], mask[i : i + chunk]) for i in range(0, len(tokens), chunk)])

@@ -152,6 +152,8 @@ class Run:
         """Count from `start` to `stop` behind a progress bar that shows the time left and the newest score and KL."""
         from tqdm.auto import tqdm
 
+        if start >= stop and not self.quiet:
+            print(f"{title}: the run in {self.folder} has already finished; nothing done.")
         with tqdm(total=stop, initial=start, desc=title, disable=self.quiet, leave=False) as bar:
             for i in range(start, stop):
                 yield i
@@ -169,6 +171,16 @@ class Run:
         orders = [torch.randperm(pool, generator=torch.Generator().manual_seed(self.seed * 100_003 + p)) for p in range(first, last + 1)]
         begin = step * count - first * pool
         return torch.cat(orders)[begin : begin + count]
+
+    def keep(self, name: str, content: Any) -> None:
+        """Keep something small beside the metrics, as JSON, whole or not at all."""
+        if self.folder is not None and self.ranks.is_first:
+            _replace_json(self.folder / f"{name}.json", content)
+
+    def kept(self, name: str, otherwise: Any) -> Any:
+        """Read what `keep` wrote under this name."""
+        path = self.folder / f"{name}.json" if self.folder is not None else None
+        return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else otherwise
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------------------
 
@@ -225,9 +237,9 @@ class Run:
                 _, index, key = name.split(".")
                 entries.setdefault(int(index), {})[key] = ranks.sharded_like(value, weights[int(index)])
         optimizer.load_state_dict({"state": entries, "param_groups": state["param_groups"]})
-        if len(tensors["generator"]) == self.ranks.count:
+        if tensors["generator"].shape == (self.ranks.count, len(self.generator.get_state())):
             self.generator.set_state(tensors["generator"][self.ranks.rank].clone())
-        else:  # another number of ranks than before: new seeds, none of which was in use
+        else:  # another number of ranks than before, or a CPU after a GPU: new seeds, none of which was in use
             self.generator.manual_seed(self.seed + ranks.SEED_STRIDE * (self.ranks.rank + 1_000 * state["steps_done"]))
         if controller is not None:
             controller.beta = state["beta"]

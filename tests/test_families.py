@@ -8,9 +8,9 @@ import transformers
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers import models as parts
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from rlhf_helpers import models, ppo, reward, sampling, tasks
+from rlhf_helpers import commands, models, ppo, reward, sampling, tasks
 from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.ppo import PPOConfig
 from rlhf_helpers.records import Comparison, Label
@@ -149,6 +149,21 @@ def with_begin(tmp_path):
     raw.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>").save_pretrained(tmp_path)
     return models.load_tokenizer(tmp_path)
+
+
+@torch.no_grad()
+def test_a_saved_reward_model_knows_the_pad_of_its_tokenizer_where_the_end_is_a_list(with_begin, tmp_path):
+    """Llama 3's config has several ends and no pad: plain transformers has to know which token the tokenizer pads with."""
+    policy = made("llama")
+    policy.lm.config.eos_token_id, policy.lm.config.pad_token_id = [1, 2], None
+    model = RewardModel.from_policy(policy, seed=1)
+    commands.save(model, with_begin, tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    texts = ["good day .", "bad", "day day good bad ."]
+    batch = with_begin(texts, return_tensors="pt", padding=True, padding_side="right", return_token_type_ids=False)
+    alone = [with_begin(text)["input_ids"] for text in texts]
+    ours = torch.cat([model(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool)) for ids in alone])
+    assert torch.allclose(plain(**batch).logits.squeeze(-1), ours, atol=1e-5)
 
 
 FRAMED = tasks.Task("toy", "none", 8, 4, ".", 1, prefix="Article: ", suffix=" TL;DR:")

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch.distributions import Categorical
 
-from rlhf_helpers import ppo, sampling
+from rlhf_helpers import models, ppo, sampling
 from rlhf_helpers.ppo import KLController, PPOConfig
+from rlhf_helpers.ranks import ALONE, Ranks
 from rlhf_helpers.records import Queries
 from rlhf_helpers.runs import Run
 from rlhf_helpers.tasks import Task
@@ -282,6 +283,21 @@ def test_the_first_update_has_the_eps_of_the_adam_that_is_asked_for(make_policy,
     assert torch.allclose(weight - before.value_head.weight, -1e-3 * g / (g.abs() + eps), atol=1e-7)
 
 
+def test_a_step_samples_and_replays_no_more_rows_at_a_time_than_the_micro_batch(policy, make_policy, task, ragged, monkeypatch):
+    rows, real = [], models.Trunk.run_trunk
+
+    def watched(self, inner, tokens, *rest):
+        rows.append(len(tokens))
+        return real(self, inner, tokens, *rest)
+
+    monkeypatch.setattr(models.Trunk, "run_trunk", watched)
+    optimizer, controller = torch.optim.SGD(policy.parameters(), lr=0.1), KLController(0.3, None, 100)
+    for alone, most in ((ALONE, 8), (Ranks(micro_batch=3), 3)):
+        rows.clear()
+        ppo.step(policy, make_policy(5), letter_score, ragged.repeat(2), task, SMALL, optimizer, controller, generator(), alone)
+        assert max(rows) == most
+
+
 def test_a_loss_that_is_not_a_number_stops_before_it_reaches_a_weight(policy, task, ragged):
     with torch.no_grad():
         policy.value_head.bias.fill_(float("inf"))
@@ -317,6 +333,96 @@ def test_a_steps_summary_is_what_happened(make_policy, task, ragged):
     assert controller.beta == pytest.approx(0.3 * (1 + max(-0.2, min(0.2, kl - 1)) * 8 / 100), rel=1e-6)
     assert all(torch.equal(v, frozen[k]) for k, v in reference.state_dict().items())
     assert all(isinstance(number, float) for number in summary.values())
+
+
+def paper_step(policy, reference, queries, task, config, beta, seed):
+    """A whole step of the released code, in float64, written out: what it logs, and the policy afterwards.
+
+    Answers come from `sample`, log-probabilities from transformers' own forward of unpadded rows, updates from plain gradient descent.
+    """
+    random = generator(seed)
+    rollout = sampling.sample(policy, queries, task.response_length, task.temperature, random)
+    scores, rows = letter_score(rollout).double(), len(rollout)
+    policy, reference = policy.double(), reference.double()
+
+    def read(model, b):
+        prompt = rollout.queries.tokens[b][rollout.queries.mask[b]]
+        out = model.lm(torch.cat([prompt, rollout.responses[b]])[None], output_hidden_states=True)
+        logits, hidden = (x[0, len(prompt) - 1 : -1] for x in (out.logits, out.hidden_states[-1]))
+        return Categorical(logits=logits / task.temperature).log_prob(rollout.responses[b]), model.value_head(hidden)[:, 0]
+
+    with torch.no_grad():
+        old, old_values = (torch.stack(x) for x in zip(*(read(policy, b) for b in range(rows))))
+        log_ratio = old - torch.stack([read(reference, b)[0] for b in range(rows)])
+    rewards = -beta * log_ratio
+    rewards[:, -1] += scores
+    logged = []
+    for _ in range(config.epochs):
+        for part in torch.randperm(rows, generator=random).chunk(config.minibatches):
+            advantages = torch.zeros_like(rewards[part])
+            for t in range(rewards.shape[1]):
+                for k in range(t, rewards.shape[1]):
+                    after = old_values[part, k + 1] if k + 1 < rewards.shape[1] else 0.0
+                    advantages[:, t] += config.lam ** (k - t) * (rewards[part, k] + after - old_values[part, k])
+            returns = advantages + old_values[part]
+            advantages = (advantages - advantages.mean()) / (advantages.var(correction=0) + 1e-8).sqrt()
+            now, values = (torch.stack(x) for x in zip(*(read(policy, b) for b in part.tolist())))
+            ratio, c = (now - old[part]).exp(), config.cliprange
+            pg = -torch.minimum(advantages * ratio, advantages * ratio.clamp(1 - c, 1 + c)).mean()
+            near = old_values[part] + (values - old_values[part]).clamp(-c, c)
+            vf = 0.5 * torch.maximum((values - returns) ** 2, (near - returns) ** 2).mean()
+            logged.append({
+                "policy_loss": pg, "value_loss": vf, "approx_kl_nats_per_token": 0.5 * ((now - old[part]) ** 2).mean(),
+                "clip_fraction": ((ratio < 1 - c) | (ratio > 1 + c)).double().mean(),
+                "value_explained_variance": 1 - (returns - old_values[part]).var(correction=0) / returns.var(correction=0),
+            })  # fmt: skip
+            gradients = torch.autograd.grad(pg + config.value_coef * vf, list(policy.parameters()))
+            with torch.no_grad():
+                for weight, gradient in zip(policy.parameters(), gradients):
+                    weight -= config.lr * gradient
+    kl = log_ratio.sum(-1).mean().item()
+    return {
+        "score": scores.mean().item(), "score_std": scores.var(correction=1).sqrt().item(), "kl_nats_per_response": kl, "beta": beta,
+        "score_minus_kl_penalty": scores.mean().item() - beta * kl, "entropy_nats_per_response": -old.sum(-1).mean().item(),
+    } | {name: sum(each[name].item() for each in logged) / len(logged) for name in logged[0]}, policy, logged  # fmt: skip
+
+
+def test_every_number_of_a_steps_summary_and_every_weight_after_it_are_the_papers(make_policy, task, ragged):
+    """Two epochs of two minibatches, in which tokens become both likelier and rarer by more than the clip range."""
+    config = dataclasses.replace(SMALL, batch=16, minibatches=2, lr=4.0, lam=0.9, value_coef=0.05)
+    policy, controller = make_policy(), KLController(0.3, None, 100)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=config.lr)
+    summary = ppo.step(policy, make_policy(5), letter_score, ragged.repeat(4), task, config, optimizer, controller, generator(3))
+    expected, after, logged = paper_step(make_policy(), make_policy(5), ragged.repeat(4), task, config, 0.3, 3)
+    assert summary == pytest.approx(expected, rel=2e-3, abs=1e-5)
+    assert all(torch.allclose(ours.double(), theirs, atol=1e-3) for ours, theirs in zip(policy.parameters(), after.parameters()))
+    for name in ("value_loss", "approx_kl_nats_per_token", "clip_fraction"):  # the mean over updates is no single one of them
+        assert all(each[name].item() != pytest.approx(expected[name], rel=0.02) for each in logged), name
+
+
+def test_tokens_grown_rarer_and_tokens_grown_likelier_both_count_as_clipped(make_policy, policy, task, ragged):
+    rollout = sampling.sample(policy, ragged.repeat(2), 5, task.temperature, generator())
+    for shift in (0.3, -0.3):  # ratios of e^0.3 = 1.35 and e^-0.3 = 0.74, all of them
+        old = dataclasses.replace(rollout, logprobs=rollout.logprobs - shift)
+        _, stats = ppo.losses(policy, old, torch.randn(8, 5, generator=generator(1)), task, SMALL)
+        assert stats["clip_fraction"] == 1 and stats["approx_kl_nats_per_token"].item() == pytest.approx(0.5 * 0.3**2, rel=1e-3)
+
+
+def test_rewards_and_advantages_are_numbers_and_let_no_gradient_through(make_policy, policy, task, ragged):
+    """Only the replay learns: old log-probabilities, values and rewards are what they were, also if the reference could be trained."""
+    rollout = sampling.sample(policy, ragged.repeat(2), 5, task.temperature, generator())
+    assert not any(x.requires_grad for x in (rollout.logprobs, rollout.values))
+    seen, real = [], ppo.losses
+
+    def watched(policy, batch, rewards, *args):
+        seen.append((batch.logprobs.requires_grad, batch.values.requires_grad, rewards.requires_grad))
+        return real(policy, batch, rewards, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ppo, "losses", watched)
+        optimizer, controller = torch.optim.SGD(policy.parameters(), lr=0.1), KLController(0.3, None, 100)
+        ppo.step(policy, make_policy(5), letter_score, ragged.repeat(2), task, SMALL, optimizer, controller, generator())
+    assert seen == [(False, False, False)] * 2
 
 
 def test_the_step_fits_on_one_screen_and_notebook_05_shows_that_very_source():

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rlhf_helpers import reward, sampling
+from rlhf_helpers import models, reward, sampling
 from rlhf_helpers.models import RewardModel
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.reward import RewardConfig
@@ -150,6 +150,15 @@ def test_the_first_step_of_fit_is_tensorflow_adams_on_the_mean_loss(task, letter
     assert torch.allclose(weight, expected, atol=1e-5)
 
 
+def test_the_accuracy_of_a_step_counts_the_choices_that_have_the_highest_reward(task, letters, model):
+    data = reward.encode(task, *comparisons(16), letters)
+    with torch.no_grad():
+        rewards = reward.option_rewards(model, data)
+    right = sum(max(range(4), key=row.__getitem__) == choice for row, choice in zip(rewards.tolist(), data.choices.tolist())) / 16
+    lines = reward.fit(model, data, RewardConfig(batch=16, epochs=1, lr=1e-3), Run(device="cpu", quiet=True, micro_batch=5))
+    assert 0 < right < 0.5 and lines[0]["accuracy"] == pytest.approx(right)
+
+
 @pytest.mark.parametrize("options, shrink, eps", [
     ({"tensorflow_adam": False}, False, 1e-5),
     ({"max_grad_norm": 1e-4}, True, 1e-5 / 0.001**0.5),
@@ -220,6 +229,56 @@ def test_a_fit_that_was_stopped_ends_bit_for_bit_the_same(task, letters, policy,
     resumed, resumed_lines = fit("stopped")
     assert resumed_lines == lines and len(lines) == 6
     assert all(torch.equal(v, straight.state_dict()[k]) for k, v in resumed.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["tokens", "mask", "choices"])
+def test_a_fit_does_not_go_on_with_as_many_other_labels(task, letters, policy, tmp_path, name):
+    data = reward.encode(task, *comparisons(16), letters)
+
+    def fit(data):
+        model = RewardModel.from_policy(policy, seed=3)
+        return reward.fit(model, data, RewardConfig(batch=8, epochs=1), Run(tmp_path, device="cpu", quiet=True))
+
+    lines, other = fit(data), getattr(data, name).clone()
+    other.view(-1)[-1] = {"tokens": 9, "mask": False, "choices": (other.view(-1)[-1] + 1) % 4}[name]  # one number in all of them
+    with pytest.raises(ValueError, match="other settings .labels_digest is .* there and .* now"):
+        fit(dataclasses.replace(data, **{name: other}))
+    assert fit(data) == lines
+
+
+def test_micro_batches_are_for_normalising_and_scoring_too(task, letters, model, policy, ragged, monkeypatch):
+    rows, real = [], models.Trunk.run_trunk
+
+    def watched(self, inner, tokens, *rest, **named):
+        rows.append(len(tokens))
+        return real(self, inner, tokens, *rest, **named)
+
+    monkeypatch.setattr(models.Trunk, "run_trunk", watched)
+    queries = ragged.repeat(3)
+    rollout = written(letters, queries, ["ab.cd", "abcd.", ".b.a.", "bbb.a"] * 3)
+    scores = []
+    for size in (None, 5):
+        rows.clear()
+        reward.normalize(model, policy, queries, task, letters, micro_batch=size)
+        scores.append(reward.score(model, rollout, task, letters, size))
+        assert max(rows) == (size or 12)
+    assert torch.allclose(*scores, atol=1e-5)
+
+
+def test_texts_longer_than_the_context_are_refused_with_both_lengths(task, letters, make_policy, ragged):
+    """They stopped with "index out of range in self"."""
+    model = RewardModel.from_policy(make_policy(context=10))
+    fits, long = ([Comparison("t", "abc", ("d", "b" * count))] for count in (7, 8))
+    fits, long = (reward.encode(task, asked, [Label(asked[0].id, "me", 0)], letters) for asked in (fits, long))
+    reward.predictions(model, fits)
+    wide = Queries(torch.nn.functional.pad(ragged.tokens, (9, 0)), torch.nn.functional.pad(ragged.mask, (9, 0)))  # pads take no place
+    for queries in (ragged, wide):
+        with pytest.raises(ValueError, match="takes 11 tokens but the model's context is 10"):  # a query of 6, an answer of 5
+            reward.score(model, written(letters, queries, ["abcd."] * 4), task, letters)
+        reward.score(model, written(letters, queries, ["abc.d"] * 4), task, letters)
+    for read in (lambda: reward.fit(model, long, RewardConfig(), Run(device="cpu", quiet=True)), lambda: reward.predictions(model, long)):
+        with pytest.raises(ValueError, match="takes 11 tokens but the model's context is 10"):
+            read()
 
 
 def test_a_loss_that_is_not_a_number_stops_the_fit(task, letters, model):

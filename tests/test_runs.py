@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rlhf_helpers import models, ppo, runs
@@ -115,6 +116,17 @@ def test_everything_comes_back_as_it_was(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
 
 
+def test_what_a_gpu_began_goes_on_on_a_cpu_with_a_seed_that_was_not_in_use(tmp_path):
+    run, (model, optimizer) = Run(tmp_path, seed=7, device="cpu"), made(value=2.0)
+    run.save(3, model, optimizer)
+    file = tmp_path / "checkpoint" / "state.safetensors"
+    save_file(load_file(file) | {"generator": torch.zeros(1, 16, dtype=torch.uint8)}, file)  # as long as CUDA's
+    again, (model2, optimizer2) = Run(tmp_path, seed=7, device="cpu"), made()
+    assert again.restore(model2, optimizer2) == 3 and torch.equal(model2.weight, model.weight)
+    assert not torch.equal(torch.rand(4, generator=again.generator), torch.rand(4, generator=torch.Generator().manual_seed(7)))
+    assert again.generator.initial_seed() % 100_003 == 7  # a stride further on, where the seeds of further ranks are
+
+
 def test_the_restored_optimizer_goes_on_as_the_old_one(tmp_path):
     model, optimizer = made()
     Run(tmp_path, device="cpu").save(1, model, optimizer)
@@ -207,11 +219,12 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint_and_so_does_a_
 def train(folder, change=""):
     policy = models.tiny_policy(vocabulary=64, width=64, seed=change == "model")
     policy.precision = "bf16" if change == "precision" else "fp32"
-    tokens = torch.randint(64, (20 if change == "pool" else 40, 4), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(64, (20 if change == "pool" else 40, 4), generator=torch.Generator().manual_seed(int(change == "texts")))
     config = ppo.PPOConfig(episodes=8 * 24, batch=8, lr=1e-3, kl_target=0.5, kl_horizon=100)
     run = Run(folder, seed=8 if change == "seed" else 7, device="cpu", checkpoint_every=1, quiet=True)
     task = Task("toy", "none", 4, 5, ".", 0)
-    ppo.tune(policy, lambda r: (r.responses % 2).float().mean(-1), Queries(tokens, tokens >= 0), task, config, run)
+    scored_by = "another model" if change == "reward" else ""
+    ppo.tune(policy, lambda r: (r.responses % 2).float().mean(-1), Queries(tokens, tokens >= 0), task, config, run, scored_by=scored_by)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a fork of a process that has torch in memory")
@@ -316,16 +329,23 @@ def test_training_writes_its_settings_into_the_description_and_other_settings_ar
     Run(device="cpu").describe(ppo=settings)  # without a folder nothing is written
 
 
+def test_a_finished_run_says_that_it_did_nothing(tmp_path, capsys):
+    assert list(Run(tmp_path, device="cpu").progress(2, 3, "PPO")) == [2] and "nothing done" not in capsys.readouterr().out
+    assert list(Run(tmp_path, device="cpu").progress(3, 3, "PPO")) == []
+    assert capsys.readouterr().out == f"PPO: the run in {tmp_path} has already finished; nothing done.\n"
+
+
 def test_before_the_first_checkpoint_another_seed_is_the_one_described(tmp_path):
     Run(tmp_path, seed=7, device="cpu").describe(labels=6)
     Run(tmp_path, seed=8, device="cpu").describe(labels=6)
     assert json.loads((tmp_path / "run.json").read_text())["seed"] == 8
 
 
-@pytest.mark.parametrize("change", ["seed", "pool", "precision", "model"])
+@pytest.mark.parametrize("change", ["seed", "pool", "texts", "precision", "model", "reward"])
 def test_a_run_does_not_go_on_with_another_seed_pool_precision_or_model(tmp_path, change):
     train(tmp_path)
-    said = {"seed": "seed is 7 there and 8 now", "pool": "prompts is 40 there and 20 now"}
+    said = {"seed": "seed is 7 there and 8 now", "pool": "prompts is 40 there and 20 now", "texts": "prompts_digest is",
+            "reward": "reward_model is  there and another model now"}  # fmt: skip
     named = said.get(change, "model is a model .* there and a model")
     with pytest.raises(ValueError, match=f"holds a run with other settings .{named}"):
         train(tmp_path, change)
