@@ -182,7 +182,7 @@ def prompts(a: Setting, task: Task, tokenizer: PreTrainedTokenizerBase, count: i
     """Draw prompts from the bundled texts, or from the paper's where the preset asks for them."""
     if a.preset == "bundled":
         return tasks.queries(task, tokenizer, count, split=split, seed=a.seed)
-    return hub.queries(task, tokenizer, count, split=split, seed=a.seed, data_dir=a.data_dir)
+    return hub.queries(task, tokenizer, count, split=split, seed=a.seed, data_dir=a.data_dir, repo=a.texts)
 
 
 def read_labels(a: FitReward, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Comparison], list[Label]]:

@@ -1,8 +1,13 @@
 """Floor 3: the paper's texts and labels, from the Hub through `datasets` or from a local copy, prepared as the paper did.
 
     hub.queries(tasks.PAPER["tldr"], tokenizer, 512)                     prompts, ready for `sampling.sample`
-    hub.texts("imdb", data_dir="downloads/imdb")                         a stream of texts, from files on this machine
+    hub.texts("imdb", data_dir="downloads")                              a stream of texts, from files on this machine
     hub.comparisons("sentiment", tokenizer)                              the labels that were released with the paper
+
+A folder with copies of everything, for `data_dir`:
+
+    downloads/imdb/train.parquet, test.parquet                           one folder for each set, under its name here
+    downloads/labels/sentiment/offline_5k.json                           the labels, as published
 
 Each set is tested on a small file of ours with the published columns. None of it was run against the live Hub.
 """
@@ -12,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,30 +100,49 @@ def get(name: str) -> Source:
     return SOURCES[name]
 
 
-def load(name: str, split: str = "train", *, data_dir: Path | str | None = None, streaming: bool | None = None) -> Any:
+def place_of(name: str, data_dir: Path | str | None = None, repo: str | None = None) -> str:
+    """Say where a set is read from: its own folder in `data_dir`, `data_dir` itself, another repository on the Hub, or its usual one."""
+    if data_dir is None:
+        return repo or get(name).repo
+    if not Path(data_dir).is_dir():
+        raise FileNotFoundError(f"data_dir {data_dir} is no folder: put the files of {get(name).repo} there. {_way_out(name)}")
+    own = Path(data_dir) / name
+    return str(own if own.is_dir() else data_dir)
+
+
+@contextmanager
+def _reading(name: str, split: str, place: str) -> Iterator[None]:
+    """Turn the errors of opening a set, or of a stream that is read, into two that say what to do."""
+    import datasets
+
+    try:
+        yield
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if re.match("(unknown|bad) split", str(error), re.IGNORECASE):
+            raise ValueError(f"{name} in {place} has no split {split!r}: {_short(error)}") from error
+        raise FileNotFoundError(f"the texts of {name} could not be loaded from {place}: {_short(error)}. {_way_out(name)}") from error
+
+
+def load(
+    name: str, split: str = "train", *, data_dir: Path | str | None = None, streaming: bool | None = None, repo: str | None = None
+) -> Any:  # fmt: skip
     """Open a set as a `datasets.Dataset` (an `IterableDataset` when streaming), rows as published.
 
-    data_dir: a folder with a copy (parquet, JSON lines or CSV; the split in the file names, as the Hub has them). Raises
+    data_dir: a folder with a copy (parquet, JSON lines or CSV; the split in the file names, as the Hub has them), in a folder of the
+    set's name if it holds other files too. repo: another repository with the same columns, if the usual one has gone. Raises
     FileNotFoundError that says what to download and how to pass it on, ValueError if the columns are others.
     """
     import datasets
 
-    source = get(name)
-    place, options = str(data_dir or source.repo), {"split": split, "streaming": source.streamed if streaming is None else streaming}
-    if data_dir is not None and not Path(data_dir).is_dir():
-        raise FileNotFoundError(f"data_dir {data_dir} is no folder: put the files of {source.repo} there. {_way_out(name, source)}")
-    try:
-        if data_dir is None:
+    source, place = get(name), place_of(name, data_dir, repo)
+    options = {"split": split, "streaming": source.streamed if streaming is None else streaming}
+    with _reading(name, split, place):
+        if place == source.repo:
             rows = datasets.load_dataset(place, source.config, revision=source.revision, **options)
         else:
             known = datasets.get_dataset_config_names(place)
             rows = datasets.load_dataset(place, source.config if source.config in known else None, **options)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        if "split" in str(error).lower():
-            raise ValueError(f"{name} in {place} has no split {split!r}: {_short(error)}") from error
-        reason = f"the texts of {name} could not be loaded from {place}: {_short(error)}"
-        raise FileNotFoundError(f"{reason}. {_way_out(name, source)}") from error
-    columns = rows.column_names or list(next(iter(rows), {}))
+        columns = rows.column_names or list(next(iter(rows), {}))
     if source.column not in columns:
         raise ValueError(
             f"{place} has the columns {', '.join(columns)}, but the texts of {name} are expected in {source.column!r}: is it another set? "
@@ -127,7 +152,8 @@ def load(name: str, split: str = "train", *, data_dir: Path | str | None = None,
 
 
 def texts(
-    name: str, split: str = "train", *, data_dir: Path | str | None = None, streaming: bool | None = None, seed: int = 0
+    name: str, split: str = "train", *, data_dir: Path | str | None = None, streaming: bool | None = None, seed: int = 0,
+    repo: str | None = None,
 ) -> Iterator[str]:  # fmt: skip
     """Yield the prepared texts of a set in an order fixed by `seed`; a stream is shuffled within a buffer of 10,000 texts.
 
@@ -135,15 +161,16 @@ def texts(
     """
     source = get(name)
     published = split if source.has_test else "train"
-    rows = load(name, published, data_dir=data_dir, streaming=streaming).select_columns([source.column])
+    rows = load(name, published, data_dir=data_dir, streaming=streaming, repo=repo).select_columns([source.column])
     if source.rows > 1:  # before the shuffling: neighbours belong together
         rows = rows.batch(source.rows)
     rows = rows.shuffle(seed=seed) if hasattr(rows, "__len__") else rows.shuffle(seed=seed, buffer_size=BUFFER)
-    for row in rows:
-        text = row[source.column]
-        text = source.prepare(text if isinstance(text, str) else " ".join(text))
-        if source.has_test or held_out(text) == (split == "test"):
-            yield text
+    with _reading(name, published, place_of(name, data_dir, repo)):
+        for row in rows:
+            text = row[source.column]
+            text = source.prepare(text if isinstance(text, str) else " ".join(text))
+            if source.has_test or held_out(text) == (split == "test"):
+                yield text
 
 
 def held_out(text: str) -> bool:
@@ -153,10 +180,10 @@ def held_out(text: str) -> bool:
 
 def queries(
     task: Task, tokenizer: PreTrainedTokenizerBase, count: int, *, split: str = "train", seed: int = 0, data_dir: Path | str | None = None,
-    streaming: bool | None = None,
+    streaming: bool | None = None, repo: str | None = None,
 ) -> Queries:  # fmt: skip
     """Draw `count` prompts of one of the paper's tasks (`tasks.PAPER`): start and end cut, length, prefix, suffix. Returns (count, Q)."""
-    stream = texts(task.dataset, split, data_dir=data_dir, streaming=streaming, seed=seed)
+    stream = texts(task.dataset, split, data_dir=data_dir, streaming=streaming, seed=seed, repo=repo)
     return tasks.queries_from(task, tokenizer, stream, count)
 
 
@@ -188,11 +215,12 @@ def labels_file(task: str, data_dir: Path | str | None = None) -> Path:
         raise FileNotFoundError(f"the labels of {task} could not be fetched from {LABELS_REPO}: {_short(error)}. {way_out}") from error
 
 
-def _way_out(name: str, source: Source) -> str:
+def _way_out(name: str) -> str:
+    source = get(name)
     revision = f" --revision {source.revision}" if source.revision else ""
     return (
         f"On a machine with a network: `hf download {source.repo} --repo-type dataset{revision} --local-dir {name}`; copy that folder here "
-        f"and pass data_dir={name!r}"
+        f"and pass data_dir={name!r}, or the folder that it lies in. If that repository has gone, pass another as repo (--texts)"
     )
 
 

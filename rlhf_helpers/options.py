@@ -22,7 +22,8 @@ class Setting:
     model: str = "bundled"  # the language model: "bundled", a folder, or a name on the Hub such as openai-community/gpt2
     task: Literal["sentiment", "descriptiveness", "tldr", "cnndm"] = "sentiment"  # what is asked
     preset: Literal["bundled", "released", "paper"] = "bundled"  # whose lengths and numbers; the last two need the paper's texts
-    data_dir: Path | None = None  # a folder with a copy of the texts, where there is no network
+    data_dir: Path | None = None  # a folder with a copy of the texts, where there is no network; docs/launch.md says how it is laid out
+    texts: str | None = None  # another repository on the Hub with the paper's texts, if the usual one has gone
     seed: int = 0  # the same seed gives the same result
     device: str | None = None  # cpu, cuda, cuda:1; by default a GPU if there is one
 

@@ -139,6 +139,30 @@ def test_other_splits_and_file_types_are_found(tmp_path):
         hub.load("imdb", "validation", data_dir=folder)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_one_folder_holds_texts_and_labels(tmp_path, words, kind, streaming):
+    """Labels are JSON too, and were taken for texts."""
+    if kind == "parquet":
+        copy_of(tmp_path, "imdb", PUBLISHED["imdb"])
+    else:
+        (tmp_path / "imdb").mkdir()
+        rows = [dict(zip(PUBLISHED["imdb"], row)) for row in zip(*PUBLISHED["imdb"].values())]
+        (tmp_path / "imdb" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "sentiment").mkdir()
+    record = {"query": [1], "best": 0} | {f"sample{i}": [i % 3] for i in range(4)}
+    (tmp_path / "sentiment" / "offline_5k.json").write_text(json.dumps([record]))
+    assert set(hub.texts("imdb", data_dir=tmp_path, streaming=streaming)) == PREPARED["imdb"]
+    assert len(hub.comparisons("sentiment", words, data_dir=tmp_path).labels) == 1
+
+
+def test_another_repository_can_be_named(tmp_path, words):
+    other = str(copy_of(tmp_path, "mirror", PUBLISHED["cnndm"]))  # a folder stands for one on the Hub
+    assert set(hub.texts("cnndm", repo=other)) == PREPARED["cnndm"]
+    task = tasks.Task("cnndm", "cnndm", 12, 5, "\n", 2, end_text="\n")
+    assert len(hub.queries(task, words, 2, repo=other)) == 2
+
+
 # ---- what goes wrong -------------------------------------------------------------------------------------------------------------------
 
 
@@ -147,6 +171,22 @@ def test_other_columns_are_listed(tmp_path):
     for streaming in (False, True):
         with pytest.raises(ValueError, match="has the columns review, label, but the texts of imdb are expected in 'text'"):
             hub.load("imdb", data_dir=folder, streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_that_cannot_be_read_say_what_to_do_when_they_are_met(tmp_path, streaming):
+    folder = copy_of(tmp_path, "imdb", PUBLISHED["imdb"])
+    file = folder / "train-00001-of-00001.parquet"
+    file.write_bytes((folder / "train-00000-of-00001.parquet").read_bytes()[:100])
+    with pytest.raises(FileNotFoundError, match="the texts of imdb could not be loaded from .*hf download"):
+        list(hub.texts("imdb", data_dir=folder, streaming=streaming))
+
+
+def test_an_error_that_has_the_word_split_in_it_is_not_taken_for_a_missing_split(tmp_path):
+    folder = tmp_path / "split" / "imdb"
+    folder.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="could not be loaded from .*split"):
+        hub.load("imdb", data_dir=folder)
 
 
 @pytest.mark.parametrize("name", hub.SOURCES)
