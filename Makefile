@@ -34,7 +34,7 @@ lint: setup ## style, and notebooks that no longer match their sources
 unit: setup ## unit tests alone (all of them, slow ones too: ARGS="-m ''")
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --ignore=tests/browser $(ARGS)
 
-mutants: setup ## plant sixty faults, one at a time, and demand that a test notices each (some minutes)
+mutants: setup ## plant more than a hundred faults, one at a time, and demand that a test notices each (some minutes)
 	$(PY) scripts/mutants.py $(ARGS)
 
 browser: setup ## the widgets in a real JupyterLab and Chromium; skipped, in words, where there is no Chromium (some minutes)

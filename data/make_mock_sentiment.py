@@ -111,8 +111,10 @@ def reward_model(s: Settings, size: int, seed: int) -> dict:
     encoded = reward.encode(TASK, every, labels, tokenizer)  # held out: the first ones
     model = models.RewardModel.from_policy(policy, seed)
     config = reward.RewardConfig(batch=min(32, max(8, size // 100)))  # some forty steps even from the fewest labels
+    samples = tasks.queries(TASK, tokenizer, 512, seed=100 + seed)
+    reward.normalize(model, policy, samples, TASK, tokenizer, seed=seed)  # before and after, as in the paper
     reward.fit(model, encoded[slice(s.held_out, s.held_out + size)], config, Run(seed=seed, device="cpu", quiet=True))
-    reward.normalize(model, policy, tasks.queries(TASK, tokenizer, 512, seed=100 + seed), TASK, tokenizer, seed=seed)
+    reward.normalize(model, policy, samples, TASK, tokenizer, seed=seed)
     model.save(Path(s.folder) / f"model-{size}-{seed}")
     held = encoded[slice(0, s.held_out)]
     predicted = reward.predictions(model, held)
