@@ -62,7 +62,7 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted; what was saved stays, and the same command goes on from there.", file=sys.stderr)
         return INTERRUPTED
-    except FloatingPointError as error:
+    except (FloatingPointError, ranks.RankLost) as error:
         return fail(error, STOPPED)
     except torch.OutOfMemoryError as error:
         return fail(MemoryError(f"{OUT_OF_MEMORY} (torch says: {str(error).splitlines()[0]})"), WRONG)

@@ -205,7 +205,8 @@ def tune(
         if before_step is not None:
             before_step(i)
         queries = pool[run.rows(len(pool), config.batch, i)][run.ranks.share(config.batch)].to(policy.device)
-        summary = step(policy, reference, score, queries, task, config, optimizer, controller, run.generator, run.ranks)
+        with run.ranks.company():
+            summary = step(policy, reference, score, queries, task, config, optimizer, controller, run.generator, run.ranks)
         check_alive(i, summary, config, kl_limit, least_entropy, run)
         run.log(i, summary | {"episodes": (i + 1) * config.batch, "lr": config.lr * (1 - i / config.steps)})
         if run.is_checkpoint(i, config.steps):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -20,6 +21,12 @@ import torch
 from torch import Tensor, nn
 
 SEED_STRIDE = 100_003  # between the sampling seeds of neighbouring ranks (released code)
+
+
+LOST = (
+    "another process of this run has gone (its own message stands above, if it had one), so training stopped here too. The last checkpoint "
+    "is whole: start the same command again, with as many ranks as you like, and it goes on"
+)
 
 
 class RankLost(RuntimeError):
@@ -52,6 +59,17 @@ class Ranks:
         size = self.micro_batch or own.stop - own.start
         for start in range(own.start, own.stop, size):
             yield slice(start, min(start + size, own.stop))
+
+    @contextmanager
+    def company(self) -> Iterator[None]:
+        """Turn the loss of another process into RankLost wherever sharded weights notice it; other errors stay what they are."""
+        try:
+            yield
+        except RuntimeError as error:
+            lost = self.count > 1 and (isinstance(error, torch.distributed.DistError) or re.search("gloo|[Cc]onnection", str(error)))
+            if not lost or isinstance(error, RankLost):
+                raise
+            raise RankLost(LOST) from error
 
     # ---- talking to the others -------------------------------------------------------------------------------------------------------
 
@@ -145,10 +163,7 @@ def _company() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RankLost(
-            "another process of this run has gone (its own message stands above, if it had one), so training stopped here too. The last "
-            "checkpoint is whole: start the same command again, with as many ranks as you like, and it goes on"
-        ) from error
+        raise RankLost(LOST) from error
 
 
 # ---- weights in shards (FSDP) ----------------------------------------------------------------------------------------------------------

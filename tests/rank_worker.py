@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from rlhf_helpers import models, ppo, ranks, reward
+from rlhf_helpers import models, ppo, ranks, reward, sampling
 from rlhf_helpers.ppo import PPOConfig
 from rlhf_helpers.records import Comparison, Label, Queries
 from rlhf_helpers.reward import RewardConfig
@@ -90,6 +90,17 @@ def main(what, folder, rank):
             return score(rollout)
 
         tune(folder / "run", score=dying)
+    elif what == "lost in the middle":  # of a forward pass with gradients, whose weights are in shards
+        calls, real = [], sampling.replay
+
+        def dying_replay(*args, **kwargs):
+            calls.extend([1] * torch.is_grad_enabled())
+            if rank == 1 and len(calls) == 14:
+                os._exit(17)
+            return real(*args, **kwargs)
+
+        sampling.replay = dying_replay
+        tune(folder / "run", sharded=True)
     elif what == "mismatched":
         tune(folder / "run", config=replace(CONFIG, lr=1e-2 * (1 + rank)))
     ranks.leave()

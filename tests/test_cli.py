@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, pipeline
 
-from rlhf_helpers import cli, commands, exchange, models, options, ppo, presets, reward, sampling, tasks
+from rlhf_helpers import cli, commands, exchange, models, options, ppo, presets, ranks, reward, sampling, tasks
 from rlhf_helpers.records import Comparison, Label
 from rlhf_helpers.store import LabelStore
 
@@ -191,6 +191,7 @@ def test_what_is_wrong_is_said_in_a_sentence_with_an_exit_code(run, monkeypatch,
 @pytest.mark.parametrize("error, code", [
     (FloatingPointError("score is nan"), 3),
     (RuntimeError("the policy has collapsed; the last checkpoint in x is from before this step"), 3),
+    (ranks.RankLost("another process has gone"), 3),
     (KeyboardInterrupt(), 130),
     (MemoryError("too little memory"), 1),
 ])  # fmt: skip

@@ -114,6 +114,23 @@ def test_a_lost_rank_ends_all_with_a_message_and_leaves_a_good_checkpoint(tmp_pa
     assert [line["step"] for line in results(tmp_path)[0]["lines"]] == [0, 1, 2, 3]
 
 
+def test_a_rank_lost_while_others_put_sharded_weights_together_ends_all_with_a_message_too(tmp_path):
+    codes, said = launch("lost in the middle", tmp_path)
+    assert codes == [3, 17] and "RankLost: another process of this run has gone" in said[0], said
+    assert json.loads((tmp_path / "run/checkpoint/state.json").read_text())["steps_done"] == 2
+
+
+def test_only_a_lost_process_is_called_one():
+    def meeting(error, count=2):
+        with pytest.raises(RuntimeError) as caught, Ranks(0, count).company():
+            raise error
+        return type(caught.value)
+
+    assert meeting(torch.distributed.DistBackendError("NCCL error")) is meeting(RuntimeError("gloo: Connection reset")) is ranks.RankLost
+    assert meeting(torch.OutOfMemoryError("CUDA out of memory")) is torch.OutOfMemoryError
+    assert meeting(RuntimeError("shapes do not match")) is meeting(RuntimeError("Connection reset"), count=1) is RuntimeError
+
+
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been_with_ranks_too(two, tmp_path):
     assert launch("lost", tmp_path)[0] == [3, 17] and launch("tune", tmp_path)[0] == [0, 0]
     for straight, resumed in zip(two[1], results(tmp_path)):
