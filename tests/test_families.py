@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from rlhf_helpers import commands, models, ppo, reward, sampling, tasks
 from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.ppo import PPOConfig
+from rlhf_helpers.ranks import Ranks
 from rlhf_helpers.records import Comparison, Label
 from rlhf_helpers.runs import Run
 
@@ -326,6 +327,27 @@ def test_lora_trains_little_learns_and_is_saved_as_an_ordinary_model(family, rag
     with torch.no_grad():
         ours, theirs = (p.logits(p.hidden(ragged.tokens, ragged.mask))[ragged.mask] for p in (policy, loaded))
     assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_bf16_lora_checkpointing_and_micro_batches_together_give_the_gradient_of_the_whole(family, ragged, task):
+    pytest.importorskip("peft")
+
+    def gradient(micro_batch=None, **options):
+        policy = made(family, lora=4, **options)
+        with torch.no_grad():
+            for name, weight in sorted(policy.named_parameters()):
+                weight += 0.1 * ("lora_B" in name) * torch.randn(weight.shape, generator=generator(len(name)))  # as after some steps
+        rollout = sampling.sample(made(family), ragged.repeat(2), 5, 0.7, generator())
+        rewards = torch.randn(8, 5, generator=generator(1))
+        config = PPOConfig(batch=8, episodes=8, cliprange=1e9)  # or a rounding could move a token out of the clipped range
+        for part in Ranks(micro_batch=micro_batch).parts(8):
+            ppo.losses(policy, rollout, rewards, task, config, part)[0].backward()
+        return torch.cat([p.grad.flatten() for p in policy.parameters() if p.requires_grad])
+
+    whole, parts = (gradient(n, precision="bf16", checkpointing=True) for n in (None, 3))
+    exact = gradient()
+    assert (parts - whole).norm() < 0.01 * exact.norm() and 0 < (whole - exact).norm() < 0.05 * exact.norm()
 
 
 def test_one_seed_decides_where_lora_begins(tmp_path):
