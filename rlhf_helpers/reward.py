@@ -237,7 +237,10 @@ def score(
 def _raw_score(
     model: RewardModel, rollout: Rollout, kept: Tensor, task: Task, tokenizer: PreTrainedTokenizerBase, micro_batch: int | None = None
 ) -> Tensor:
-    """Reward query and kept response; the task's prefix and suffix are masked away, which is the same as leaving them out."""
+    """Reward query and kept response; prefix, suffix and special tokens of the response are masked away, as if they were not there.
+
+    `tasks.texts` drops special tokens too: a policy must not be scored for what no labeler sees.
+    """
     models.check_pair(model, tokenizer)
     first = len(tasks.first_ids(tokenizer))
     before, after = (len(tasks.plain_ids(tokenizer, s)) for s in (task.prefix, task.suffix))
@@ -247,7 +250,8 @@ def _raw_score(
     if after:
         mask = torch.cat([mask[:, :-after], torch.zeros_like(mask[:, -after:])], dim=1)
     tokens = torch.cat([rollout.queries.tokens, rollout.responses], dim=1)
-    mask = torch.cat([mask, kept], dim=1)
+    special = torch.tensor(getattr(tokenizer, "all_special_ids", []), dtype=torch.long, device=kept.device)
+    mask = torch.cat([mask, kept & ~torch.isin(rollout.responses, special)], dim=1)
     check_length(model, mask)
     chunk = micro_batch or 256
     return torch.cat([model(tokens[i : i + chunk], mask[i : i + chunk]) for i in range(0, len(tokens), chunk)])

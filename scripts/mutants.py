@@ -76,6 +76,7 @@ MUTANTS = [
     Mutant("loss of the option not chosen", "reward", "return cross_entropy(rewards, choices)", "return cross_entropy(-rewards, choices)"),
     Mutant("penalty before the gain", "reward", "return torch.where(finished, rewards, task.penalty)", "return torch.where(finished, rewards, model.gain * task.penalty + model.bias)"),
     Mutant("penalty for the finished", "reward", "torch.where(finished, rewards, task.penalty)", "torch.where(finished, task.penalty, rewards)"),
+    Mutant("special tokens read that no labeler sees", "reward", "kept & ~torch.isin(rollout.responses, special)", "kept"),
     Mutant("scores not detached", "reward", "@torch.no_grad()\ndef score(", "def score("),
     Mutant("scored without cutting", "reward", "_raw_score(model, rollout, kept & rollout.mask, task, tokenizer, micro_batch)", "_raw_score(model, rollout, rollout.mask, task, tokenizer, micro_batch)"),
     Mutant("normalised by the sample deviation", "reward", "std = raw.std(correction=0)", "std = raw.std()"),

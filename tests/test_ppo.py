@@ -402,10 +402,10 @@ def test_every_number_of_a_steps_summary_and_every_weight_after_it_are_the_paper
 
 def test_tokens_grown_rarer_and_tokens_grown_likelier_both_count_as_clipped(make_policy, policy, task, ragged):
     rollout = sampling.sample(policy, ragged.repeat(2), 5, task.temperature, generator())
-    for shift in (0.3, -0.3):  # ratios of e^0.3 = 1.35 and e^-0.3 = 0.74, all of them
+    for shift, share in ((0.3, 1), (-0.3, 1), (0.19, 1), (-0.21, 0)):  # ratios of 1.35, 0.74, 1.209 and 0.811, each of all tokens
         old = dataclasses.replace(rollout, logprobs=rollout.logprobs - shift)
         _, stats = ppo.losses(policy, old, torch.randn(8, 5, generator=generator(1)), task, SMALL)
-        assert stats["clip_fraction"] == 1 and stats["approx_kl_nats_per_token"].item() == pytest.approx(0.5 * 0.3**2, rel=1e-3)
+        assert stats["clip_fraction"] == share and stats["approx_kl_nats_per_token"].item() == pytest.approx(0.5 * shift**2, rel=1e-3)
 
 
 def test_rewards_and_advantages_are_numbers_and_let_no_gradient_through(make_policy, policy, task, ragged):

@@ -12,7 +12,7 @@ from rlhf_helpers.models import RewardModel
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.reward import RewardConfig
 from rlhf_helpers.runs import Run
-from rlhf_helpers.tasks import pad_queries
+from rlhf_helpers.tasks import pad_queries, query_texts, texts
 
 
 @pytest.fixture
@@ -361,6 +361,17 @@ def test_prefix_and_suffix_are_for_the_policy_alone(task, letters, model):
     answers = ["ab.cd", "abcd.", "nn.nn"]
     ours = reward.score(model, written(letters, wrapped, answers), long, letters)
     assert torch.allclose(ours, reward.score(model, written(letters, plain, answers), task, letters), atol=1e-5)
+
+
+def test_what_no_labeler_sees_changes_no_score(task, letters, model, ragged):
+    """Special tokens are dropped from texts, so a response with one scores as its text does: as the reward model learnt it."""
+    letters.all_special_ids = [0]
+    rollout = written(letters, ragged, ["a_b.d", "__ab.", "ab__.", "ab.__"])
+    shown = texts(task, rollout.responses, letters)
+    assert shown == ["ab.", "ab.", "ab.", "ab."]
+    asked = [Comparison("t", query, (text, "c")) for query, text in zip(query_texts(task, ragged, letters), shown)]
+    learnt = reward.predictions(model, reward.encode(task, asked, [Label(c.id, "me", 0) for c in asked], letters))[:, 0]
+    assert torch.allclose(reward.score(model, rollout, task, letters), learnt, atol=1e-5)
 
 
 def test_scores_carry_no_gradient_and_do_not_depend_on_other_rows(task, letters, model, ragged):
