@@ -217,7 +217,7 @@ def sample_by_hand(policy, queries, length, temperature, generator):
     for t in range(length):
         logits = policy.logits(policy.hidden(tokens, mask)[:, -1])  # (B, V): only the last column predicts something new
         ends = (logits / temperature).softmax(-1).cumsum(-1)  # (B, V): where the stretch of each token ends
-        new = torch.searchsorted(ends, uniform[:, t : t + 1], right=True)  # (B, 1)
+        new = (ends > uniform[:, t : t + 1]).int().argmax(-1, keepdim=True)  # (B, 1): the first that ends behind the number
         tokens, mask = torch.cat([tokens, new], 1), torch.cat([mask, torch.ones_like(new, dtype=torch.bool)], 1)
     return tokens[:, -length:]
 
