@@ -519,7 +519,8 @@ if mock is not None:
 # %% [markdown]
 # *How to read it*: each line is one source of reward, each point one KL target; the bar is a standard error over prompts. Nothing learned
 # can lie above the black line, the base model reweighted by $e^{r_s/\beta}$. The gap from there to PPO on $r_s$ itself is the price of
-# training one network in few steps. The gap from there down to a line of labels is what the reward model does not know yet.
+# training one network in few steps. The gap from there down to a line of labels is what the reward model does not know yet. The bars know
+# nothing of another thing: a training with another seed ends elsewhere, by a tenth or two. Which lines can you tell apart in spite of that?
 
 # %%
 if mock is not None:
