@@ -144,6 +144,18 @@ def test_what_a_judge_could_not_tell_counts_half(store: LabelStore, monkeypatch:
     assert (found.wins, found.total, found.ties) == (3 + 17 / 2, 20, 17) and str(found).endswith("20 pairs, 17 of them ties)")
 
 
+def test_a_finished_judging_card_tells_its_result_when_its_cell_runs_again(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The live card was drawn before it knew who wrote what, and drawn again only after an answer."""
+    pytest.importorskip("anywidget")
+    monkeypatch.delenv("RLHF_HEADLESS", raising=False)
+    pairs = questions(2, options=2)
+    for _ in range(2):
+        card = widgets.judge(pairs, "ann", store=store, first_is_zero=[True, True], names=("tuned", "base"))
+        while card.session.current is not None:
+            card.answer("choose", card.session.order.index(0))
+        assert card.view["summary"][-1] == "Preferred: tuned 2, base 0."
+
+
 JUDGING = """
 import os, signal, sys
 from rlhf_helpers import widgets

@@ -75,10 +75,10 @@ def judge(
     sides = balanced_sides(labeler, stored, [0 if zero else 1 for zero in first_is_zero])
     session = Session(where, name, labeler, these, repeat_every=0, orders=sides, cell=texts.cell())
     task = pairs[0].task
-    card = _card(session, question or QUESTIONS.get(task, "Which one is better?"), RUBRICS.get(task, "") if rubric is None else rubric)
-    card.ids = {new.id: old.id for new, old in zip(stored, pairs, strict=True)}
-    card.sides = {new.id: wrote for new, wrote in zip(stored, systems, strict=False)}
-    return _met(card)
+    rubric = RUBRICS.get(task, "") if rubric is None else rubric
+    ids = {new.id: old.id for new, old in zip(stored, pairs, strict=True)}
+    wrote = {new.id: both for new, both in zip(stored, systems, strict=False)}
+    return _met(_card(session, question or QUESTIONS.get(task, "Which one is better?"), rubric, ids, wrote))
 
 
 def me(pseudonym: str = "") -> str:
@@ -103,8 +103,8 @@ class Face:
     session: Session
     question: str
     rubric: str
-    ids: dict[str, str]  # for judging: stored id -> id of the pair as it was passed
-    sides: dict[str, tuple[str, str]]  # for judging: stored id -> names of options 0 and 1, told at the end
+    ids: Mapping[str, str]  # for judging: stored id -> id of the pair as it was passed
+    sides: Mapping[str, tuple[str, str]]  # for judging: stored id -> names of options 0 and 1, told at the end
 
     def __repr__(self) -> str:
         s = self.session
@@ -249,11 +249,14 @@ def _live_card() -> type:
     return Card
 
 
-def _card(session: Session, question: str, rubric: str) -> Any:
+def _card(
+    session: Session, question: str, rubric: str, ids: Mapping[str, str] = {}, sides: Mapping[str, tuple[str, str]] = {}
+) -> Any:  # fmt: skip
+    """Make a card, and draw it when it knows everything: one that is finished tells its summary at once."""
     session.store.sit_down(session.labeler, session.task, question, rubric)  # what was asked is kept beside what was answered
     way = texts.way_to_ask()
     card: Any = _live_card()() if way == "live" else StillCard()
-    card.session, card.question, card.rubric, card.ids, card.sides = session, question, rubric, {}, {}
+    card.session, card.question, card.rubric, card.ids, card.sides = session, question, rubric, ids, sides
     if way == "live":
         card.on_msg(card.receive)
     card.draw()

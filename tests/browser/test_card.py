@@ -340,20 +340,19 @@ def test_notebook_7(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> Non
     assert "tuned" not in blind.inner_html() and axe(blind) == []
     for count in (1, 2):
         blind.locator(".lm-option", has_text="lamp").click()
-        page.locator(f".lm-card[data-done='{count}'][data-ready]").last.wait_for()
+        blind.and_(page.locator(f"[data-done='{count}'][data-ready]")).wait_for()
     blind.get_by_text("Preferred: tuned 2, base 0.").wait_for()
 
     # the page is loaded again, and then the kernel is restarted: both cards go on where they were
     nb.open()
     nb.run_all()
-    nb.done(1)
+    blind.get_by_text("Preferred: tuned 2, base 0.").wait_for()
     nb.press("2")
-    nb.done(2)
-    pid = nb.pid()
-    os.kill(pid, signal.SIGKILL)
-    lab.until(lambda: nb.kernel() and not alive(pid), "the kernel was not restarted", page.wait_for_timeout)
-    nb.open()
+    nb.card.get_by_text("2 done").wait_for()
+    nb.menu("Kernel", "Restart Kernel…")
+    page.locator(".jp-Dialog button.jp-mod-accept").click()
+    lab.until(lambda: nb.kernel() and not alive(nb.pid()), "the kernel was not restarted", page.wait_for_timeout)
     nb.run_all()
-    nb.done(2)
+    nb.card.get_by_text("2 done").wait_for()
     blind.get_by_text("Preferred: tuned 2, base 0.").wait_for()
     assert [row[0] for row in lab.events("seven.db")] == ["choose", "choose", "undo", "choose", "choose", "choose"]
