@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from rlhf_helpers.records import Comparison, Label
+from rlhf_helpers.sessions import Session
 from rlhf_helpers.store import LabelStore
 
 TASK = "sentiment"
@@ -52,7 +53,8 @@ def milliseconds(work: Callable[[], object], times: int) -> tuple[float, float]:
     return statistics.median(taken), max(taken)
 
 
-def measure(url: str, times: int) -> list[tuple[str, float, float]]:
+def measure(url: str, times: int, last: list[Comparison]) -> list[tuple[str, float, float]]:
+    """Time every call; `last` are comparisons that "nearly all" has left to answer."""
     rows = [("opening", *milliseconds(lambda: LabelStore(url).close(), times))]
     store = LabelStore(url)
     for labeler in ("nothing", "half", "nearly all"):
@@ -66,6 +68,10 @@ def measure(url: str, times: int) -> list[tuple[str, float, float]]:
 
     rows.append(("next item and saving the answer", *milliseconds(answer, min(times, 50))))
     rows.append(("undo", *milliseconds(lambda: store.undo("nearly all", TASK), min(times, 50))))
+    for name, items in (("of the whole store", None), (f"of a list of {len(last)}", last)):
+        session = Session(store, TASK, "nearly all", items, simulated=True, clock=lambda: 0.0)
+        click = partial(session.answer, "choose", 0)
+        rows.append((f"a click on a card {name}: saved, and the next item there", *milliseconds(click, min(times, 40))))
     store.close()
     return rows
 
@@ -79,10 +85,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         url = args.url or str(Path(folder) / "labels.db")
         start = time.perf_counter()
-        build(url, comparisons(args.comparisons))
+        items = comparisons(args.comparisons)
+        build(url, items)
         took = time.perf_counter() - start
         print(f"{args.comparisons:,} comparisons, {args.comparisons * 5 // 2 - 100:,} labels, written in {took:.0f} s\n")
-        rows = measure(url, args.times)
+        rows = measure(url, args.times, items[-40:])
     print("| | median, ms | worst, ms |\n|---|---|---|")
     for name, median, worst in rows:
         print(f"| {name} | {median:.1f} | {worst:.1f} |")

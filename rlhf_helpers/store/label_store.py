@@ -167,12 +167,14 @@ class LabelStore:
     ) -> list[tuple[str, str, bool]]:  # fmt: skip
         """Read a labeler's answers that stand (to some comparisons; the `latest` so many): comparison, kind, whether a repeat, in order."""
         a = answers.c
-        query = sa.select(a.comparison_id, a.kind, a.repeat).where(a.labeler == labeler, a.task == task)
-        if among is not None and len(among) <= history.CHUNK:
+        query = sa.select(a.event_id, a.comparison_id, a.kind, a.repeat).where(a.labeler == labeler)
+        if among is not None and len(among) <= history.CHUNK:  # by these alone: asked for an order too, SQLite reads the whole task
             query = query.where(a.comparison_id.in_(list(among)))
+        else:
+            query = query.where(a.task == task).order_by(a.event_id.desc()).limit(latest)
         with self._transaction() as db:
-            rows = db.execute(query.order_by(a.event_id.desc()).limit(latest)).all()
-        return [tuple(row) for row in reversed(rows) if among is None or row.comparison_id in among]
+            rows = sorted(db.execute(query).all())
+        return [tuple(row[1:]) for row in rows if among is None or row.comparison_id in among][-(latest or 0) :]
 
     # ---- what is next, and how far ----------------------------------------------------------------------------------------------------
 
