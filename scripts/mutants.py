@@ -9,9 +9,9 @@ to pass, or its failures would say nothing; then once per fault. That takes minu
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
+FORKS = multiprocessing.get_context("forkserver")  # one process imports what is slow to import, each run of tests is a fork of it
+FORKS.set_forkserver_preload(["pytest", "hypothesis", "torch", "datasets", "transformers.models.gpt2.modeling_gpt2"])
 
 
 @dataclass(frozen=True)
@@ -206,12 +210,24 @@ def passes(files: tuple[str, ...], mutant: Mutant | None = None) -> bool:
         if mutant is not None:
             path = copy / "rlhf_helpers" / f"{mutant.module}.py"
             path.write_text(plant(mutant, path.read_text(encoding="utf-8")), encoding="utf-8")
-        environment = os.environ | {"PYTHONPATH": folder, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
-        code = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True).returncode
+        process = FORKS.Process(target=run_tests, args=(folder, files))
+        process.start()
+        process.join()
+        code = process.exitcode
     if code not in (0, 1):
         raise RuntimeError(f"{mutant.fault if mutant else files}: pytest ended with {code}, which is neither passed nor failed")
     return code == 0
+
+
+def run_tests(folder: str, files: tuple[str, ...]) -> None:
+    """Run tests in a fork of its own, on the package in `folder`, without a word; exits with pytest's code."""
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = folder  # for processes that tests start
+    sys.path.insert(0, folder)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    sys.exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files])))
 
 
 def timed(files: tuple[str, ...], mutant: Mutant | None = None) -> tuple[bool, float]:
@@ -224,6 +240,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="faults whose name or module contains this")
     args = parser.parse_args(arguments)
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # before the first fork
     chosen = [m for m in MUTANTS if args.only in f"{m.module}: {m.fault}"]
     sets = sorted({test_files(m) for m in chosen})
     survivors = []
