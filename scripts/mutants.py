@@ -23,6 +23,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FORKS = multiprocessing.get_context("forkserver")  # one process imports what is slow to import, each run of tests is a fork of it
+PYTEST = 100  # added to pytest's exit codes: a process that dies for another reason ends with 1, too
 FORKS.set_forkserver_preload(["pytest", "hypothesis", "torch", "datasets", "transformers.models.gpt2.modeling_gpt2"])
 
 
@@ -213,21 +214,21 @@ def passes(files: tuple[str, ...], mutant: Mutant | None = None) -> bool:
         process = FORKS.Process(target=run_tests, args=(folder, files))
         process.start()
         process.join()
-        code = process.exitcode
+        code = process.exitcode - PYTEST
     if code not in (0, 1):
-        raise RuntimeError(f"{mutant.fault if mutant else files}: pytest ended with {code}, which is neither passed nor failed")
+        raise RuntimeError(f"{mutant.fault if mutant else files}: the tests ended with {code}, which is neither passed nor failed")
     return code == 0
 
 
 def run_tests(folder: str, files: tuple[str, ...]) -> None:
-    """Run tests in a fork of its own, on the package in `folder`, without a word; exits with pytest's code."""
+    """Run tests in a fork of its own, on the package in `folder`, without a word; exits with pytest's code, plus `PYTEST`."""
     os.chdir(folder)
     os.environ["PYTHONPATH"] = folder  # for processes that tests start
     sys.path.insert(0, folder)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    sys.exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files])))
+    sys.exit(PYTEST + int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files])))
 
 
 def timed(files: tuple[str, ...], mutant: Mutant | None = None) -> tuple[bool, float]:

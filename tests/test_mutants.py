@@ -1,16 +1,14 @@
 """The planted faults of `make mutants` still fit the code: each text to replace is there once, and the copy with the fault compiles."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-spec = importlib.util.spec_from_file_location("mutants", ROOT / "scripts" / "mutants.py")
-mutants = importlib.util.module_from_spec(spec)
-sys.modules["mutants"] = mutants  # dataclasses look their module up
-spec.loader.exec_module(mutants)
+sys.path.append(str(ROOT / "scripts"))  # its forks look it up by name
+
+import mutants  # noqa: E402
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda m: f"{m.module}: {m.fault}")
@@ -50,6 +48,12 @@ def test_tests_that_fail_without_a_fault_are_not_taken_for_watchful(world, capsy
         world("assert page")
     with pytest.raises(SystemExit, match="with no fault planted these fail already: tests/test_thing.py"):
         world("assert page == 'x is 3'")
+
+
+def test_a_fork_that_dies_before_its_tests_has_noticed_nothing(world):
+    """Its exit code is 1, as that of a test that fails; so pytest's own codes are moved out of its way."""
+    with pytest.raises(RuntimeError, match="neither passed nor failed"):
+        world("import os; os._exit(1)")
 
 
 def test_a_fault_whose_text_is_gone_is_reported():
