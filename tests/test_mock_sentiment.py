@@ -97,23 +97,22 @@ def test_the_controller_starts_from_the_beta_at_which_the_optimum_has_the_target
 RECORDED = runs.RECORDED / "mock_sentiment.json"
 
 
-SEEDS = 0.1  # standard deviation of r_s between trainings that differ in their seed alone, at one KL
-
-
 @pytest.mark.skipif(not RECORDED.exists(), reason="not recorded: python data/make_mock_sentiment.py makes it")
 def test_the_recorded_figure_has_the_papers_shape():
-    """At equal KL more labels lie higher, PPO on r_s itself as high as any of them, and nothing lies above the optimum."""
+    """At equal KL more labels lie higher in the mean of the seeds, PPO on r_s itself highest, and nothing lies above the optimum."""
     table = json.loads(RECORDED.read_text())
     bound = sorted((p["kl_nats_per_response"], p["score"], p["score_standard_error"]) for p in table["optimum"])
-    curves: dict[int, list[tuple[float, float]]] = {}
+    curves: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for row in table["policies"]:
         above = next((p for p in bound if p[0] >= row["kl_nats_per_response"]), None)
         if above is not None:  # the optimum rises: at a larger KL it is a looser bound
             assert row["score"] <= above[1] + 3 * math.hypot(row["score_standard_error"], above[2]), row["series"]
-        curves.setdefault(row["labels"], [(0.0, table["base_score"])]).append((row["kl_nats_per_response"], row["score"]))
+        curve = curves.setdefault((row["labels"], row["seed"]), [(0.0, table["base_score"])])
+        curve.append((row["kl_nats_per_response"], row["score"]))
     equal_kl = min(max(curve)[0] for curve in curves.values())  # the largest that every line reaches
-    height = {labels: float(np.interp(equal_kl, *zip(*sorted(curve), strict=True))) for labels, curve in curves.items()}
-    noise = 2 * SEEDS * math.sqrt(2 / len(table["settings"]["seeds"]))
-    order = [*sorted(labels for labels in height if labels), 0]  # fewest labels first, r_s itself last
-    assert all(height[b] > height[a] - noise for i, a in enumerate(order) for b in order[i + 1 :]), height
-    assert height[order[0]] + noise < min(height[0], height[order[-2]], height[order[-3]]), height
+    heights: dict[int, list[float]] = {}
+    for (labels, _), curve in curves.items():
+        heights.setdefault(labels, []).append(float(np.interp(equal_kl, *zip(*sorted(curve), strict=True))))
+    mean = {labels: sum(found) / len(found) for labels, found in heights.items()}
+    order = [*sorted(labels for labels in mean if labels), 0]  # fewest labels first, r_s itself last
+    assert sorted(mean, key=mean.get) == order, mean
