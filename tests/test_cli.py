@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 
+import datasets
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel, pipeline
 
-from rlhf_helpers import cli, commands, exchange, models, options, ppo, presets, ranks, reward, sampling, tasks
+from rlhf_helpers import cli, commands, exchange, hub, models, options, ppo, presets, ranks, reward, sampling, tasks
 from rlhf_helpers.records import Comparison, Label
 from rlhf_helpers.store import LabelStore
 
@@ -24,10 +26,16 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     tokenizer = models.load_tokenizer()
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=256, n_embd=16, n_layer=1, n_head=2,
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=1024, n_embd=16, n_layer=1, n_head=2,
                                bos_token_id=0, eos_token_id=0, pad_token_id=1)).save_pretrained(folder)  # fmt: skip
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def two_ranks():
+    """What the first launcher's run on two ranks came to."""
+    return {}
 
 
 @pytest.fixture
@@ -88,6 +96,62 @@ def test_the_whole_road(run, tmp_path):
     assert code == 0 and re.search(r"Tuned preferred by a simulated judge: .*\(.*4 pairs\b.*\)", said)
     code, said, _ = run("judge --model MODEL --tuned tuned --count 4 --by ada --device cpu", typed="1\n" * 4)
     assert code == 0 and re.search(r"Tuned preferred by ada: .*\(.*4 pairs\b.*\)", said)
+
+
+@pytest.mark.parametrize("task, preset, columns", [
+    ("sentiment", "released", ["text"]),
+    ("descriptiveness", "paper", ["text"]),
+    ("tldr", "paper", ["content", "summary"]),
+    ("cnndm", "released", ["article", "highlights"]),
+])  # fmt: skip
+def test_the_papers_presets_run_from_local_copies_of_the_published_files(run, tmp_path, task, preset, columns):
+    """Texts in parquet and labels in the released JSON, as published; the preset's lengths, the batch cut down to a test's size."""
+    lines = ["the boat came home at dusk .", "nobody on the quay knew why .", "she laughed , and he put the kettle on ."]
+    books = [f"{i} : {lines[i % 3]}" for i in range(1_920)]
+    poems = ["\n".join(lines[(i + k) % 3] for k in range(9 + i)) for i in range(96)]
+    preset_task = presets.get(task, preset).task
+    (tmp_path / preset_task.dataset).mkdir()
+    table = datasets.Dataset.from_dict({name: books if name == "text" else poems for name in columns})
+    for split in ("train", "test") if hub.SOURCES[preset_task.dataset].has_test else ("train",):
+        table.to_parquet(tmp_path / preset_task.dataset / f"{split}-00000-of-00001.parquet")
+    tokenizer = models.load_tokenizer()
+    records = []
+    for i in range(40):
+        texts_of = [lines[i % 3]] + [f" {word} {i}." for word in ("Good", "Bad", "Long", "Short")]
+        ids = tokenizer(texts_of)["input_ids"]
+        records.append({"query": ids[0], **{f"sample{k}": ids[k + 1] for k in range(4)}, "best": i % 4})
+    file = tmp_path / "labels" / hub.LABEL_FILES[task]
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(records))
+
+    shared = f"--model MODEL --task {task} --preset {preset} --data-dir . --device cpu"
+    code, said, complaint = run(f"fit-reward {shared} --labels released --normalize-samples 8 --out fit")
+    assert code == 0 and "Fitted on 36 labels (0 of all 40 simulated)" in said, complaint
+    code, said, complaint = run(f"tune {shared} --reward fit --prompts 16 --ppo.episodes 16 --ppo.batch 8 --ppo.minibatches 1 --out tuned")
+    assert code == 0 and "the model is in tuned/model" in said, complaint
+    assert len((tmp_path / "tuned/metrics.jsonl").read_text().splitlines()) == 2
+    code, said, complaint = run(f"judge {shared} --tuned tuned --count 1 --by ada", typed="1\n")
+    assert code == 0 and "Tuned preferred by ada" in said, complaint
+
+
+@pytest.mark.parametrize("launcher", [
+    "-m torch.distributed.run --standalone --nproc-per-node 2",
+    "-m accelerate.commands.launch --multi_gpu --num_processes 2",
+])  # fmt: skip
+def test_the_launchers_of_torch_and_accelerate_start_the_command_on_two_ranks(launcher, model, tmp_path, two_ranks):
+    folder = models.RewardModel.from_policy(models.Policy.load(model), 0)
+    folder.save(tmp_path / "reward")
+    line = f"-m rlhf_helpers tune --model {model} --reward {tmp_path}/reward --out {tmp_path}/tuned --ppo.episodes 32 --ppo.batch 16"
+    words = shlex.split(f"{launcher} {line} --ppo.epochs 1 --prompts 16 --device cpu")
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0 and done.stdout.count("the model is in") == 1, done.stderr[-3_000:]
+    lines = [json.loads(line) for line in (tmp_path / "tuned/metrics.jsonl").read_text().splitlines()]
+    weights = load_file(tmp_path / "tuned/model/model.safetensors")
+    assert [line["episodes"] for line in lines] == [16, 32] and lines[1]["kl_nats_per_response"] > 0
+    known = two_ranks.setdefault("run", (lines, weights))  # the other launcher's: the same run, but for the number of threads
+    for ours, theirs in zip(lines, known[0], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+    assert all(torch.allclose(weight, known[1][name], atol=2e-5) for name, weight in weights.items())
 
 
 def test_the_folder_of_a_run_is_not_taken_for_another_reward_model_or_other_labels(run, model, tmp_path):
