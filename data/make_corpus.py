@@ -77,6 +77,10 @@ def cover(frames: list[Frame], facts: set[str], told: set[str], rng: random.Rand
     return chosen
 
 
+def places_news(frame: Frame) -> bool:
+    return {"what", "where"} <= set(frame.slots)
+
+
 def tagged(frames: list[Frame], *tags: str) -> list[Frame]:
     return [f for f in frames if f.tags == tags]
 
@@ -102,11 +106,15 @@ def post(world: World, rng: random.Random) -> dict:
     rest = cover(tagged(world.posts, "fact"), facts, fact_slots(first, POST_FACTS), rng)
     preamble = [write(f) for f in rng.sample(tagged(world.posts, "preamble"), rng.randint(0, 2))]
     filler = [write(f) for f in rng.sample(tagged(world.posts, "filler"), rng.randint(0, 2))]
-    told = [write(f) for f in [first, *rest]]
+    frames = [first, *rest]
+    told = [write(f) for f in frames]
     body = preamble + interleave(told, filler, rng)
     copied = rng.random() < 0.25
     summaries = [f for f in tagged(world.posts, "summary") if fact_slots(f, POST_FACTS) <= facts]
-    summary = told[0] if copied else write(rng.choice(summaries))
+    chosen = rng.choice(summaries)
+    if places_news(chosen) and not any(map(places_news, frames)):  # the place is that of a last talk, say, and not of the news
+        chosen = rng.choice([f for f in summaries if not places_news(f)])
+    summary = told[0] if copied else write(chosen)
     row = {"text": " ".join(body), "summary": summary, "copied": copied}
     return row | {fact: bound.get(fact, "") for fact in POST_FACTS}
 

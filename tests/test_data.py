@@ -135,27 +135,31 @@ def test_facts_of_posts_and_reports_stand_in_the_text_and_summaries_tell_no_othe
     assert 0.2 < frame["copied"].mean() < 0.3
 
 
-def test_the_limits_in_the_data_card_are_those_of_the_corpus(world, corpus):
-    """Count them once more, by writing the frames out with each post's own facts; the card's numbers must be these."""
-    card = " ".join((DATA / "README.md").read_text(encoding="utf-8").split())
-    told = ("I found out", "Somebody whispered", "There I stood", "The truth came out", "I was standing", "I heard the full story")
-    said = ("It was {where} that I learned", "News came", "I was {where} when I grasped", "Bad news reached me", "In short")
-    posts = corpus["posts-train"].to_dict("records")
-    own = [row for row in posts if not row["copied"]]
+def test_a_reference_places_the_news_only_where_the_post_does(world, corpus):
+    """544 references said that the news was learned at the place of a last conversation, or the like."""
+    joins = [f for f in world.posts if {"what", "where"} <= set(f.slots)]
+    first = [f.text for f in joins if f.tags == ("fact", "first")]
+    said = [f.text for f in joins if f.tags == ("summary",)]
+    assert len(first) >= 3 and len(said) >= 6
+    placed = 0
+    for row in corpus["posts-train"].to_dict("records"):
+        facts = {fact: row[fact] for fact in make_corpus.POST_FACTS}
+        if row["summary"] in [grammar.upper_first(f.format(**facts)) for f in said]:
+            placed += 1
+            assert any(f.format(**facts) in row["text"] for f in first), row
+    assert placed > 50
 
-    def written(row: dict, starts: tuple[str, ...], tags: tuple[str, ...]) -> list[str]:
-        frames = [f.text for f in world.posts if f.tags[: len(tags)] == tags and f.text.startswith(starts) and "{where}" in f.text]
-        assert len(frames) == len(starts), frames
-        return [f.format(**row) for f in frames]
 
-    learned = [row for row in own if row["where"] and row["summary"] in written(row, said, ("summary",))]
-    unsaid = [row for row in learned if not any(sentence in row["text"] for sentence in written(row, told, ("fact",)))]
-    assert f"Of the {len(own):,} references to posts (train split) that copy nothing, {len(learned)} say" in card
-    assert f"in {len(unsaid)} of these the post gives that place another role" in card
-    asked = sum("What would you do if your " in row["text"] for row in posts) / len(posts)
-    assert f"{asked:.1%}".replace("%", " %") + " of the posts have this sentence" in card
-    odd = corpus["stories-train"]["text"].str.contains(r"\bwith a (?:purr|jingle|chirp|honk|twang)\b").mean()
-    assert f"in {odd:.1%}".replace("%", " %") + " of the stories something happens" in card
+def test_no_one_asks_about_the_readers_own_belongings(corpus):
+    """ "What would you do if your cousin sold my bicycle, as mine did" stood in one post of 26."""
+    for split in make_corpus.SIZES["posts"]:
+        assert not corpus[f"posts-{split}"]["text"].str.contains(r"\bif your \w+").any()
+
+
+def test_things_make_the_sounds_of_things(corpus):
+    """Gates split with a purr, and shutters swung open with a chirp: one list of sounds served things, animals and the weather."""
+    odd = corpus["stories-train"]["text"].str.contains(r"\bwith an? (?:\w+ )?(?:purr|jingle|chirp|honk|twang|bleat|hoot|croak|trill)\b")
+    assert not odd.any()
 
 
 def test_the_base_model_reaches_its_bars():
