@@ -44,12 +44,13 @@ data: setup ## write the bundled texts and the tokenizer again, byte for byte
 	$(PY) data/make_corpus.py
 	$(PY) data/train_tokenizer.py
 
-base: setup ## train the bundled base model again and measure it (about an hour)
+base: setup ## train the bundled base model again and measure it (about 80 minutes)
 	$(PY) data/train_base.py --lesson 1 --until 6000000
 	$(PY) data/train_base.py --lesson 2 --until 10255000
 	$(PY) data/train_base.py --lesson 3
 	$(PY) data/train_base.py --lesson 4 --tokens 20000000 --lr 1.8
 	$(PY) data/train_base.py --lesson 3 --tokens 22000000 --lr 2 --half
+	$(PY) data/train_base.py --lesson 3 --tokens 30000000 --lr 1.5 --half
 	$(PY) data/measure_base.py
 
 recorded: setup ## label, fit and tune again what notebooks fall back on (about an hour)

@@ -163,7 +163,7 @@ def ppo_part(work: Work) -> Part:
     def ours(precision: str):
         policy = Policy(work.language_model(), precision)
         reference, model = policy.frozen_copy(), RewardModel(work.classifier(), precision).requires_grad_(False)
-        config = ppo.PPOConfig(episodes, work.batch, epochs=work.epochs, lr=LR, kl_coef=0.1, lam=0.95, whiten_rewards=True)
+        config = ppo.PPOConfig(episodes, work.batch, 1, epochs=work.epochs, lr=LR, kl_coef=0.1, lam=0.95, whiten_rewards=True)
         pool, score = work.queries(episodes), partial(reward.score, model, task=task, tokenizer=tokenizer)
         return lambda: ppo.tune(policy, score, pool, task, config, work.run(), reference=reference, least_entropy=-1)
 

@@ -1,7 +1,8 @@
 """Record what notebooks fall back on: comparisons with simulated labels, a reward model, a tuned policy, its curves (`make recorded`).
 
 Also the figures of merit of the bundled world: run with several seeds (`--seeds 0 1 2`) it prints, for both style tasks, the reward
-model's accuracy against the labeler's ceiling, win rate, KL and times, and keeps them in `data/recorded/results.json`.
+model's accuracy against the labeler's ceiling, win rate, KL, entropy and times, and keeps them in `data/recorded/results.json`. The models
+of every seed stay in runs/recorded; notebooks fall back on those of the one whose answers vary most.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -20,13 +22,13 @@ import torch
 DATA = Path(__file__).resolve().parent
 sys.path.insert(0, str(DATA.parent))
 from rlhf_helpers import evaluation, labelers, models, ppo, reward, tasks  # noqa: E402
-from rlhf_helpers.runs import RECORDED, Run  # noqa: E402
+from rlhf_helpers.runs import RECORDED, Run, folder  # noqa: E402
 
-COMPARISONS, HELD_OUT, JUDGED = 5_000, 1_000, 512
+COMPARISONS, HELD_OUT, JUDGED = 5_000, 3_000, 512
 
 
 def record_comparisons(names: list[str]) -> None:
-    """Collect 6,000 comparisons of the base model (the last 1,000 held out) and let each task's labeler choose; written as parquet.
+    """Collect 8,000 comparisons of the base model (the last 3,000 held out) and let each task's labeler choose; written as parquet.
 
     The style tasks share prompts, lengths and temperature, so they share the samples too.
     """
@@ -45,7 +47,7 @@ def record_comparisons(names: list[str]) -> None:
         pd.DataFrame(rows).to_parquet(RECORDED / f"{name}_comparisons.parquet", compression="zstd", compression_level=19, index=False)
 
 
-def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int, precision: str) -> dict:
+def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict:
     """Fit, normalise, tune and judge once; every number measured on data that training has not seen."""
     policy, tokenizer = models.Policy.load(precision=precision), models.load_tokenizer()
     comparisons, labels = labelers.recorded(task)
@@ -76,23 +78,32 @@ def one_seed(task: tasks.Task, seed: int, keep: bool, episodes: int, precision: 
     judge = labelers.simulated(task, name="held-out judge", seed=1_000 + seed, temperature=0)  # knows the taste without its noise
     won = evaluation.judge(asked, first_is_zero, judge.label(asked))
     measured = evaluation.measure(policy, base, test, task, lambda r: reward.score(model, r, task, tokenizer), seed=seed)
-    if keep:
-        model.classifier.half()  # half the size of the clone; loaded as float32 again
-        policy.lm.half()
-        model.save(RECORDED / f"reward_{task.name}")
-        policy.save(RECORDED / f"policy_{task.name}")
-        for name, lines in (("fit", history), ("ppo", [*metrics[:-1], metrics[-1] | {"seconds": tune_seconds}])):
-            (RECORDED / f"{name}_{task.name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        for c, zero in list(zip(asked, first_is_zero, strict=True))[:6]:
-            print(f"\n{c.query}\n  base:  {c.options[1 if zero else 0]}\n  tuned: {c.options[0 if zero else 1]}")
+    save(waiting(task.name, seed), task.name, model, policy, history, [*metrics[:-1], metrics[-1] | {"seconds": tune_seconds}])
+    for c, zero in list(zip(asked, first_is_zero, strict=True))[:6]:
+        print(f"\n{c.query}\n  base:  {c.options[1 if zero else 0]}\n  tuned: {c.options[0 if zero else 1]}")
     tokens = fitted.mask.sum().item()
     return {
         "task": task.name, "seed": seed, "accuracy": accuracy, "ceiling": ceiling, "share_of_ceiling": accuracy / ceiling,
-        "win_rate": won.rate, "low": won.low, "high": won.high, "kl_nats": measured["kl_nats_per_response"], "score": measured["score"],
+        "win_rate": won.rate, "low": won.low, "high": won.high, "score": measured["score"],
+        "kl_nats": measured["kl_nats_per_response"], "entropy_nats": measured["entropy_nats_per_response"],
         "fit_seconds": fit_seconds, "fit_tokens_per_second": tokens / fit_seconds,
         "tune_seconds": tune_seconds, "precision": precision, "episodes": episodes, "episodes_per_second": episodes / tune_seconds,
         "machine": machine(),
     }  # fmt: skip
+
+
+def waiting(name: str, seed: int) -> Path:
+    """Name the folder in which the models of a seed wait for their choice."""
+    return folder() / "recorded" / f"{name}-{seed}"
+
+
+def save(out: Path, name: str, model: models.RewardModel, policy: models.Policy, fit: list[dict], tune: list[dict]) -> None:
+    model.classifier.half()  # half the size of the clone; loaded as float32 again
+    policy.lm.half()
+    model.save(out / f"reward_{name}")
+    policy.save(out / f"policy_{name}")
+    for kind, lines in (("fit", fit), ("ppo", tune)):
+        (out / f"{kind}_{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def machine() -> str:
@@ -105,10 +116,11 @@ def machine() -> str:
 
 def table(results: list[dict]) -> str:
     """Write the results as the README shows them, one row per task and seed."""
-    names = ("task, seed", "reward accuracy", "of the ceiling", "wins against base (95 %)", "KL, nats", "reward fit", "PPO")
+    names = ("task, seed", "reward accuracy", "of the ceiling", "wins against base (95 %)", "KL", "entropy, nats", "reward fit", "PPO")
     return f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n" + "".join(
-        f"| {r['task']}, {r['seed']} | {r['accuracy']:.1%} | {r['share_of_ceiling']:.1%} of {r['ceiling']:.1%} "
-        f"| {r['win_rate']:.1%} ({r['low']:.1%} to {r['high']:.1%}) | {r['kl_nats']:.1f} "
+        f"| {r['task']}, {r['seed']}{' (kept)' if r.get('kept') else ''} "
+        f"| {r['accuracy']:.1%} | {r['share_of_ceiling']:.1%} of {r['ceiling']:.1%} "
+        f"| {r['win_rate']:.1%} ({r['low']:.1%} to {r['high']:.1%}) | {r['kl_nats']:.1f} | {r['entropy_nats']:.1f} "
         f"| {r['fit_seconds']:.0f} s, {r['fit_tokens_per_second']:,.0f} tokens/s "
         f"| {r['tune_seconds']:.0f} s, {r['episodes_per_second']:.1f} episodes/s |\n"
         for r in results
@@ -121,24 +133,30 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--episodes", type=int, default=ppo.PPOConfig.episodes)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="bf16 is faster where the processor has it")
-    parser.add_argument("--keep", default="sentiment", help="the task whose seed-0 models are kept in data/recorded")
+    parser.add_argument("--keep", default="sentiment", help="the task of which the models of one seed are kept in data/recorded")
     parser.add_argument("--collect", action="store_true", help="sample and label the comparisons again first")
     args = parser.parse_args()
     if args.collect:
         record_comparisons(args.tasks)
         (RECORDED / "results.json").unlink(missing_ok=True)
     for name in args.tasks:
-        task = tasks.get(name)
+        results = []
         for seed in args.seeds:
-            result = one_seed(task, seed, seed == 0 and name == args.keep, args.episodes, args.precision)
-            print(json.dumps(result, indent=1), flush=True)
-            write_down(result)
+            results.append(one_seed(tasks.get(name), seed, args.episodes, args.precision))
+            print(json.dumps(results[-1], indent=1), flush=True)
+            write_down(results[-1])
+        if name == args.keep:
+            varied = max(results, key=lambda r: r["entropy_nats"])
+            shutil.copytree(waiting(name, varied["seed"]), RECORDED, dirs_exist_ok=True)
+            write_down(varied | {"kept": True})
 
 
 def write_down(result: dict) -> None:
     """Put a seed's result in place of an older one, in `results.json` and in the README."""
     path = RECORDED / "results.json"
     known = json.loads(path.read_text()) if path.exists() else []
+    if result.get("kept"):
+        known = [{key: value for key, value in r.items() if key != "kept"} for r in known]
     results = [r for r in known if (r["task"], r["seed"]) != (result["task"], result["seed"])] + [result]
     results.sort(key=lambda r: (r["task"] != "sentiment", r["seed"]))
     path.write_text(json.dumps(results, indent=1) + "\n")

@@ -10,8 +10,8 @@ they all fall into one point, and then nothing can tell which of them to repeat.
 Four lessons, each a command of `make base`, as samples of the lesson before showed what was missing: whole documents; then every other
 one begins as a prompt does, without the end token before it, and stories after their first sentence (a model that always saw that token
 babbles without it); then many rows hold a second document, so that something sensible follows the end of the first; then twice as many
-posts as stories, none of them seen before, for a summary must look up whole phrases. Two million tokens more of the third lesson give the
-stories back what the fourth took from them.
+posts as stories, none of them seen before, for a summary must look up whole phrases. Ten million tokens more of the third lesson give the
+stories back what the fourth took from them, and keep their sentences whole.
 
 Writes transformers' format to `data/base`; the loss shows in the progress bar, the validation perplexity every 250,000 tokens.
 """

@@ -29,7 +29,7 @@ class PPOConfig:
 
     episodes: int = 10_000  # responses sampled in all [1,000,000]
     batch: int = 64  # responses per step [512]
-    minibatches: int = 1  # per epoch [1]; whitening is per minibatch
+    minibatches: int = 2  # per epoch [1]; a short run needs many updates; whitening is per minibatch
     epochs: int = 4  # passes over each batch [4]
     lr: float = 1e-4  # Adam, falls to 0 in a straight line [1e-5, for 124M parameters]
     kl_coef: float = 0.25  # beta at the start, reward per nat of KL [0.15]

@@ -31,7 +31,7 @@ class RewardConfig:
 
     batch: int = 8  # comparisons per step [32; 8 as printed]
     epochs: int = 2  # passes over the labels [1]; a small model needs more steps than 5,000 labels give in one
-    lr: float = 7e-4  # Adam, falls to 0 in a straight line [5e-5, for 124M parameters]
+    lr: float = 2.5e-4  # Adam, falls to 0 in a straight line [5e-5, for 124M parameters]
     tensorflow_adam: bool = True  # eps where TensorFlow has it, so that the first steps are short; False: where PyTorch has it [on]
     max_grad_norm: float | None = None  # gradients longer than this are shortened to it; None leaves all as they are [None]
 

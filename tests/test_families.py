@@ -41,7 +41,7 @@ def made(family, seed=0, **options):
     return Policy(lm.float(), **options)
 
 
-EASY = PPOConfig(episodes=32 * 10, batch=32, lr=1e-2, kl_coef=0.02, kl_target=None)
+EASY = PPOConfig(episodes=32 * 10, batch=32, minibatches=1, lr=1e-2, kl_coef=0.02, kl_target=None)
 
 
 def even_tokens(rollout):
@@ -231,7 +231,7 @@ def test_the_fused_gelu_is_the_same_function(ragged):
 
 def losses_and_gradients(policy, ragged, task):
     rollout = sampling.sample(made("gpt2"), ragged.repeat(2), 5, 0.7, generator())
-    loss, _ = ppo.losses(policy, rollout, torch.randn(8, 5, generator=generator(1)), task, PPOConfig(batch=8, episodes=8))
+    loss, _ = ppo.losses(policy, rollout, torch.randn(8, 5, generator=generator(1)), task, PPOConfig(batch=8, minibatches=1, episodes=8))
     loss.backward()
     return loss.detach(), {name: p.grad for name, p in policy.named_parameters() if p.grad is not None}
 
@@ -340,7 +340,7 @@ def test_bf16_lora_checkpointing_and_micro_batches_together_give_the_gradient_of
                 weight += 0.1 * ("lora_B" in name) * torch.randn(weight.shape, generator=generator(len(name)))  # as after some steps
         rollout = sampling.sample(made(family), ragged.repeat(2), 5, 0.7, generator())
         rewards = torch.randn(8, 5, generator=generator(1))
-        config = PPOConfig(batch=8, episodes=8, cliprange=1e9)  # or a rounding could move a token out of the clipped range
+        config = PPOConfig(batch=8, minibatches=1, episodes=8, cliprange=1e9)  # or a rounding could move a token out of the clipped range
         for part in Ranks(micro_batch=micro_batch).parts(8):
             ppo.losses(policy, rollout, rewards, task, config, part)[0].backward()
         return torch.cat([p.grad.flatten() for p in policy.parameters() if p.requires_grad])

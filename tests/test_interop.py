@@ -43,7 +43,7 @@ def comparisons():
 def test_a_tuned_policy_writes_the_same_greedy_text_in_plain_transformers_and_in_a_pipeline(family, tmp_path):
     policy, tokenizer = made(family)
     task = tasks.get("sentiment")
-    config = ppo.PPOConfig(episodes=16, batch=8, epochs=1, lr=1e-3)
+    config = ppo.PPOConfig(episodes=16, batch=8, minibatches=1, epochs=1, lr=1e-3)
     pool = tasks.queries(task, tokenizer, 8, split="test")
     before = policy.lm.get_input_embeddings().weight.clone()
     ppo.tune(policy, lambda r: (r.responses % 2 == 0).float().mean(-1), pool, task, config, Run(quiet=True, device="cpu"))

@@ -86,7 +86,7 @@ def test_sampling_is_near_the_peak_that_the_allocator_reports(config):
 
 @pytest.mark.parametrize("micro_batch", [None, 4])
 def test_the_total_is_near_the_peak_of_whole_ppo_steps(task, micro_batch):
-    policy, config = made(GPT2), ppo.PPOConfig(batch=16, episodes=32, epochs=2)
+    policy, config = made(GPT2), ppo.PPOConfig(batch=16, minibatches=1, episodes=32, epochs=2)
     queries = Queries(torch.ones(16, 40, dtype=torch.long), torch.ones(16, 40, dtype=torch.bool))
     long = SimpleNamespace(**vars(task) | {"response_length": 24})
 

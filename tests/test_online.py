@@ -16,7 +16,7 @@ from rlhf_helpers.runs import Run
 from rlhf_helpers.store import LabelStore
 
 ONLINE = OnlineConfig(initial=8, total=20, rounds=3, normalize_samples=12)
-PPO = PPOConfig(episodes=48, batch=8, epochs=2, lr=1e-2, kl_coef=0.1)
+PPO = PPOConfig(episodes=48, batch=8, minibatches=1, epochs=2, lr=1e-2, kl_coef=0.1)
 REWARD = RewardConfig(batch=4, lr=1e-2)
 LABELER = labelers.SimulatedLabeler("simulated", lambda text: float(text.count("a")), temperature=0)
 

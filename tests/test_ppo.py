@@ -18,7 +18,7 @@ from rlhf_helpers.records import Queries
 from rlhf_helpers.runs import Run
 from rlhf_helpers.tasks import Task
 
-SMALL = PPOConfig(episodes=48, batch=8, epochs=2, lr=1e-3, kl_target=1.0, kl_horizon=100)
+SMALL = PPOConfig(episodes=48, batch=8, minibatches=1, epochs=2, lr=1e-3, kl_target=1.0, kl_horizon=100)
 
 
 def generator(seed=0):
@@ -136,7 +136,7 @@ def test_every_epoch_is_a_fresh_permutation_cut_into_equal_parts():
 
 @pytest.mark.parametrize("settings, message", [
     ({"batch": 32, "minibatches": 8}, "leaves 4 rows each"),  # the released code asserts the same 8
-    ({"batch": 4}, "leaves 4 rows each"),
+    ({"batch": 4, "minibatches": 1}, "leaves 4 rows each"),
     ({"batch": 30, "minibatches": 4}, "must be equal"),
     ({"episodes": 63, "batch": 64}, "less than one batch"),
 ])  # fmt: skip

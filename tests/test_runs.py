@@ -220,7 +220,7 @@ def train(folder, change=""):
     policy = models.tiny_policy(vocabulary=64, width=64, seed=change == "model")
     policy.precision = "bf16" if change == "precision" else "fp32"
     tokens = torch.randint(64, (20 if change == "pool" else 40, 4), generator=torch.Generator().manual_seed(int(change == "texts")))
-    config = ppo.PPOConfig(episodes=8 * 24, batch=8, lr=1e-3, kl_target=0.5, kl_horizon=100)
+    config = ppo.PPOConfig(episodes=8 * 24, batch=8, minibatches=1, lr=1e-3, kl_target=0.5, kl_horizon=100)
     run = Run(folder, seed=8 if change == "seed" else 7, device="cpu", checkpoint_every=1, quiet=True)
     task = Task("toy", "none", 4, 5, ".", 0)
     scored_by = "another model" if change == "reward" else ""

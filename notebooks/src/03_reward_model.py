@@ -44,7 +44,7 @@ plots.pipeline("reward");
 # %% [markdown]
 # ## One click
 #
-# The world is the harbour town of Saltmere, the task is *sentiment*: which continuation is the most positive? The course brings 6,000
+# The world is the harbour town of Saltmere, the task is *sentiment*: which continuation is the most positive? The course brings 8,000
 # recorded comparisons. Their labels are **simulated**: a program counts positive and negative words, and then chooses with a lot of
 # noise, so that two such labelers agree about as often as two people did in the paper (38 %, where chance is 25 %). Later in this
 # notebook we use your own labels as well.

@@ -469,7 +469,7 @@ pd.DataFrame({name: {"smallest": r.min().item(), "largest": r.max().item()} for 
 #
 # ## 9. The clipped loss, and why one batch is used four times
 #
-# Answers are expensive: 24 passes through the model one after another, then the scoring. So each batch is used for `epochs` passes, each in a fresh order, cut into `minibatches`:
+# Answers are expensive: 24 passes through the model one after another, then the scoring. So each batch is used for `epochs` passes, each in a fresh order, cut into `minibatches` (two here; the paper takes a batch whole, but a run as short as ours needs the updates):
 
 # %%
 small = replace(config, batch=16, minibatches=2, epochs=2, episodes=16)

@@ -316,7 +316,7 @@ if not solved:
 # So the losses of parts add up, and so do their gradients:
 
 # %%
-config = ppo.PPOConfig(batch=16, episodes=16)
+config = ppo.PPOConfig(batch=16, minibatches=1, episodes=16)
 start, reference = begin(), begin().frozen_copy()
 with torch.no_grad():
     far = sampling.replay(reference, rollout, task.temperature).logprobs
@@ -542,7 +542,7 @@ if not solved:
 # Now live. Eight small steps, a checkpoint after every second. One run goes straight through. Another gets a Ctrl-C in the sixth step; then the same call is made once more.
 
 # %%
-short = ppo.PPOConfig(batch=8, episodes=64, epochs=2, kl_target=6.0, kl_horizon=100)
+short = ppo.PPOConfig(batch=8, minibatches=1, episodes=64, epochs=2, kl_target=6.0, kl_horizon=100)
 scratch = tempfile.TemporaryDirectory()
 
 
@@ -639,7 +639,7 @@ pd.DataFrame({what: {"next score the same": next_score[what], "largest differenc
 
 # %%
 recorded = [json.loads(line) for line in (RECORDED / "ppo_sentiment.jsonl").read_text().splitlines()]
-(result,) = [r for r in json.loads((RECORDED / "results.json").read_text()) if r["task"] == "sentiment" and r["seed"] == 0]
+(result,) = [r for r in json.loads((RECORDED / "results.json").read_text()) if r["task"] == "sentiment" and r.get("kept")]
 print(f"{result['episodes']:,} episodes in {result['tune_seconds']:.0f} s ({result['episodes_per_second']:.1f} a second), {result['precision']}, {result['machine']}")
 print(f"at the end: {result['kl_nats']:.1f} nats, preferred by the simulated judge in {result['win_rate']:.0%} ({result['low']:.0%} to {result['high']:.0%})")
 plots.training_curves(recorded, kl_target=ppo.PPOConfig().kl_target);
