@@ -162,7 +162,7 @@ def check_memory(a: Tune, run: Run) -> None:
     config, task = pretrained.load(AutoConfig, model_folder(a.model), {"trust_remote_code": False}), presets.get(a.task, a.preset).task
     query = task.query_length + 8 * bool(task.prefix) + 8 * bool(task.suffix)
     memory.check(
-        config, memory.free_bytes(run.device), batch=a.ppo.batch // a.ppo.minibatches, query=query, response=task.response_length,
+        config, memory.free_bytes(run.device), batch=a.ppo.batch, minibatches=a.ppo.minibatches, query=query, response=task.response_length,
         precision=a.precision, checkpointing=a.checkpointing, lora=a.lora, micro_batch=a.micro_batch, ranks=run.ranks.count,
         sharded=a.sharded,
     )  # fmt: skip

@@ -34,16 +34,16 @@ SIZES = {
 
 def memory_map(
     config: PretrainedConfig, *, batch: int, query: int, response: int, precision: str = "fp32", checkpointing: bool = False, lora: int = 0,
-    micro_batch: int | None = None, ranks: int = 1, sharded: bool = False,
+    minibatches: int = 1, micro_batch: int | None = None, ranks: int = 1, sharded: bool = False,
 ) -> dict[str, int]:  # fmt: skip
     """Estimate the bytes that PPO takes on each device, part by part; `total` is the most that is held at one time.
 
-    batch: rows of a step on all ranks together; query, response: tokens. Weights, reference, reward model (of the same size), gradients
-    and Adam's two moments are in float32. While it samples there are no activations, and the other way round, so `total` counts the
-    larger of the two. What the allocator wastes, and other programs, come on top.
+    batch: rows of a step on all ranks together, learned from in `minibatches`; query, response: tokens. Weights, reference, reward model
+    (of the same size), gradients and Adam's two moments are in float32. While it samples there are no activations, and the other way
+    round, so `total` counts the larger of the two. What the allocator wastes, and other programs, come on top.
     """
-    rows = min(micro_batch or batch, -(-batch // ranks))
-    weights, trained, reward, activations = _traced_pass(_Frozen(config), rows, query, response, precision, checkpointing, lora)
+    sampled, learned = (min(micro_batch or batch, -(-rows // ranks)) for rows in (batch, batch // minibatches))
+    weights, trained, reward, activations = _traced_pass(_Frozen(config), learned, query, response, precision, checkpointing, lora)
     share = ranks if sharded else 1
     parts = {
         "policy": 4 * weights // share,
@@ -52,7 +52,7 @@ def memory_map(
         "gradients": 4 * trained // share,
         "optimizer": 8 * trained // share,
         "activations": activations,
-        "sampling": _traced_cache(_Frozen(config), rows, query + response, precision),
+        "sampling": _traced_cache(_Frozen(config), sampled, query + response, precision),
     }
     steady = sum(parts[name] for name in PARTS[:5])
     return parts | {"total": steady + max(parts["activations"], parts["sampling"])}

@@ -19,6 +19,8 @@ from rlhf_helpers import cli, commands, exchange, hub, models, options, ppo, pre
 from rlhf_helpers.records import Comparison, Label
 from rlhf_helpers.store import LabelStore
 
+SHORT = "--ppo.batch 8 --ppo.minibatches 1 --ppo.epochs 1 --device cpu"
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -79,7 +81,7 @@ def test_the_whole_road(run, tmp_path):
     code, said, _ = run(line)
     assert code == 0 and "Fitted on 9 labels (0 of all 12 simulated)" in said and "chance is 25%" in said
 
-    line = "tune --model MODEL --reward reward --out tuned --ppo.episodes 16 --ppo.batch 8 --ppo.minibatches 1 --ppo.epochs 1 --prompts 16 --device cpu"
+    line = f"tune --model MODEL --reward reward --out tuned --ppo.episodes 16 {SHORT} --prompts 16"
     code, said, _ = run(line)
     assert code == 0 and "the model is in tuned/model" in said
     before = (tmp_path / "tuned/model/model.safetensors").read_bytes()
@@ -164,7 +166,7 @@ def test_the_folder_of_a_run_is_not_taken_for_another_reward_model_or_other_labe
     assert code == 1 and "fit0 holds a run with other settings (labels_digest is" in said
     assert run(line.replace("fit0", "fit1") + "1.csv")[0] == 0
 
-    line = "tune --model MODEL --out tuned --ppo.episodes 8 --ppo.batch 8 --ppo.minibatches 1 --ppo.epochs 1 --prompts 8 --device cpu --reward "
+    line = f"tune --model MODEL --out tuned --ppo.episodes 8 {SHORT} --prompts 8 --reward "
     assert run(line + "fit0")[0] == 0
     code, _, said = run(line + "fit1")
     assert code == 1 and "tuned holds a run with other settings (reward_model is" in said

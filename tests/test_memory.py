@@ -84,9 +84,9 @@ def test_sampling_is_near_the_peak_that_the_allocator_reports(config):
     assert 0.6 * peak < memory_map(config, **SHAPE)["sampling"] < 1.6 * peak
 
 
-@pytest.mark.parametrize("micro_batch", [None, 4])
-def test_the_total_is_near_the_peak_of_whole_ppo_steps(task, micro_batch):
-    policy, config = made(GPT2), ppo.PPOConfig(batch=16, minibatches=1, episodes=32, epochs=2)
+@pytest.mark.parametrize("minibatches, micro_batch", [(1, None), (1, 4), (2, None)])
+def test_the_total_is_near_the_peak_of_whole_ppo_steps(task, minibatches, micro_batch):
+    policy, config = made(GPT2), ppo.PPOConfig(batch=16, minibatches=minibatches, episodes=32, epochs=2)
     queries = Queries(torch.ones(16, 40, dtype=torch.long), torch.ones(16, 40, dtype=torch.bool))
     long = SimpleNamespace(**vars(task) | {"response_length": 24})
 
@@ -95,7 +95,7 @@ def test_the_total_is_near_the_peak_of_whole_ppo_steps(task, micro_batch):
         ppo.tune(policy, lambda r: (r.responses % 2 == 0).float().sum(-1), queries, long, config, run)
 
     _, peak, _ = live_and_peak(work)  # no reward model here, and the policy was there before
-    parts = memory_map(GPT2, micro_batch=micro_batch, **SHAPE)
+    parts = memory_map(GPT2, minibatches=minibatches, micro_batch=micro_batch, **SHAPE)
     assert 0.75 * peak < parts["total"] - parts["policy"] - parts["reward model"] < 1.5 * peak
 
 
@@ -103,6 +103,8 @@ def test_micro_batches_ranks_and_shards_take_what_they_should():
     whole = memory_map(GPT2, **SHAPE)
     part = memory_map(GPT2, micro_batch=4, **SHAPE)
     assert part["activations"] == pytest.approx(whole["activations"] / 4, rel=0.01) and part["policy"] == whole["policy"]
+    halves = memory_map(GPT2, minibatches=2, **SHAPE)  # the command line once took the half for what is sampled, too
+    assert halves["activations"] == pytest.approx(whole["activations"] / 2, rel=0.01) and halves["sampling"] == whole["sampling"]
     shared = memory_map(GPT2, ranks=4, **SHAPE)
     assert shared["activations"] == part["activations"] and shared["optimizer"] == whole["optimizer"]
     sharded = memory_map(GPT2, ranks=4, sharded=True, **SHAPE)
