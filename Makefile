@@ -40,11 +40,11 @@ mutants: setup ## plant more than a hundred faults, one at a time, and demand th
 browser: setup ## the widgets in a real JupyterLab and Chromium; skipped, in words, where there is no Chromium (some minutes)
 	$(PY) -m pytest tests/browser -o timeout=600 $(ARGS)
 
-data: setup ## write the bundled texts and the tokenizer again, byte for byte
+data: setup ## write the bundled texts again, byte for byte
 	$(PY) data/make_corpus.py
-	$(PY) data/train_tokenizer.py
 
-base: setup ## train the bundled base model again and measure it (about 80 minutes)
+base: setup ## train the tokenizer and the bundled base model again, and measure it (about 80 minutes)
+	$(PY) data/train_tokenizer.py
 	$(PY) data/train_base.py --lesson 1 --until 6000000
 	$(PY) data/train_base.py --lesson 2 --until 10255000
 	$(PY) data/train_base.py --lesson 3

@@ -129,7 +129,7 @@ def main() -> None:
 def write_card(measured: dict) -> None:
     """Write the measured numbers into the model card, from its template."""
     training = json.loads((DATA / "base" / "training.json").read_text())
-    words = training | measured | {"minutes": round(training["seconds"] / 60)}
+    words = {"note": ""} | training | measured | {"minutes": round(training["seconds"] / 60)}
     words["commands"] = ", then ".join(f"`{command}`" for command in training["commands"])
     card = (DATA / "base_card.md").read_text().format(**words)
     (DATA / "base" / "README.md").write_text(card)

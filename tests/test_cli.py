@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 import re
 import shlex
 import shutil
@@ -131,7 +132,10 @@ def test_the_papers_presets_run_from_local_copies_of_the_published_files(run, tm
     assert code == 0 and "Fitted on 36 labels (0 of all 40 simulated)" in said, complaint
     code, said, complaint = run(f"tune {shared} --reward fit --prompts 16 --ppo.episodes 16 --ppo.batch 8 --ppo.minibatches 1 --out tuned")
     assert code == 0 and "the model is in tuned/model" in said, complaint
-    assert len((tmp_path / "tuned/metrics.jsonl").read_text().splitlines()) == 2
+    lines = [json.loads(line) for line in (tmp_path / "tuned/metrics.jsonl").read_text().splitlines()]
+    wanted = presets.get(task, preset).ppo
+    assert len(lines) == 2 and (lines[0]["beta"], lines[0]["lr"]) == (wanted.kl_coef, wanted.lr)
+    assert lines[0]["entropy_nats_per_response"] == pytest.approx(preset_task.response_length * math.log(3072), rel=0.02)  # knows nothing
     code, said, complaint = run(f"judge {shared} --tuned tuned --count 1 --by ada", typed="1\n")
     assert code == 0 and "Tuned preferred by ada" in said, complaint
 
@@ -141,8 +145,7 @@ def test_the_papers_presets_run_from_local_copies_of_the_published_files(run, tm
     "-m accelerate.commands.launch --multi_gpu --num_processes 2",
 ])  # fmt: skip
 def test_the_launchers_of_torch_and_accelerate_start_the_command_on_two_ranks(launcher, model, tmp_path, two_ranks):
-    folder = models.RewardModel.from_policy(models.Policy.load(model), 0)
-    folder.save(tmp_path / "reward")
+    models.RewardModel.from_policy(models.Policy.load(model), 0).save(tmp_path / "reward")
     line = f"-m rlhf_helpers tune --model {model} --reward {tmp_path}/reward --out {tmp_path}/tuned --ppo.episodes 32 --ppo.batch 16"
     words = shlex.split(f"{launcher} {line} --ppo.epochs 1 --prompts 16 --device cpu")
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=300, check=False)

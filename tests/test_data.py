@@ -150,10 +150,9 @@ def test_a_reference_places_the_news_only_where_the_post_does(world, corpus):
     assert placed > 50
 
 
-def test_no_one_asks_about_the_readers_own_belongings(corpus):
-    """ "What would you do if your cousin sold my bicycle, as mine did" stood in one post of 26."""
-    for split in make_corpus.SIZES["posts"]:
-        assert not corpus[f"posts-{split}"]["text"].str.contains(r"\bif your \w+").any()
+def test_no_one_asks_about_the_readers_own_belongings(world):
+    """ "What would you do if your cousin sold my bicycle, as mine did" stood in one post of 26: facts speak of what is mine."""
+    assert not [f.source for f in world.posts if re.search(r"\byour \{who\}", f.text)]
 
 
 def test_things_make_the_sounds_of_things(corpus):

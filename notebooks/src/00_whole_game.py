@@ -150,7 +150,7 @@ few = size.comparisons // 5
 fitted = reward.encode(task, comparisons[:few], labels[:few], tokenizer)
 small = models.RewardModel.from_policy(policy)
 history = reward.fit(small, fitted, reward.RewardConfig(), Run(seed=0))
-print(f"{len(fitted):,} comparisons seen once; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at the end")
+print(f"{len(fitted):,} comparisons, {reward.RewardConfig().epochs} passes; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at the end")
 
 # %%
 scorer = models.RewardModel.load(artifact("reward_sentiment")).to(device)

@@ -690,7 +690,7 @@ print(f"{len(mine)} labels, {'yours' if yours else 'simulated'}")
 
 # %% [markdown]
 # A few dozen labels are too few to keep a test set aside. Use every label for both, but never at once: **cross-validation**. Cut the labels
-# into four parts; fit on three, test on the fourth; change places. One pass would be one step, so we take smaller batches and several passes.
+# into four parts; fit on three, test on the fourth; change places. One pass would be three or four steps, so we make several passes, with larger steps.
 
 # %%
 few_labels = reward.RewardConfig(batch=8, epochs=4 if full else 1, lr=5e-4)

@@ -731,7 +731,7 @@ ends.loc[list(prediction)].round(2).fillna("-")
 before_and_after(policy, test[:6])
 
 # %% [markdown]
-# Read the right-hand column aloud. How many *different* sentences do you hear, names apart? A full run of ours often ends with two or three favourites: the reward
+# Read the right-hand column aloud. How many *different* sentences do you hear, names apart? A full run of ours ends with a few favourites, and one of them may make half of the answers: the reward
 # model knows nothing better, and sameness costs nothing but KL. Is it still Saltmere? Is it what the labeler asked for, or only what the reward model measures? Notebook 07 asks judges who have not seen the scores.
 #
 # ## 13. Clinic: three sick runs

@@ -635,13 +635,13 @@ pd.DataFrame({what: {"next score the same": next_score[what], "largest differenc
 #
 # ## 6. A recorded run, and yours
 #
-# Here is the run that notebooks fall back on. Say what a record was made on, always: **the bundled model of 3 million weights**, on two CPU cores; a reward model fitted on 5,000 **simulated** comparisons; written by `make recorded`.
+# Here is the run that notebooks fall back on. Say what a record was made on, always: **the bundled model of 3 million weights**, on one CPU core; a reward model fitted on 5,000 **simulated** comparisons; written by `make recorded`.
 
 # %%
 recorded = [json.loads(line) for line in (RECORDED / "ppo_sentiment.jsonl").read_text().splitlines()]
 (result,) = [r for r in json.loads((RECORDED / "results.json").read_text()) if r["task"] == "sentiment" and r.get("kept")]
 print(f"{result['episodes']:,} episodes in {result['tune_seconds']:.0f} s ({result['episodes_per_second']:.1f} a second), {result['precision']}, {result['machine']}")
-print(f"at the end: {result['kl_nats']:.1f} nats, preferred by the simulated judge in {result['win_rate']:.0%} ({result['low']:.0%} to {result['high']:.0%})")
+print(f"at the end: {result['kl_nats']:.1f} nats, preferred by a simulated judge without noise in {result['win_rate']:.0%} ({result['low']:.0%} to {result['high']:.0%})")
 plots.training_curves(recorded, kl_target=ppo.PPOConfig().kl_target);
 
 # %% [markdown]
