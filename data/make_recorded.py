@@ -140,24 +140,24 @@ def main() -> None:
         record_comparisons(args.tasks)
         (RECORDED / "results.json").unlink(missing_ok=True)
     for name in args.tasks:
-        results = []
         for seed in args.seeds:
-            results.append(one_seed(tasks.get(name), seed, args.episodes, args.precision))
-            print(json.dumps(results[-1], indent=1), flush=True)
-            write_down(results[-1])
-        if name == args.keep:
-            varied = max(results, key=lambda r: r["entropy_nats"])
-            shutil.copytree(waiting(name, varied["seed"]), RECORDED, dirs_exist_ok=True)
-            write_down(varied | {"kept": True})
+            result = one_seed(tasks.get(name), seed, args.episodes, args.precision)
+            print(json.dumps(result, indent=1), flush=True)
+            write_down(result, choose=name == args.keep)
 
 
-def write_down(result: dict) -> None:
-    """Put a seed's result in place of an older one, in `results.json` and in the README."""
+def write_down(result: dict, choose: bool) -> None:
+    """Put a seed's result in place of an older one, in `results.json` and in the README; `choose` among the task's seeds what is kept."""
     path = RECORDED / "results.json"
     known = json.loads(path.read_text()) if path.exists() else []
-    if result.get("kept"):
-        known = [{key: value for key, value in r.items() if key != "kept"} for r in known]
-    results = [r for r in known if (r["task"], r["seed"]) != (result["task"], result["seed"])] + [result]
+    older = [r for r in known if (r["task"], r["seed"]) == (result["task"], result["seed"])]
+    results = [r for r in known if r not in older] + [result | {"kept": True} if any("kept" in r for r in older) else result]
+    if choose:
+        varied = max((r for r in results if r["task"] == result["task"]), key=lambda r: r["entropy_nats"])
+        if waiting(varied["task"], varied["seed"]).exists():  # or an older run's models stay, which another machine made
+            shutil.copytree(waiting(varied["task"], varied["seed"]), RECORDED, dirs_exist_ok=True)
+            results = [{k: v for k, v in r.items() if k != "kept" or r["task"] != varied["task"]} for r in results]
+            results = [r | {"kept": True} if (r["task"], r["seed"]) == (varied["task"], varied["seed"]) else r for r in results]
     results.sort(key=lambda r: (r["task"] != "sentiment", r["seed"]))
     path.write_text(json.dumps(results, indent=1) + "\n")
     readme = DATA.parent / "README.md"

@@ -13,6 +13,7 @@ import tyro
 
 from rlhf_helpers import commands, presets, ranks
 from rlhf_helpers.options import Export, FitReward, Judge, LabelCommand, Sample, SummarizeRun, Tune
+from rlhf_helpers.store import StoreError
 
 WRONG, STOPPED, INTERRUPTED = 1, 3, 130  # exit codes, with 0 (done) and 2 (the command line itself is wrong)
 ABOUT = """Reinforcement learning from human feedback, step by step.
@@ -66,7 +67,7 @@ def main(words: list[str] | None = None) -> int:
         return fail(error, STOPPED)
     except torch.OutOfMemoryError as error:
         return fail(MemoryError(f"{OUT_OF_MEMORY} (torch says: {str(error).splitlines()[0]})"), WRONG)
-    except (ValueError, OSError, KeyError, ImportError, MemoryError) as error:
+    except (ValueError, OSError, KeyError, ImportError, MemoryError, StoreError) as error:
         return fail(error, WRONG)
     except RuntimeError as error:  # a collapsed policy says so, and where the last checkpoint is
         if "checkpoint" not in str(error):

@@ -74,6 +74,7 @@ def fit_reward(a: FitReward) -> None:
     reward.normalize(model, policy, samples, task, tokenizer, seed=a.seed, micro_batch=a.micro_batch)
     if not run.ranks.is_first:
         return
+    model.classifier.config.reward_task = a.task
     save(model, tokenizer, a.out)
     simulated = sum(x.simulated for x in labels)
     print(f"Fitted on {len(train):,} labels ({simulated:,} of all {len(labels):,} simulated); the model is in {a.out / 'model'}.")
@@ -90,6 +91,8 @@ def tune(a: Tune) -> None:
     check_memory(a, run)
     policy, tokenizer, task = load(a, run.device)
     model = RewardModel.load(model_folder(a.reward), a.precision).to(run.device)
+    if (fitted_on := getattr(model.classifier.config, "reward_task", a.task)) != a.task:
+        raise ValueError(f"the reward model in {a.reward} learned {fitted_on}, not {a.task}: give --task {fitted_on}, or another --reward")
     reference = policy.frozen_copy()
     if a.sharded and run.ranks.count > 1:
         for each in (policy, reference):
@@ -143,6 +146,9 @@ def summarize_run(a: SummarizeRun) -> None:
 def export(a: Export) -> None:
     store = open_store(a.store)
     comparisons, labels = store.comparisons(a.task), store.labels(a.task)
+    if not comparisons:
+        raise ValueError(f"{a.store} holds nothing to export{f' of the task {a.task!r}' if a.task else ''}")
+    check_target(a.out, folder=a.format == "dataset")
     if a.format == "store":
         count = exchange.export(store, a.out)
     elif a.format == "dataset":
@@ -201,6 +207,16 @@ def read_labels(a: FitReward, tokenizer: PreTrainedTokenizerBase) -> tuple[list[
     if read.faults:
         print(f"{len(read.faults)} faulty records were left out; the first: line {read.faults[0].line}, {read.faults[0].reason}.")
     return read.comparisons, read.labels
+
+
+def check_target(out: Path, folder: bool) -> None:
+    """Raise ValueError if exporting to `out` would write over a label store, or into a folder that holds something else."""
+    if out.is_file():
+        with out.open("rb") as file:
+            if file.read(15) == b"SQLite format 3":
+                raise ValueError(f"{out} is a database, and people's labels may be in it: choose another --out")
+    if folder and out.is_dir() and any(out.iterdir()) and not (out / "comparisons" / "train.parquet").exists():
+        raise ValueError(f"{out} holds something else: choose an empty folder for the data set")
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -133,6 +133,8 @@ def collect(
     tokenizer is not the model's.
     """
     models.check_pair(policy, tokenizer)
+    if options < 2:
+        raise ValueError(f"{options} options leave nothing to choose from: ask for 2 or more")
     generator = torch.Generator(policy.device).manual_seed(seed)
     rollout = sampling.sample(policy, queries.repeat(options), task.response_length, task.temperature, generator)
     texts = tasks.texts(task, rollout.responses, tokenizer)

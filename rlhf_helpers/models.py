@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -146,8 +146,9 @@ class Policy(Trunk):
         Raises FileNotFoundError with the way out when nothing is there, ValueError if it is no causal language model that we can read.
         """
         lm = pretrained.load(AutoModelForCausalLM, source)
-        if (Path(source) / "tokenizer.json").exists():  # policies and reward models made from this one remember it
-            lm.config.tokenizer_fingerprint = fingerprint(load_tokenizer(source))
+        if (Path(source) / "tokenizer.json").exists() or not Path(source).is_dir():
+            with suppress(FileNotFoundError):  # some models on the Hub come without one
+                lm.config.tokenizer_fingerprint = fingerprint(load_tokenizer(source))  # policies and reward models made from it remember
         check_reading(cls(lm))
         policy = cls(lm, precision, checkpointing, lora, seed)
         head = Path(source) / "value_head.safetensors"

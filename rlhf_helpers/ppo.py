@@ -5,6 +5,7 @@ Source: Ziegler et al. 2019, section 2.2 and appendix, and the released code (tr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -43,6 +44,11 @@ class PPOConfig:
     max_grad_norm: float | None = None  # gradients longer than this are shortened to it; None leaves all as they are [None]
 
     def __post_init__(self) -> None:
+        for name in ("lr", "kl_coef", "cliprange", "value_coef", "lam"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name):g}: it must be a number, 0 or more")
+        if self.minibatches < 1:
+            raise ValueError(f"{self.minibatches} minibatches cannot be: give 1 to take the batch whole")
         if self.batch % self.minibatches or self.batch // self.minibatches < 8:
             raise ValueError(
                 f"a batch of {self.batch} in {self.minibatches} minibatches leaves {self.batch // self.minibatches} rows each: "

@@ -122,13 +122,15 @@ def _damaged(place: Path | str, error: SafetensorError) -> OSError:
 
 
 def existing(source: Path | str) -> str:
-    """Return `source` if it is a model folder or looks like a Hub name; say what to do otherwise."""
+    """Return `source` if it is a model folder or looks like a Hub name (a Path never does); say what to do otherwise."""
     path = Path(source)
     if path.is_dir():
         if not (path / "config.json").exists() and not (path / "tokenizer_config.json").exists():
             raise FileNotFoundError(f"{path} holds no model (no config.json): was training stopped before it was saved?")
         return str(path)
-    looks_local = path.is_absolute() or str(source).startswith(".") or len(path.parts) > 2
+    if path.is_file():
+        raise FileNotFoundError(f"{path} is a file: name the folder that holds the model (config.json, model.safetensors, tokenizer.json)")
+    looks_local = isinstance(source, Path) or path.is_absolute() or str(source).startswith(".") or len(path.parts) > 2
     if looks_local:
         raise FileNotFoundError(f"no model folder at {path}: train one first, or pass a Hub name such as 'openai-community/gpt2'")
     return str(source)

@@ -135,7 +135,10 @@ ALONE = Ranks()
 
 def from_environment(device: torch.device | str | None = None, micro_batch: int | None = None) -> tuple[Ranks, torch.device]:
     """Join the other processes, if a launcher started several, and choose this one's device (its own GPU where there are GPUs)."""
-    cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
+    try:
+        cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
+    except RuntimeError as error:
+        raise ValueError(f"there is no kind of device called {device!r}: write cpu, cuda or cuda:1, or leave device out") from error
     if cuda and not torch.cuda.is_available():
         raise ValueError(f"device {device}: torch finds no GPU here (torch {torch.__version__}); leave device out, or install a CUDA build")
     rank, count, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))

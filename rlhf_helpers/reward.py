@@ -36,6 +36,8 @@ class RewardConfig:
     max_grad_norm: float | None = None  # gradients longer than this are shortened to it; None leaves all as they are [None]
 
     def __post_init__(self) -> None:
+        if not 0 <= self.lr < math.inf:
+            raise ValueError(f"lr is {self.lr:g}: it must be a number, 0 or more")
         if self.batch < 1 or self.epochs < 1:
             raise ValueError(f"batches of {self.batch} in {self.epochs} epochs teach a reward model nothing: both must be 1 or more")
 

@@ -92,7 +92,9 @@ class Run:
         `torchrun` or `accelerate launch`, the run is one of several ranks: same model, a sampling seed of its own, files by the first.
         """
         self.folder = Path(folder) if folder is not None else None
-        self.seed, self.checkpoint_every = seed, checkpoint_every
+        if checkpoint_every < 1:
+            raise ValueError(f"a checkpoint every {checkpoint_every} steps cannot be: give 1 or more")
+        self.seed, self.checkpoint_every, self.config = seed, checkpoint_every, config
         self.ranks, self.device = ranks.from_environment(device, micro_batch)
         self.quiet = quiet or not self.ranks.is_first
         self.generator = torch.Generator(self.device).manual_seed(seed + ranks.SEED_STRIDE * self.ranks.rank)
@@ -101,13 +103,13 @@ class Run:
         if self.folder is not None and self.ranks.is_first:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "run.json").exists():
-                _replace_json(self.folder / "run.json", self._description(config))
+                _replace_json(self.folder / "run.json", self._description())
 
-    def _description(self, config: Any) -> dict[str, Any]:
+    def _description(self) -> dict[str, Any]:
         import transformers
 
         versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
-        return {"seed": self.seed, "device": str(self.device), "versions": versions, "config": _plain(config), "git": git_revision()}
+        return {"seed": self.seed, "device": str(self.device), "versions": versions, "config": _plain(self.config), "git": git_revision()}
 
     def describe(self, **settings: Any) -> None:
         """Write what is about to be done into run.json; training does it, so that a folder says what made it.
@@ -125,8 +127,9 @@ class Run:
                 f"{self.folder} holds a run with other settings ({_difference(before, now)}): choose another folder for the new run, "
                 "or the old settings to go on with the old one"
             )
-        if before != now:
-            _replace_json(self.folder / "run.json", described | {"seed": self.seed, "settings": settings})
+        about = (described if begun else self._description()) | {"seed": self.seed, "settings": settings}  # of the attempt that trains
+        if about != described:
+            _replace_json(self.folder / "run.json", about)
 
     # ---- numbers -----------------------------------------------------------------------------------------------------------------
 

@@ -118,6 +118,8 @@ def queries_from(
 
     Raises ValueError if `patience` texts on end give no prompt, or the stream ends too early.
     """
+    if count < 1:
+        raise ValueError(f"{count} prompts for {task.name} are asked for: ask for 1 or more")
     chosen: list[list[int]] = []
     skipped = 0
     for text in texts:

@@ -178,6 +178,7 @@ def test_nonsense_is_refused_without_raising(check, wrong, capsys):
     [
         {"precision": "bf16", "lora": 16, "micro_batch": 64},
         {"lora": 16, "micro_batch": 32},
+        {"micro_batch": 8},  # the one that changes least
         {"precision": "bf16", "checkpointing": True, "lora": 8, "micro_batch": 128},
         {"precision": "bf16", "checkpointing": True, "micro_batch": 32},
     ],
@@ -203,7 +204,11 @@ def test_plans_that_fit(plan, capsys):
         ({"ranks": 8}, "there is one GPU"),
         ({"sharded": True}, "there is one GPU"),
         ({"batch": 64}, "'batch' is no option"),
-        ({"precision": "int4"}, "stopped with ValueError"),
+        ({"precision": "int4"}, "takes 'fp32' or 'bf16'"),
+        ({"checkpointing": "no", "micro_batch": 16}, "takes True or False"),  # a word is true, and the plan was called right
+        ({"micro_batch": 0}, "takes rows, 1 or more"),
+        ({"micro_batch": 8.5}, "takes rows, 1 or more"),
+        ({"lora": -4}, "takes a rank, 0 or more"),
     ],
 )
 def test_plans_that_do_not_fit_say_where_the_memory_goes(plan, word, capsys):

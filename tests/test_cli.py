@@ -241,7 +241,17 @@ def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
     ("fit-reward --held-out -0.1", 2, "it is a share, from 0 to less than 1"),
     ("label --store nothing.db", 1, "fill one with `python -m rlhf_helpers sample --store nothing.db`"),
     ("export --store nothing.db --out x", 1, "there is no label store nothing.db"),
-    ("tune --model MODEL --reward nowhere --device cpu", 1, "could not be fetched"),
+    ("tune --model MODEL --reward nowhere --device cpu", 1, "no model folder at nowhere: train one first"),
+    ("tune --model nobody/nothing --reward nowhere --device cpu", 1, "could not be fetched"),
+    ("sample --model MODEL --count 0 --device cpu", 1, "0 prompts for sentiment are asked for"),  # it looked for them for ever
+    ("sample --model MODEL --count 2 --options 1 --device cpu", 1, "1 options leave nothing to choose from"),
+    ("sample --model MODEL --device gpu", 1, "there is no kind of device called 'gpu'"),
+    ("sample --model MODEL/config.json", 1, "is a file: name the folder that holds the model"),
+    ("tune --checkpoint-every 0", 1, "a checkpoint every 0 steps cannot be"),  # it was found out after the first step
+    ("tune --ppo.minibatches 0", 2, "give 1 to take the batch whole"),
+    ("tune --ppo.kl-coef nan", 2, "kl_coef is nan: it must be a number, 0 or more"),
+    ("fit-reward --config.lr nan", 2, "lr is nan: it must be a number, 0 or more"),
+    ("label --store MODEL/config.json", 1, "config.json"),  # a StoreError was shown as a traceback
     ("fit-reward --model MODEL --labels nothing.csv", 1, 'give --labels a store (.db), a file, "recorded" or "released"'),
     ("fit-reward --model MODEL --labels released --preset released --data-dir .", 1, "Download https://"),
     ("sample --model MODEL --device cuda", 1, "torch finds no GPU here"),
@@ -255,6 +265,37 @@ def test_what_is_wrong_is_said_in_a_sentence_with_an_exit_code(run, monkeypatch,
     assert got == code, out + err
     said = re.sub(r"[\s│]+", " ", out + err)
     assert words in said and "Traceback" not in said
+
+
+def test_export_never_writes_over_a_store_or_into_another_folder(run, tmp_path):
+    """A store given as --out became a file of JSON lines, and the labels were gone."""
+    run("sample --model MODEL --count 4 --store labels.db --device cpu")
+    run("label --store labels.db --labeler ada", typed="1\n" * 4)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/README.md").write_text("mine")
+    for line, words in (("--out labels.db", "is a database"), ("--format store --out labels.db", "is a database"),
+                        ("--format dataset --out notes", "something else"), ("--task tldr --out x", "nothing to export")):  # fmt: skip
+        code, _, said = run(f"export --store labels.db {line}")
+        assert code == 1 and words in said, line
+    assert len(LabelStore("labels.db").labels("sentiment")) == 4 and (tmp_path / "notes/README.md").read_text() == "mine"
+    assert [run("export --store labels.db --format dataset --out set")[0] for _ in range(2)] == [0, 0]  # its own folder again
+
+
+def test_a_reward_model_of_another_task_is_refused(run):
+    shared = "--model MODEL --task sentiment --config.epochs 1 --normalize-samples 8 --device cpu --held-out 0.999"
+    assert run(f"fit-reward {shared} --out fit")[0] == 0
+    code, _, said = run("tune --model MODEL --reward fit --task descriptiveness --device cpu")
+    assert code == 1 and "the reward model in fit learned sentiment, not descriptiveness" in said
+
+
+def test_run_json_tells_of_the_attempt_that_trained(run, tmp_path):
+    """It kept the settings of a first attempt that had failed before it trained."""
+    line = f"tune --model MODEL --out tuned --ppo.episodes 8 {SHORT} --prompts 8 --reward "
+    assert run(line + "nothing --ppo.lr 1e-5")[0] == 1
+    run("fit-reward --model MODEL --config.epochs 1 --normalize-samples 8 --device cpu --held-out 0.999 --out fit")
+    assert run(line + "fit --ppo.lr 1e-3")[0] == 0
+    about = json.loads((tmp_path / "tuned/run.json").read_text())
+    assert about["config"]["lr"] == about["settings"]["ppo"]["lr"] == 1e-3
 
 
 @pytest.mark.parametrize("error, code", [

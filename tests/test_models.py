@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicCache
 
-from rlhf_helpers import evaluation, labelers, models, reward, tasks
+from rlhf_helpers import evaluation, labelers, models, pretrained, reward, tasks
 from rlhf_helpers.models import Policy, RewardModel
 
 
@@ -220,13 +220,16 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(letters, make_pol
         models.check_pair(make_policy(vocabulary=15), letters)
 
 
-def test_a_tokenizer_of_the_right_size_that_is_not_the_models_own_is_refused(tmp_path, letters, task, ragged):
+def test_a_tokenizer_of_the_right_size_that_is_not_the_models_own_is_refused(tmp_path, letters, task, ragged, monkeypatch):
     """Policy and reward model of an earlier base model, whose tokenizer had as many tokens, gave nonsense without a word."""
     shutil.copytree(models.BASE, tmp_path / "base", ignore=shutil.ignore_patterns("*.md", "*.json"))
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(models.BASE / name, tmp_path / "base" / name)
     own = models.load_tokenizer(tmp_path / "base")
     base = Policy.load(tmp_path / "base")
+    with monkeypatch.context() as patch:  # one that comes from the Hub knows its tokenizer, too
+        patch.setattr(pretrained, "existing", lambda source: str(tmp_path / "base"))
+        assert Policy.load("someone/base").lm.config.tokenizer_fingerprint == models.fingerprint(own)
     base.save(tmp_path / "policy")
     RewardModel.from_policy(base).save(tmp_path / "reward")
     content = json.loads((tmp_path / "base" / "tokenizer.json").read_text(encoding="utf-8"))

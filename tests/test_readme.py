@@ -11,10 +11,15 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_results_are_those_of_the_recorded_runs(monkeypatch):
+@pytest.fixture
+def make_recorded(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "data"))
     import make_recorded
 
+    return make_recorded
+
+
+def test_results_are_those_of_the_recorded_runs(make_recorded):
     written = README.split("<!-- results -->\n")[1].split("<!-- end of results -->")[0]
     assert written == make_recorded.table(json.loads((ROOT / "data/recorded/results.json").read_text()))
 
@@ -36,3 +41,27 @@ def test_the_map_names_every_module_with_its_floor():
 def test_local_links_lead_somewhere(name):
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
+
+
+def test_the_models_kept_are_those_of_the_seed_whose_answers_vary_most(make_recorded, tmp_path, monkeypatch):
+    """Running the kept seed again, or another task, once left no seed marked, and notebook 06 could not find its run."""
+    (recorded := tmp_path / "recorded").mkdir()
+    (tmp_path / "README.md").write_text("before\n<!-- results -->\n<!-- end of results -->\nafter\n")
+    monkeypatch.setattr(make_recorded, "RECORDED", recorded)
+    monkeypatch.setattr(make_recorded, "DATA", tmp_path / "data")
+    monkeypatch.setattr(make_recorded, "waiting", lambda name, seed: tmp_path / f"{name}-{seed}")
+    numbers = dict.fromkeys("accuracy share_of_ceiling ceiling win_rate low high kl_nats fit_seconds fit_tokens_per_second tune_seconds "
+                            "episodes_per_second".split(), 1.0)  # fmt: skip
+
+    def record(task, seed, entropy, choose=True):
+        (tmp_path / f"{task}-{seed}").mkdir(exist_ok=True)
+        (tmp_path / f"{task}-{seed}" / "model").write_text(f"{seed}")
+        make_recorded.write_down({"task": task, "seed": seed, "entropy_nats": entropy} | numbers, choose)
+        kept = [r["seed"] for r in json.loads((recorded / "results.json").read_text()) if r.get("kept")]
+        return kept, (recorded / "model").read_text()
+
+    assert record("sentiment", 0, 3.0) == ([0], "0")
+    assert record("sentiment", 1, 5.0) == ([1], "1") and record("sentiment", 2, 4.0) == ([1], "1")
+    assert record("descriptiveness", 0, 9.0, choose=False) == ([1], "1")
+    assert record("sentiment", 1, 5.5) == ([1], "1") and record("sentiment", 1, 2.0) == ([2], "2")
+    assert (tmp_path / "README.md").read_text().count("(kept)") == 1

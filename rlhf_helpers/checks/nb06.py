@@ -184,6 +184,13 @@ def nb06_plan(plan: Mapping[str, Any] | None) -> bool:
         return say(False, f"there is one GPU, so `{extra[0]}` cannot help here.")
     if unknown := [name for name in plan if name not in NB06_OPTIONS]:
         return say(False, f"{unknown[0]!r} is no option here; there are {', '.join(NB06_OPTIONS)} (batch and lengths are given).")
+    kinds = dict(zip(NB06_OPTIONS, ("'fp32' or 'bf16'", "True or False", "a rank, 0 or more", "rows, 1 or more"), strict=True))
+    for name, value in plan.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        fits = value in ("fp32", "bf16") if name == "precision" else isinstance(value, bool) if name == "checkpointing" else (
+            value is None or (whole and value >= (name == "micro_batch")))  # fmt: skip
+        if not fits:
+            return say(False, f"`{name}` is {value!r}; it takes {kinds[name]}.")
     try:
         parts = memory.memory_map(memory.SIZES["774M"], batch=512, query=64, response=24, **plan)
     except Exception as error:  # a student's slip must not stop the notebook
