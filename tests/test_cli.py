@@ -144,19 +144,26 @@ def test_the_papers_presets_run_from_local_copies_of_the_published_files(run, tm
     "-m torch.distributed.run --standalone --nproc-per-node 2",
     "-m accelerate.commands.launch --multi_gpu --num_processes 2",
 ])  # fmt: skip
-def test_the_launchers_of_torch_and_accelerate_start_the_command_on_two_ranks(launcher, model, tmp_path, two_ranks):
+def test_the_launchers_of_torch_and_accelerate_start_the_command_on_two_ranks(launcher, model, tmp_path, two_ranks, run):
     models.RewardModel.from_policy(models.Policy.load(model), 0).save(tmp_path / "reward")
-    line = f"-m rlhf_helpers tune --model {model} --reward {tmp_path}/reward --out {tmp_path}/tuned --ppo.episodes 32 --ppo.batch 16"
-    words = shlex.split(f"{launcher} {line} --ppo.epochs 1 --prompts 16 --device cpu")
+    line = f"tune --model {model} --reward {tmp_path}/reward --ppo.episodes 32 --ppo.batch 16 --ppo.epochs 1 --prompts 16 --device cpu"
+    words = shlex.split(f"{launcher} -m rlhf_helpers {line} --out {tmp_path}/tuned")
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0 and done.stdout.count("the model is in") == 1, done.stderr[-3_000:]
-    lines = [json.loads(line) for line in (tmp_path / "tuned/metrics.jsonl").read_text().splitlines()]
-    weights = load_file(tmp_path / "tuned/model/model.safetensors")
-    assert [line["episodes"] for line in lines] == [16, 32] and lines[1]["kl_nats_per_response"] > 0
+    lines, weights = read_run(tmp_path / "tuned")
+    assert [x["episodes"] for x in lines] == [16, 32] and lines[1]["kl_nats_per_response"] > 0
+    assert run(f"{line} --out alone")[0] == 0
+    first, alone = lines[0]["entropy_nats_per_response"], read_run(tmp_path / "alone")[0][0]["entropy_nats_per_response"]
+    assert first == pytest.approx(alone, rel=0.02) and first != pytest.approx(alone, rel=1e-5)  # half of the batch had another seed
     known = two_ranks.setdefault("run", (lines, weights))  # the other launcher's: the same run, but for the number of threads
     for ours, theirs in zip(lines, known[0], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
     assert all(torch.allclose(weight, known[1][name], atol=2e-5) for name, weight in weights.items())
+
+
+def read_run(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return lines, load_file(folder / "model/model.safetensors")
 
 
 def test_the_folder_of_a_run_is_not_taken_for_another_reward_model_or_other_labels(run, model, tmp_path):
