@@ -495,7 +495,7 @@ display(Markdown(f"{len(keep)} of {len(path)} stretches of the run lie on its ow
 # - PPO on reward models that have seen 300, 1,000, 5,000 and 20,000 of these simulated labels;
 #
 # each at several KL targets, and judge them all by $r_s$. That is many runs, three quarters of an hour on two cores, so it is recorded; the
-# command is `python data/make_mock_sentiment.py --targets 3 6 --seeds 0 1`. Our $r_s$ is the sentiment score of the simulated labeler, in units of its spread over the base
+# command is `python data/make_mock_sentiment.py --targets 3 6 --seeds 0 1`. (This record was made before the base model had its last lesson.) Our $r_s$ is the sentiment score of the simulated labeler, in units of its spread over the base
 # model's responses.
 #
 # **Predict**: in which order will the lines lie? Is the step from 300 to 1,000 labels larger than the one from 5,000 to 20,000?
