@@ -41,7 +41,7 @@ def with_presets(words: list[str]) -> dict[str, Any]:
         chosen = presets.get("sentiment", "bundled")
     return {
         "fit-reward": replace(FitReward(), config=chosen.reward, normalize_samples=chosen.normalize_samples),
-        "tune": replace(Tune(), ppo=chosen.ppo),
+        "tune": replace(Tune(), ppo=chosen.ppo, prompts=min(50_000, max(2_000, chosen.ppo.episodes // 10))),
     }
 
 

@@ -222,6 +222,8 @@ class RewardModel(Trunk):
 def load_tokenizer(source: Path | str = BASE) -> PreTrainedTokenizerBase:
     """Load a tokenizer that pads on the left; one without a pad token pads with its end token, or with token 0 (pads are masked)."""
     tokenizer = pretrained.load(AutoTokenizer, source, {"trust_remote_code": False})
+    if len(tokenizer) < 2:
+        raise FileNotFoundError(f"there is no tokenizer in {source}: save it beside the model (tokenizer.save_pretrained) or copy it")
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)

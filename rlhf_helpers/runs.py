@@ -301,6 +301,8 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     old, new = (
         {k: v for name, part in x.items() for k, v in (part.items() if isinstance(part, dict) else [(name, part)])} for x in (before, now)
     )
+    if "ppo" in before and "reward" in now or "reward" in before and "ppo" in now:
+        return f"it is one of {'PPO' if 'ppo' in before else 'a reward model'}, and now it is {'PPO' if 'ppo' in now else 'a reward model'}"
     return ", ".join(f"{k} is {old.get(k)} there and {new.get(k)} now" for k in old | new if old.get(k) != new.get(k))
 
 

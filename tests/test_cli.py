@@ -232,6 +232,7 @@ def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
     assert cli.parse(["tune"]).ppo == ppo.PPOConfig() and cli.parse(["tune"]).lora == 0
     command = cli.parse(shlex.split("tune --task tldr --preset=paper --ppo.lr 3e-6 --data-dir texts"))
     assert command.ppo == dataclasses.replace(presets.get("tldr", "paper").ppo, lr=3e-6)
+    assert (command.prompts, cli.parse(["tune"]).prompts) == (50_000, 2_000)  # a million episodes from 2,000 prompts see each 500 times
     assert cli.parse(shlex.split("sample --texts someone/else")).texts == "someone/else"
     command = cli.parse(shlex.split("fit-reward --preset released --task cnndm"))
     assert (command.config, command.normalize_samples) == (presets.get("cnndm", "released").reward, 256)

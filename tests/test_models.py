@@ -220,6 +220,13 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(letters, make_pol
         models.check_pair(make_policy(vocabulary=15), letters)
 
 
+def test_a_model_folder_without_a_tokenizer_says_so(tmp_path):
+    """transformers makes one of a single token there, and the truncation rule was blamed."""
+    GPT2LMHeadModel(GPT2Config(vocab_size=16, n_embd=8, n_layer=1, n_head=1)).save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no tokenizer in .*save it beside the model"):
+        models.load_tokenizer(tmp_path)
+
+
 def test_a_tokenizer_of_the_right_size_that_is_not_the_models_own_is_refused(tmp_path, letters, task, ragged, monkeypatch):
     """Policy and reward model of an earlier base model, whose tokenizer had as many tokens, gave nonsense without a word."""
     shutil.copytree(models.BASE, tmp_path / "base", ignore=shutil.ignore_patterns("*.md", "*.json"))

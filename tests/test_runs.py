@@ -323,6 +323,8 @@ def test_training_writes_its_settings_into_the_description_and_other_settings_ar
     Run(tmp_path, seed=7, device="cpu").describe(ppo=settings, labels=6)
     with pytest.raises(ValueError, match="other settings .batch is 32 there and 64 now.*another folder"):
         Run(tmp_path, seed=7, device="cpu").describe(ppo=dataclasses.replace(settings, batch=64), labels=6)
+    with pytest.raises(ValueError, match="it is one of PPO, and now it is a reward model.*another folder"):  # once a list of 20 settings
+        Run(tmp_path, seed=7, device="cpu").describe(reward={"lr": 0.1}, labels=6)
     with pytest.raises(ValueError, match="other settings .seed is 7 there and 8 now.*another folder"):
         Run(tmp_path, seed=8, device="cpu").describe(ppo=settings, labels=6)
     assert json.loads((tmp_path / "run.json").read_text()) == described
