@@ -44,7 +44,9 @@ class PPOConfig:
     max_grad_norm: float | None = None  # gradients longer than this are shortened to it; None leaves all as they are [None]
 
     def __post_init__(self) -> None:
-        for name in ("lr", "kl_coef", "cliprange", "value_coef", "lam"):
+        if not math.isfinite(self.kl_coef):
+            raise ValueError(f"kl_coef is {self.kl_coef:g}: it must be a number")
+        for name in ("lr", "cliprange", "value_coef", "lam"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name):g}: it must be a number, 0 or more")
         if self.minibatches < 1:

@@ -257,7 +257,7 @@ def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
     ("sample --model MODEL/config.json", 1, "is a file: name the folder that holds the model"),
     ("tune --checkpoint-every 0", 1, "a checkpoint every 0 steps cannot be"),  # it was found out after the first step
     ("tune --ppo.minibatches 0", 2, "give 1 to take the batch whole"),
-    ("tune --ppo.kl-coef nan", 2, "kl_coef is nan: it must be a number, 0 or more"),
+    ("tune --ppo.kl-coef nan", 2, "kl_coef is nan: it must be a number"),
     ("fit-reward --config.lr nan", 2, "lr is nan: it must be a number, 0 or more"),
     ("label --store MODEL/config.json", 1, "config.json"),  # a StoreError was shown as a traceback
     ("fit-reward --model MODEL --labels nothing.csv", 1, 'give --labels a store (.db), a file, "recorded" or "released"'),
