@@ -167,6 +167,7 @@ def test_the_base_model_reaches_its_bars():
     assert measured["well_formed"] >= 0.95 and measured["consistent"] >= 0.85 and 0.30 <= measured["truthful_summaries"] <= 0.80
     card = (DATA / "base" / "README.md").read_text()
     assert all(f"{measured[bar]:.1%}" in card for bar in ("well_formed", "consistent", "truthful_summaries"))
+    assert json.loads((DATA / "base" / "training.json").read_text())["note"] in card  # what else is to know of this training
 
 
 def test_a_prompt_needs_no_end_token_before_it(corpus):
