@@ -16,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 def generate(lm: PreTrainedModel, tokens: Tensor, response: int, temperature: float) -> Tensor:
     """Sample with transformers' own loop. tokens (B, Q), no pads; returns (B, Q + R)."""
+    lm.generation_config.eos_token_id = None  # transformers 5 would take the model's own where the settings say None, and stop there
     settings = GenerationConfig(
         max_new_tokens=response, do_sample=True, temperature=temperature, top_k=0, top_p=1.0, eos_token_id=None, pad_token_id=0
     )  # fmt: skip

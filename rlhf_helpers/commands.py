@@ -199,6 +199,9 @@ def read_labels(a: FitReward, tokenizer: PreTrainedTokenizerBase) -> tuple[list[
         read = hub.comparisons(a.task, tokenizer, data_dir=a.data_dir)
     elif Path(a.labels).suffix == ".db" or "://" in a.labels:
         store = open_store(a.labels)
+        there = sorted({label.task for label in store.labels()})
+        if there and a.task not in there:
+            raise ValueError(f"{a.labels} holds no labels of {a.task}, but it has {', '.join(there)}: give the --task that was asked")
         return store.comparisons(a.task), store.labels(a.task)
     elif not Path(a.labels).exists():
         raise FileNotFoundError(f'there is no {a.labels}: give --labels a store (.db), a file, "recorded" or "released"')

@@ -14,15 +14,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache
 
@@ -40,16 +38,6 @@ def positions(mask: Tensor) -> Tensor:
     return (mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-class Float32Attention(TorchFunctionMode):
-    """Attention in float32 inside an autocast to bfloat16: on a CPU its bfloat16 gradient loses more time than all the rest gains."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
-        with torch.autocast(args[0].device.type, enabled=False):
-            return func(*(x.float() for x in args[:3]), *args[3:], **(kwargs or {}))
-
-
 class Trunk(nn.Module):
     """What policy and reward model share: a transformers model (`inner`), how exactly it computes, and how little it remembers."""
 
@@ -61,6 +49,8 @@ class Trunk(nn.Module):
             )
         self.precision, self.checkpointing = precision, checkpointing
         pretrained.with_fused_gelu(pretrained.without_dropout(inner))
+        if precision == "bf16":
+            pretrained.with_float32_attention(inner)
         if lora:
             pretrained.add_lora(inner, lora, seed)
         if checkpointing:
@@ -82,9 +72,7 @@ class Trunk(nn.Module):
         where = {"position_ids": places} if self.takes_positions else {}
         if self.checkpointing:
             inner.train(torch.is_grad_enabled())  # transformers checkpoints in train mode only, and cannot use a cache there
-        # Not with checkpointing, whose second forward pass would not know of it.
-        exact = self.precision == "bf16" and self.device.type == "cpu" and not self.checkpointing
-        with self.autocast(), Float32Attention() if exact else nullcontext():
+        with self.autocast():
             return inner.base_model(
                 input_ids=tokens, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **where
             ).last_hidden_state

@@ -5,6 +5,8 @@ Weights are read from safetensors only, code of strangers never. `models` is bui
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.activations import ACT2FN, NewGELUActivation
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging
 
 LINEAR = (nn.Linear, Conv1D)  # GPT-2 calls its linear layers otherwise
 HUB_OPTIONS: dict[str, Any] = {
@@ -38,6 +44,26 @@ def with_fused_gelu(model: nn.Module) -> nn.Module:
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
+    return model
+
+
+def float32_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> tuple:
+    """Attend as `sdpa` does; on a CPU in float32 even inside an autocast to bfloat16, where its gradient loses more than the rest gains."""
+    if query.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return sdpa_attention_forward(module, query, key, value, mask, **options)
+    with torch.autocast("cpu", enabled=False):
+        return sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **options)
+
+
+SDPA = ("sdpa", "sdpa_in_float32")  # names of the ways to attend that take any mask
+AttentionInterface.register(SDPA[1], float32_attention)
+AttentionMaskInterface.register(SDPA[1], sdpa_mask)
+
+
+def with_float32_attention(model: nn.Module) -> nn.Module:
+    """Let a model that attends by torch's `scaled_dot_product_attention` do so by `float32_attention`; leave others as they are."""
+    if model.config._attn_implementation == SDPA[0]:
+        model.set_attn_implementation(SDPA[1])
     return model
 
 
@@ -70,7 +96,8 @@ def load(kind: Any, source: Path | str, options: dict[str, Any] = HUB_OPTIONS) -
     """Load a model or tokenizer with one of transformers' Auto classes; its errors in plain words, with the way out."""
     place = existing(source)
     try:
-        found = kind.from_pretrained(place, **options)
+        with _without_report():
+            found = kind.from_pretrained(place, **options)
         return _whole(*found, source) if isinstance(found, tuple) else found
     except SafetensorError as error:
         raise _damaged(place, error) from error
@@ -88,6 +115,17 @@ def load(kind: Any, source: Path | str, options: dict[str, Any] = HUB_OPTIONS) -
             f"{source!r} is not on this machine and could not be fetched from the Hub. With a network: `hf download {source} --local-dir "
             f"models/{Path(source).name}`, copy that folder here and pass it instead of the name"
         ) from error
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Keep transformers from printing its table of missing weights: `_whole` says what it means."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

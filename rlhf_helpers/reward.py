@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_helpers import models, sampling, tasks
+from rlhf_helpers import models, pretrained, sampling, tasks
 from rlhf_helpers.models import Policy, RewardModel, positions
 from rlhf_helpers.optim import PyTorchAdam, TensorFlowAdam
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout, digest
@@ -131,7 +131,7 @@ def pack(batch: Encoded) -> Packed:
 
 def option_rewards(model: RewardModel, batch: Encoded) -> Tensor:
     """Reward every option of every comparison: returns (B, K). In one row each, or in K rows where a model cannot be told who sees whom."""
-    if model.takes_positions and model.classifier.config._attn_implementation == "sdpa":
+    if model.takes_positions and model.classifier.config._attn_implementation in pretrained.SDPA:
         tokens, sees, places, last = (x.to(model.device) for x in pack(batch))
         return model.read(model.run_trunk(model.classifier, tokens, sees, places=places), last)
     tokens, mask = (x.flatten(0, 1).to(model.device) for x in (batch.tokens, batch.mask))

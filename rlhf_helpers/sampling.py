@@ -32,7 +32,8 @@ def sample(
     longest = int(queries.mask.sum(-1).max()) + length
     if policy.context is not None and longest > policy.context:
         raise ValueError(
-            f"query and response take {longest} tokens but the model's context is {policy.context}: shorten query_length or response_length"
+            f"query and response take {longest} tokens but the model's context is {policy.context}: take a model with a longer context, or "
+            "a task with a smaller query_length or response_length (those of `--preset bundled` are the shortest)"
         )
     if temperature < 0:
         raise ValueError(f"temperature must not be negative, got {temperature}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 EPSILON = 1e-8  # inside the square root, as in the released code
 
@@ -52,8 +53,8 @@ def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> 
     Shapes: logits (B, R, V), tokens (B, R) long; returns (B, R). The same temperature as in sampling belongs here:
     otherwise the policy is trained under another distribution than it acts from (paper, section 2.2).
     """
-    logits = logits.float() / temperature
-    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+    scaled = logits.float() / temperature
+    return -cross_entropy(scaled.flatten(0, -2), tokens.flatten(), reduction="none").view_as(tokens)
 
 
 def draw(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -38,6 +38,13 @@ def test_every_part_runs_and_reports_a_ratio_for_everybody(bench, capsys, part):
     assert "| 1.00 |" in contenders[0] and contenders[0].startswith("| ours, fp32")
 
 
+def test_generate_writes_every_token_though_the_model_knows_an_end(bench, work):
+    """It stopped at the model's own end token, which transformers 5 takes where the settings say None: less work than ours did."""
+    lm = work.language_model()
+    lm.generation_config.eos_token_id = list(range(lm.config.vocab_size))  # whatever is drawn ends it
+    assert bench("plain").generate(lm, work.queries(2).tokens, 5, 1.0).shape == (2, work.query + 5)
+
+
 def test_ratios_are_medians_within_rounds(bench):
     rounds = bench("rounds")
     # The third round was slow for both alike; medians of each alone would say 2 / 1.

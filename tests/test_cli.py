@@ -289,6 +289,14 @@ def test_export_never_writes_over_a_store_or_into_another_folder(run, tmp_path):
     assert [run("export --store labels.db --format dataset --out set")[0] for _ in range(2)] == [0, 0]  # its own folder again
 
 
+def test_labels_of_another_task_are_named(run):
+    """It said that there were no labels yet, to somebody who had just given some."""
+    run("sample --model MODEL --count 4 --store labels.db --device cpu")
+    run("label --store labels.db --labeler ada", typed="1\n" * 4)
+    code, _, said = run("fit-reward --model MODEL --labels labels.db --task descriptiveness --device cpu")
+    assert code == 1 and "no labels of descriptiveness, but it has sentiment: give the --task" in said
+
+
 def test_a_reward_model_of_another_task_is_refused(run):
     shared = "--model MODEL --task sentiment --config.epochs 1 --normalize-samples 8 --device cpu --held-out 0.999"
     assert run(f"fit-reward {shared} --out fit")[0] == 0

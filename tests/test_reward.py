@@ -114,6 +114,17 @@ def test_options_packed_beside_one_query_score_and_learn_as_in_rows_of_their_own
     assert all(torch.allclose(a, b, atol=1e-5, rtol=1e-3) for a, b in zip(*gradients))
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_options_are_packed_at_every_precision(task, letters, policy, precision):
+    """In bfloat16 they once went in rows of their own, because its attention has another name: right, and half as fast."""
+    model = RewardModel(RewardModel.from_policy(policy).classifier, precision)
+    rows = []
+    model.classifier.transformer.wte.register_forward_hook(lambda m, args, out: rows.append(len(args[0])))
+    encoded = reward.encode(task, UNEVEN, [Label(c.id, "me", 2) for c in UNEVEN], letters)
+    exact = reward.option_rewards(RewardModel.from_policy(policy), encoded)
+    assert torch.allclose(reward.option_rewards(model, encoded), exact, atol=0.1) and set(rows) == {len(UNEVEN)}
+
+
 def test_an_answer_sees_the_query_and_itself_and_keeps_its_positions():
     tokens = torch.tensor([[[0, 7, 1, 2], [0, 7, 3, 0]]])  # query "7" after a pad, answers "1 2" and "3"
     packed = reward.pack(reward.Encoded(tokens, tokens > 0, torch.tensor([0]), 2))

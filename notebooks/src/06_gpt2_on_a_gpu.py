@@ -609,7 +609,7 @@ for what in ("moments", "beta", "generator"):
     careless[what] = train(what)
 
 # %%
-_, axes = plt.subplots(1, 2, figsize=(9.5, 3.2))
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2))
 for ax, column, title in zip(axes, ("score", "kl_nats_per_response"), ("Score", "KL from the reference")):
     ax.plot([line[column] for line in straight_lines], "-", color=plots.BLACK, linewidth=2.5, label="straight through")
     ax.plot([line[column] for line in resumed_lines], "o", color=plots.BLUE, label="stopped and resumed")
@@ -617,7 +617,7 @@ for ax, column, title in zip(axes, ("score", "kl_nats_per_response"), ("Score", 
         ax.plot(range(4, 8), [line[column] for line in lines[4:]], style, marker="x", color=colour, label=f"{what} forgotten")
     ax.axvline(3.5, color=plots.GREY, linewidth=1)
     ax.set(xlabel="step", title=title)
-axes[0].legend(fontsize=8);
+figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=5, fontsize=8, frameon=False);
 
 # %% [markdown]
 # *How to read it:* the black line is the run that was never stopped; the blue dots, the resumed one, lie on it. Right of the grey line are the careless ones. Without the generator the very next responses, and so the next score, are others.
