@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import lean
 import peers
 import plain
 import torch
@@ -108,11 +109,19 @@ def sampling_part(work: Work) -> Part:
 
         return run
 
+    def written_out(precision: str):
+        lm, tokens = work.language_model().eval(), work.queries(work.batch * work.steps).tokens
+        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+        uniform = torch.rand(len(tokens), work.response, device=work.device)
+        parts = list(zip(tokens.split(work.batch), uniform.split(work.batch), strict=True))
+        return lambda: [lean.sample(lm, *part, work.temperature, dtype) for part in parts]
+
     def trl():
         lm, tokens = work.language_model().eval(), work.queries(work.batch * work.steps).tokens
         return peers.generation(lm, tokens, work.batch, work.response, work.temperature, pad=1)
 
     contenders = _ours(ours) | {"`generate`": partial(theirs, False), "`generate`, bf16 autocast": partial(theirs, True)}
+    contenders |= {f"GPT-2's layers written out, {precision}": partial(written_out, precision) for precision in PRECISIONS}
     if peers.has_ppo():
         contenders["`generate` as TRL calls it"] = trl
 

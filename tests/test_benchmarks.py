@@ -45,6 +45,15 @@ def test_generate_writes_every_token_though_the_model_knows_an_end(bench, work):
     assert bench("plain").generate(lm, work.queries(2).tokens, 5, 1.0).shape == (2, work.query + 5)
 
 
+def test_layers_written_out_draw_the_same_tokens_as_the_package(bench, work):
+    lm, queries = work.language_model().eval(), work.queries(8)
+    policy, ours = Policy(lm), torch.Generator().manual_seed(4)
+    rollout = sampling.sample(policy, queries, 5, 0.7, ours)
+    uniform = torch.rand(8, 5, generator=torch.Generator().manual_seed(4))
+    tokens, logprobs = bench("lean").sample(lm, queries.tokens, uniform, 0.7, torch.float32)
+    assert torch.equal(tokens, rollout.responses) and torch.allclose(logprobs, rollout.logprobs, atol=1e-5)
+
+
 def test_ratios_are_medians_within_rounds(bench):
     rounds = bench("rounds")
     # The third round was slow for both alike; medians of each alone would say 2 / 1.
