@@ -6,6 +6,7 @@ Modules in reading order; each imports only from lower floors:
        records      what flows: Queries, Rollout, Comparison, Label
        database     tables of the label store
        pretrained   models from a folder or the Hub, LoRA
+       files        files that are whole or not there
        ranks        several processes train one model; a batch in parts
     1  tasks        the four tasks: prompts, lengths, truncation, penalty
        models       policy with value head, reward model, reference; load and save

@@ -74,7 +74,7 @@ def fit_reward(a: FitReward) -> None:
     reward.normalize(model, policy, samples, task, tokenizer, seed=a.seed, micro_batch=a.micro_batch)
     if not run.ranks.is_first:
         return
-    model.classifier.config.reward_task = a.task
+    model.classifier.config.reward_task, model.classifier.config.reward_base = a.task, name_of(a.model)
     save(model, tokenizer, a.out)
     simulated = sum(x.simulated for x in labels)
     print(f"Fitted on {len(train):,} labels ({simulated:,} of all {len(labels):,} simulated); the model is in {a.out / 'model'}.")
@@ -89,15 +89,20 @@ def tune(a: Tune) -> None:
     run = Run(a.out, seed=a.seed, device=a.device, config=a.ppo, checkpoint_every=a.checkpoint_every, tensorboard=a.tensorboard,
               micro_batch=a.micro_batch)  # fmt: skip
     check_memory(a, run)
-    policy, tokenizer, task = load(a, run.device)
-    model = RewardModel.load(model_folder(a.reward), a.precision).to(run.device)
+    sharded = a.sharded and run.ranks.count > 1
+    place = torch.device("cpu") if sharded else run.device
+    policy, tokenizer, task = load(a, place)
+    model = RewardModel.load(reward_folder(a.reward), a.precision).to(place)
     if (fitted_on := getattr(model.classifier.config, "reward_task", a.task)) != a.task:
         raise ValueError(f"the reward model in {a.reward} learned {fitted_on}, not {a.task}: give --task {fitted_on}, or another --reward")
+    base = getattr(model.classifier.config, "reward_base", name_of(a.model))
+    if base != name_of(a.model) and run.ranks.is_first:
+        print(f"Note: the reward model in {a.reward} was fitted on {base}, and its unit is that of the samples of {base}.")
     reference = policy.frozen_copy()
-    if a.sharded and run.ranks.count > 1:
+    if sharded:
         for each in (policy, reference):
-            ranks.shard(each, each.lm, ("hidden", "logits", "values"), run.ranks.count)
-        ranks.shard(model, model.classifier, (), run.ranks.count)
+            ranks.shard(each, each.lm, ("hidden", "logits", "values"), run.ranks.count, run.device)
+        ranks.shard(model, model.classifier, (), run.ranks.count, run.device)
     pool = prompts(a, task, tokenizer, a.prompts)
     scored_by = f"{models.outline(model)}, gain {model.gain.item():.6g}, bias {model.bias.item():.6g}"
 
@@ -107,7 +112,7 @@ def tune(a: Tune) -> None:
     lines = ppo.tune(policy, score, pool, task, a.ppo, run, reference=reference, scored_by=scored_by)
     if not run.ranks.is_first:
         return
-    if a.sharded and run.ranks.count > 1:  # the checkpoint holds whole weights, this process only its part
+    if sharded:  # the checkpoint holds whole weights, this process only its part
         policy = load(a, torch.device("cpu"))[0]
         saved = load_file(a.out / "checkpoint" / "state.safetensors")
         policy.load_state_dict({k.removeprefix("model."): v for k, v in saved.items() if k.startswith("model.")})
@@ -167,11 +172,16 @@ def check_memory(a: Tune, run: Run) -> None:
     """Raise MemoryError before anything is loaded, with the micro-batch that would fit, if PPO needs more than is free."""
     config, task = pretrained.load(AutoConfig, model_folder(a.model), {"trust_remote_code": False}), presets.get(a.task, a.preset).task
     query = task.query_length + 8 * bool(task.prefix) + 8 * bool(task.suffix)
-    memory.check(
-        config, memory.free_bytes(run.device), batch=a.ppo.batch, minibatches=a.ppo.minibatches, query=query, response=task.response_length,
-        precision=a.precision, checkpointing=a.checkpointing, lora=a.lora, micro_batch=a.micro_batch, ranks=run.ranks.count,
-        sharded=a.sharded,
-    )  # fmt: skip
+    try:
+        memory.check(
+            config, memory.free_bytes(run.device), batch=a.ppo.batch, minibatches=a.ppo.minibatches, query=query,
+            response=task.response_length, precision=a.precision, checkpointing=a.checkpointing, lora=a.lora, micro_batch=a.micro_batch,
+            ranks=run.ranks.count, sharded=a.sharded,
+        )  # fmt: skip
+    except ValueError as error:
+        if not pretrained.is_unknown(error):
+            raise
+        raise pretrained.not_causal(a.model) from error
 
 
 def load(a: Setting, device: torch.device | None = None) -> tuple[Policy, PreTrainedTokenizerBase, Task]:
@@ -249,6 +259,18 @@ def model_folder(path: Path | str) -> Path | str:
     if (Path(path) / "run.json").exists() and not inside.exists():
         raise FileNotFoundError(f"the run in {path} has not written its model yet: let it finish, with the command that began it")
     return inside if inside.exists() else path
+
+
+def reward_folder(path: Path) -> Path | str:
+    """Find a reward model: what `fit-reward` wrote."""
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"there is no reward model in {path}: fit one with `python -m rlhf_helpers fit-reward --out {path}`")
+    return model_folder(path)
+
+
+def name_of(model: str) -> str:
+    """Name a language model as a reward model remembers it: without the folder, or the owner on the Hub, that it lay in."""
+    return Path(model).resolve().name
 
 
 def save(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

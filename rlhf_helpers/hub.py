@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ LABEL_FILES = {
     "cnndm": "cnndm/online_45k.json",
 }
 BUFFER = 10_000  # texts of a stream among which the next one is drawn
+NO_ROWS = "corresponds to no data|BatchSize must be greater than 0|No columns to parse"  # as datasets, pyarrow and pandas put it
 
 
 def detokenized(text: str) -> str:
@@ -112,14 +113,19 @@ def place_of(name: str, data_dir: Path | str | None = None, repo: str | None = N
 
 @contextmanager
 def _reading(name: str, split: str, place: str) -> Iterator[None]:
-    """Turn the errors of opening a set, or of a stream that is read, into two that say what to do."""
+    """Turn the errors of opening a set, or of a stream that is read, into three that say what to do."""
     import datasets
 
     try:
         yield
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, StopIteration, datasets.exceptions.DatasetsError) as error:
         if re.match("(unknown|bad) split", str(error), re.IGNORECASE):
             raise ValueError(f"{name} in {place} has no split {split!r}: {_short(error)}") from error
+        if isinstance(error, StopIteration) or re.search(NO_ROWS, f"{error} {error.__cause__}"):
+            raise ValueError(
+                f"the split {split!r} of {name} in {place}, or a file of it, has no rows: take empty files away, and if none is left, copy "
+                f"the set again. {_way_out(name)}"
+            ) from error
         raise FileNotFoundError(f"the texts of {name} could not be loaded from {place}: {_short(error)}. {_way_out(name)}") from error
 
 
@@ -130,7 +136,7 @@ def load(
 
     data_dir: a folder with a copy (parquet, JSON lines or CSV; the split in the file names, as the Hub has them), in a folder of the
     set's name if it holds other files too. repo: another repository with the same columns, if the usual one has gone. Raises
-    FileNotFoundError that says what to download and how to pass it on, ValueError if the columns are others.
+    FileNotFoundError that says what to download and how to pass it on, ValueError if the columns are others or there are no rows.
     """
     import datasets
 
@@ -142,7 +148,7 @@ def load(
         else:
             known = datasets.get_dataset_config_names(place)
             rows = datasets.load_dataset(place, source.config if source.config in known else None, **options)
-        columns = rows.column_names or list(next(iter(rows), {}))
+        columns = rows.column_names or list(next(iter(rows)))
     if source.column not in columns:
         raise ValueError(
             f"{place} has the columns {', '.join(columns)}, but the texts of {name} are expected in {source.column!r}: is it another set? "
@@ -157,7 +163,8 @@ def texts(
 ) -> Iterator[str]:  # fmt: skip
     """Yield the prepared texts of a set in an order fixed by `seed`; a stream is shuffled within a buffer of 10,000 texts.
 
-    Where a set has no split "test", the texts that `held_out` chooses are it, and "train" leaves them out.
+    Where a set has no split "test", the texts that `held_out` chooses are it, and "train" leaves them out. Rows without a text (null)
+    are left out too; raises ValueError if there is anything else in its place.
     """
     source = get(name)
     published = split if source.has_test else "train"
@@ -165,12 +172,26 @@ def texts(
     if source.rows > 1:  # before the shuffling: neighbours belong together
         rows = rows.batch(source.rows)
     rows = rows.shuffle(seed=seed) if hasattr(rows, "__len__") else rows.shuffle(seed=seed, buffer_size=BUFFER)
-    with _reading(name, published, place_of(name, data_dir, repo)):
-        for row in rows:
-            text = row[source.column]
-            text = source.prepare(text if isinstance(text, str) else " ".join(text))
-            if source.has_test or held_out(text) == (split == "test"):
-                yield text
+    place = place_of(name, data_dir, repo)
+    for row in _rows(rows, name, published, place):
+        parts = row[source.column] if source.rows > 1 else [row[source.column]]
+        given = [part for part in parts if part is not None]
+        if others := [type(part).__name__ for part in given if not isinstance(part, str)]:
+            raise ValueError(
+                f"the column {source.column!r} of {name} in {place} has a value of type {others[0]} where a text is expected: is it "
+                f"another set? With `datasets`, cast_column({source.column!r}, Value('string')) makes texts of numbers"
+            )
+        text = source.prepare(" ".join(given))
+        if given and (source.has_test or held_out(text) == (split == "test")):
+            yield text
+
+
+def _rows(rows: Iterable[dict[str, Any]], name: str, split: str, place: str) -> Iterator[dict[str, Any]]:
+    """Read a set that is open; what goes wrong says what to do, and so does a set without rows."""
+    with _reading(name, split, place):
+        left = iter(rows)
+        yield next(left)
+        yield from left
 
 
 def held_out(text: str) -> bool:

@@ -47,7 +47,8 @@ def memory_map(
     share = ranks if sharded else 1
     parts = {
         "policy": 4 * weights // share,
-        "reference": 4 * (trained if lora else weights) // share,  # LoRA's reference shares the weights that are held still
+        # LoRA's reference shares the weights that are held still, unless they are in shards.
+        "reference": 4 * (trained if lora and share == 1 else weights) // share,
         "reward model": 4 * reward // share,
         "gradients": 4 * trained // share,
         "optimizer": 8 * trained // share,
@@ -71,10 +72,17 @@ def largest_micro_batch(config: PretrainedConfig, free: int, *, batch: int, rank
 def check(
     config: PretrainedConfig, free: int | None, *, batch: int, micro_batch: int | None = None, ranks: int = 1, **settings: Any
 ) -> None:  # fmt: skip
-    """Raise MemoryError, with the micro-batch that would fit, if PPO needs more than `free` bytes (None: not known, nothing is checked)."""
+    """Raise MemoryError, with the micro-batch that would fit, if PPO needs more than `free` bytes (None: not known, nothing is checked).
+
+    Where a family cannot be traced (its code asks for contents), a line says so: an estimate stops no run.
+    """
     if free is None:
         return
-    need = memory_map(config, batch=batch, micro_batch=micro_batch, ranks=ranks, **settings)["total"]
+    try:
+        need = memory_map(config, batch=batch, micro_batch=micro_batch, ranks=ranks, **settings)["total"]
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+        print(f"How much memory {config.model_type} needs could not be worked out ({str(error).splitlines()[0][:100]}); going on.")
+        return
     if need <= free:
         return
     fits = largest_micro_batch(config, free, batch=batch, ranks=ranks, **settings)
@@ -149,8 +157,10 @@ def _bare(config: PretrainedConfig, *options: Any) -> Policy:
     """Make a policy whose weights have shapes but no contents; call it inside a FakeTensorMode."""
     from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+    config = copy.deepcopy(config)
+    config.dtype = torch.float32  # as models are loaded, whatever they were saved in
     with unset_fake_temporarily(), torch.device("meta"):  # peft cannot work on fake tensors
-        policy = Policy(AutoModelForCausalLM.from_config(copy.deepcopy(config)), *options)
+        policy = Policy(AutoModelForCausalLM.from_config(config), *options)
     for module in policy.modules():
         for store in (module._parameters, module._buffers):
             for name, old in store.items():

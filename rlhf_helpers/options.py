@@ -131,7 +131,7 @@ class Export:
 
     store: Path  # the label store
     out: Path  # a file; for `dataset` a folder
-    format: Literal["openai", "pairs", "pairwise", "csv", "dataset", "store"] = "pairs"  # `store` keeps everything
+    format: Literal["openai", "pairs", "pairwise", "csv", "dataset", "store"] = "pairs"  # `store` keeps all; `pairwise`: two options
     task: str | None = None  # one task only
     model: str = "bundled"  # whose tokenizer writes the openai format
     licence: str = "unknown"  # for the card of a `dataset`

@@ -29,6 +29,10 @@ HUB_OPTIONS: dict[str, Any] = {
 
 def without_dropout(model: nn.Module) -> nn.Module:
     """Set every dropout to 0, so that train and eval mode are the same thing (the paper never drops out)."""
+    config = model.config.get_text_config()
+    for name, rate in config.to_dict().items():  # families that read the rate there in every pass: Falcon
+        if "drop" in name and isinstance(rate, float):
+            setattr(config, name, 0.0)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -55,16 +59,29 @@ def float32_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tens
         return sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **options)
 
 
-SDPA = ("sdpa", "sdpa_in_float32")  # names of the ways to attend that take any mask
+SDPA = ("sdpa", "sdpa_in_float32")  # torch's attention, in transformers' name and in ours
 AttentionInterface.register(SDPA[1], float32_attention)
 AttentionMaskInterface.register(SDPA[1], sdpa_mask)
 
 
 def with_float32_attention(model: nn.Module) -> nn.Module:
-    """Let a model that attends by torch's `scaled_dot_product_attention` do so by `float32_attention`; leave others as they are."""
+    """Let a model that attends by torch's `scaled_dot_product_attention` do so by `float32_attention`; leave others as they are.
+
+    Saved models do not remember it. Where transformers has not opened a family to other ways (Falcon), nothing changes.
+    """
     if model.config._attn_implementation == SDPA[0]:
-        model.set_attn_implementation(SDPA[1])
+        with _without_report():
+            model.set_attn_implementation(SDPA[1])
     return model
+
+
+def takes_any_mask(model: nn.Module, length: int) -> bool:
+    """Say whether a mask (B, 1, T, T) alone decides which of `length` tokens see each other: torch's attention, no window, no ALiBi."""
+    config = model.config.get_text_config()
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    known = set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention", "chunked_attention"}
+    by_sdpa = model.config._attn_implementation in SDPA and not getattr(config, "alibi", False)
+    return by_sdpa and known and all(window is None or window >= length for window in windows)
 
 
 def add_lora(model: nn.Module, rank: int, seed: int = 0) -> None:
@@ -102,12 +119,9 @@ def load(kind: Any, source: Path | str, options: dict[str, Any] = HUB_OPTIONS) -
     except SafetensorError as error:
         raise _damaged(place, error) from error
     except ValueError as error:
-        if "nrecognized" not in str(error):
+        if not is_unknown(error):
             raise
-        raise ValueError(
-            f"{source} holds no causal language model that transformers knows: choose one that writes from left to right, such as "
-            "openai-community/gpt2"
-        ) from error
+        raise not_causal(source) from error
     except OSError as error:
         if Path(source).is_dir():
             raise OSError(f"{source} could not be read: {error}. Weights must be there as safetensors") from error
@@ -115,6 +129,18 @@ def load(kind: Any, source: Path | str, options: dict[str, Any] = HUB_OPTIONS) -
             f"{source!r} is not on this machine and could not be fetched from the Hub. With a network: `hf download {source} --local-dir "
             f"models/{Path(source).name}`, copy that folder here and pass it instead of the name"
         ) from error
+
+
+def is_unknown(error: ValueError) -> bool:
+    """Say whether transformers knows no causal language model of this kind (it lists all that it knows)."""
+    return "nrecognized" in str(error)
+
+
+def not_causal(source: Path | str) -> ValueError:
+    return ValueError(
+        f"{source} holds no causal language model that transformers knows: choose one that writes from left to right, such as "
+        "openai-community/gpt2"
+    )
 
 
 @contextmanager

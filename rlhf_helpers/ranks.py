@@ -12,6 +12,7 @@ import datetime
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -116,6 +117,11 @@ class Ranks:
         """Return the norm of all gradients together (not finite if one of them is not), and shorten them to `longest`, if given."""
         return whole(nn.utils.clip_grad_norm_(model.parameters(), math.inf if longest is None else longest))
 
+    def collect(self, tensor: Tensor) -> Tensor | None:
+        """Put a tensor, its shards together, into the first rank's main memory (every rank must ask); the others get nothing."""
+        found = whole(tensor)
+        return found.detach().cpu() if self.is_first else None
+
     def check_same(self, what: str, value: Any) -> None:
         """Raise ValueError if `value` is not the same on all ranks."""
         if self.count == 1:
@@ -172,16 +178,17 @@ def _company() -> Iterator[None]:
 # ---- weights in shards (FSDP) ----------------------------------------------------------------------------------------------------------
 
 
-def shard(model: nn.Module, inner: nn.Module, methods: Iterable[str], count: int) -> None:
+def shard(model: nn.Module, inner: nn.Module, methods: Iterable[str], count: int, device: torch.device | None = None) -> None:
     """Spread a model's weights, gradients and optimizer over all ranks; each layer is put together when it is needed.
 
-    inner: the transformers model inside; `methods` are the ways into `model` apart from `forward`.
+    inner: the transformers model inside; `methods` are the ways into `model` apart from `forward`. A model on the CPU goes to `device`
+    layer by layer, so that no GPU ever holds the whole.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    device = next(model.parameters()).device.type
-    mesh = init_device_mesh(device, (count,))
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")  # nobody here writes into what it returns
+    mesh = init_device_mesh((device or next(model.parameters()).device).type, (count,))
     blocks = max((m for m in inner.modules() if isinstance(m, nn.ModuleList)), key=len)
     for block in blocks:
         fully_shard(block, mesh=mesh)

@@ -131,7 +131,7 @@ def pack(batch: Encoded) -> Packed:
 
 def option_rewards(model: RewardModel, batch: Encoded) -> Tensor:
     """Reward every option of every comparison: returns (B, K). In one row each, or in K rows where a model cannot be told who sees whom."""
-    if model.takes_positions and model.classifier.config._attn_implementation in pretrained.SDPA:
+    if model.takes_positions and pretrained.takes_any_mask(model.classifier, batch.tokens.shape[-1]):
         tokens, sees, places, last = (x.to(model.device) for x in pack(batch))
         return model.read(model.run_trunk(model.classifier, tokens, sees, places=places), last)
     tokens, mask = (x.flatten(0, 1).to(model.device) for x in (batch.tokens, batch.mask))

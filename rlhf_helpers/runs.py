@@ -11,17 +11,15 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rlhf_helpers import ranks
+from rlhf_helpers import files, ranks
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "data" / "recorded"
@@ -103,7 +101,7 @@ class Run:
         if self.folder is not None and self.ranks.is_first:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "run.json").exists():
-                _replace_json(self.folder / "run.json", self._description())
+                files.replace_json(self.folder / "run.json", self._description())
 
     def _description(self) -> dict[str, Any]:
         import transformers
@@ -118,7 +116,7 @@ class Run:
         """
         if self.folder is None or not self.ranks.is_first:
             return
-        described = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        described = files.read_json(self.folder / "run.json", keys=("seed",))
         settings = {name: _plain(value) for name, value in settings.items()}
         before, now = {"seed": described["seed"]} | described.get("settings", {}), {"seed": self.seed} | settings
         begun = any((self.folder / name / "state.json").exists() for name in ("checkpoint", "checkpoint.old"))
@@ -129,7 +127,7 @@ class Run:
             )
         about = (described if begun else self._description()) | {"seed": self.seed, "settings": settings}  # of the attempt that trains
         if about != described:
-            _replace_json(self.folder / "run.json", about)
+            files.replace_json(self.folder / "run.json", about)
 
     # ---- numbers -----------------------------------------------------------------------------------------------------------------
 
@@ -138,7 +136,7 @@ class Run:
         line = {"step": step} | numbers
         self._lines.append(line)
         if self.folder is not None and self.ranks.is_first:
-            with _on_disk(f"the line of step {step}"), (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            with files.on_disk(f"the line of step {step}"), (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         if self._board is not None:
             for name, value in numbers.items():
@@ -178,12 +176,12 @@ class Run:
     def keep(self, name: str, content: Any) -> None:
         """Keep something small beside the metrics, as JSON, whole or not at all."""
         if self.folder is not None and self.ranks.is_first:
-            _replace_json(self.folder / f"{name}.json", content)
+            files.replace_json(self.folder / f"{name}.json", content)
 
     def kept(self, name: str, otherwise: Any) -> Any:
-        """Read what `keep` wrote under this name."""
+        """Read what `keep` wrote under this name, of the same type as `otherwise`."""
         path = self.folder / f"{name}.json" if self.folder is not None else None
-        return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else otherwise
+        return files.read_json(path, type(otherwise)) if path is not None and path.exists() else otherwise
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------------------
 
@@ -195,21 +193,20 @@ class Run:
         if self.folder is None:
             return
         new, old, final = (self.folder / name for name in ("checkpoint.new", "checkpoint.old", "checkpoint"))
-        tensors = {f"model.{k}": ranks.whole(v) for k, v in model.state_dict().items()}
+        tensors = {f"model.{k}": self.ranks.collect(v) for k, v in model.state_dict().items()}
         state = optimizer.state_dict()
-        tensors |= {f"optimizer.{i}.{k}": ranks.whole(v) for i, entry in state["state"].items() for k, v in entry.items()}
-        tensors["generator"] = self.ranks.gather(self.generator.get_state().to(self.device).unsqueeze(0))  # (ranks, bytes)
+        moments = {f"optimizer.{i}.{k}": self.ranks.collect(v) for i, entry in state["state"].items() for k, v in entry.items()}
+        generators = self.ranks.gather(self.generator.get_state().to(self.device).unsqueeze(0))  # (ranks, bytes)
         if not self.ranks.is_first:
             return
-        beta = getattr(controller, "beta", None)
-        with _on_disk(f"the checkpoint of step {steps_done}", new):
+        with files.on_disk(f"the checkpoint of step {steps_done}", new):
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir()
-            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, new / "state.safetensors")
-            _write_json(
-                new / "state.json", {"steps_done": steps_done, "param_groups": state["param_groups"], "beta": beta, "lines": self._lines}
-            )
-            _to_disk(new / "state.safetensors", new / "state.json")  # before the old one goes, or a power cut could take both
+            tensors |= moments | {"generator": generators.cpu()}
+            save_file({k: v.contiguous().clone() for k, v in tensors.items()}, new / "state.safetensors")
+            about = {"steps_done": steps_done, "beta": getattr(controller, "beta", None), "lines": self._lines}
+            files.write_json(new / "state.json", about | {"param_groups": state["param_groups"], "optimizer_tensors": len(moments)})
+            files.to_disk(new / "state.safetensors", new / "state.json")  # before the old one goes, or a power cut could take both
         if final.exists():  # otherwise the old one is all there is, left by a kill between the two renames below
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
@@ -221,13 +218,13 @@ class Run:
         if self.folder is None:
             return 0
         folders = [f for name in ("checkpoint", "checkpoint.old") if ((f := self.folder / name) / "state.json").exists()]
-        state = json.loads((folders[0] / "state.json").read_text()) if folders else {"steps_done": 0}
+        state = _read_state(folders[0] / "state.json") if folders else {"steps_done": 0}
         self.ranks.check_same("the steps already done", state["steps_done"])
         if not folders:
             if self.ranks.is_first:
                 (self.folder / "metrics.jsonl").unlink(missing_ok=True)
             return 0
-        tensors = _load(folders[0] / "state.safetensors")
+        tensors = _read_tensors(folders[0] / "state.safetensors", state)
         saved = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in model.state_dict().items()}:
             raise ValueError(f"the checkpoint in {self.folder} belongs to another model: choose another folder or remove it")
@@ -249,7 +246,7 @@ class Run:
         self._lines = state["lines"]
         if not self.ranks.is_first:
             return state["steps_done"]
-        with _on_disk("metrics.jsonl"), (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:  # without those of lost steps
+        with files.on_disk("metrics.jsonl"), (self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:  # without lost steps
             file.writelines(json.dumps(line) + "\n" for line in self._lines)
         return state["steps_done"]
 
@@ -276,19 +273,30 @@ def _board(folder: Path | None) -> Any:
     return SummaryWriter(str(folder / "tensorboard"))
 
 
-def _load(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise OSError(
-            f"the checkpoint in {path.parent} cannot be read ({error}): remove that folder to begin again, or copy a whole one there"
-        ) from error
+def _read_state(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint says of itself; raises ValueError if that contradicts itself."""
+    state = files.read_json(path, keys=("steps_done", "beta", "lines", "param_groups"))
+    done = state["steps_done"]
+    if type(done) is not int or done < 0:
+        raise ValueError(files.damaged(path, f"steps_done is {done!r}"))
+    match state["lines"]:
+        case []:  # a loop that logs nothing
+            return state
+        case [*_, {"step": last}] if last == done - 1:
+            return state
+    raise ValueError(files.damaged(path, f"steps_done is {done}, but the last of its lines is not of step {done - 1}"))
 
 
-def _to_disk(*paths: Path) -> None:
-    for path in paths:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+def _read_tensors(path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
+    """Read a checkpoint's tensors; raises ValueError without the generator, or with some of the optimizer's only."""
+    tensors = files.read_tensors(path)
+    if "generator" not in tensors:
+        raise ValueError(files.damaged(path, "it has no generator"))
+    found = sum(name.startswith("optimizer.") for name in tensors)
+    wanted = state.get("optimizer_tensors", found)  # an older checkpoint does not tell; weights without a gradient have none
+    if found not in (0, wanted):
+        raise ValueError(files.damaged(path, f"it has {found} tensors of the optimizer, and {wanted} were written"))
+    return tensors
 
 
 def _plain(settings: Any) -> Any:
@@ -304,30 +312,3 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     if "ppo" in before and "reward" in now or "reward" in before and "ppo" in now:
         return f"it is one of {'PPO' if 'ppo' in before else 'a reward model'}, and now it is {'PPO' if 'ppo' in now else 'a reward model'}"
     return ", ".join(f"{k} is {old.get(k)} there and {new.get(k)} now" for k in old | new if old.get(k) != new.get(k))
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-
-
-def _replace_json(path: Path, content: Any) -> None:
-    """Put a new file in the place of an old one, so that a kill or a full disk at any moment leaves one of them whole."""
-    new = path.with_name(path.name + ".new")
-    with _on_disk(str(path)):
-        _write_json(new, content)
-        _to_disk(new)
-        new.replace(path)
-
-
-@contextmanager
-def _on_disk(what: str, partial: Path | None = None) -> Iterator[None]:
-    """Say what a full disk kept from being written, and what to do; the folder `partial` is taken away again."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise OSError(
-            f"{what} could not be written ({error}): is the disk full? Free some space and run again; it goes on from the last "
-            "checkpoint, which is whole, or from the start"
-        ) from error

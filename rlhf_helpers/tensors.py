@@ -54,7 +54,8 @@ def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> 
     otherwise the policy is trained under another distribution than it acts from (paper, section 2.2).
     """
     scaled = logits.float() / temperature
-    return -cross_entropy(scaled.flatten(0, -2), tokens.flatten(), reduction="none").view_as(tokens)
+    nothing = torch.iinfo(torch.long).min  # by default a token -100 would be no error, but one to ignore
+    return -cross_entropy(scaled.flatten(0, -2), tokens.flatten(), reduction="none", ignore_index=nothing).view_as(tokens)
 
 
 def draw(logits: Tensor, uniform: Tensor) -> Tensor:

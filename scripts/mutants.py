@@ -47,8 +47,8 @@ MUTANTS = [
     Mutant("advantages not centred", "tensors", "return (x - masked_mean(x, mask)) * torch.rsqrt", "return x * torch.rsqrt"),
     Mutant("whitened per row", "tensors", "return (x - masked_mean(x, mask)) * torch.rsqrt(masked_variance(x, mask) + EPSILON)", "return (x - x.mean(-1, keepdim=True)) * torch.rsqrt(x.var(-1, keepdim=True) + EPSILON)"),
     Mutant("epsilon outside the root", "tensors", "EPSILON = 1e-8", "EPSILON = 1e-2"),
-    Mutant("temperature dropped from log-probabilities", "tensors", "    logits = logits.float() / temperature\n", "    logits = logits.float()\n"),
-    Mutant("temperature multiplied in", "tensors", "    logits = logits.float() / temperature\n", "    logits = logits.float() * temperature\n"),
+    Mutant("temperature dropped from log-probabilities", "tensors", "    scaled = logits.float() / temperature\n", "    scaled = logits.float()\n"),
+    Mutant("temperature multiplied in", "tensors", "    scaled = logits.float() / temperature\n", "    scaled = logits.float() * temperature\n"),
     Mutant("temperature dropped from the entropy", "tensors", "(logits.float() / temperature).log_softmax(-1)", "logits.float().log_softmax(-1)"),
     Mutant("sign of the entropy", "tensors", "return -(logprobs.exp() * logprobs).sum(-1)", "return (logprobs.exp() * logprobs).sum(-1)"),
     Mutant("sign of the KL", "tensors", "    return logprobs - reference_logprobs\n", "    return reference_logprobs - logprobs\n"),
@@ -182,7 +182,7 @@ MUTANTS = [
     Mutant("old checkpoint removed before the new one is whole", "runs", "            shutil.rmtree(new, ignore_errors=True)\n            new.mkdir()\n", "            shutil.rmtree(final, ignore_errors=True)\n            shutil.rmtree(new, ignore_errors=True)\n            new.mkdir()\n"),
     Mutant("settings of another run mixed in", "runs", "if begun and \"settings\" in described and before != now:", "if False:"),
     Mutant("seed of another run mixed in", "runs", '{"seed": self.seed} | settings', '{"seed": described["seed"]} | settings'),
-    Mutant("description written in place", "runs", 'new = path.with_name(path.name + ".new")', "new = path"),
+    Mutant("description written in place", "files", 'new = path.with_name(path.name + ".new")', "new = path", ("runs",)),
     Mutant("generator not restored", "runs", '            self.generator.set_state(tensors["generator"][self.ranks.rank].clone())\n', "            pass\n"),
 ]  # fmt: skip
 

@@ -152,7 +152,15 @@ def is_ready():
     if not (os.path.exists(STAMP) and os.path.exists(PYTHON)):
         return False
     with open(STAMP) as file:
-        return file.read().strip() == fingerprint()
+        return file.read().split()[:1] == [fingerprint()]
+
+
+def warn_of_cpu_build():
+    """Say so where a GPU stands idle because .venv was made on a machine without one (the login node of a cluster)."""
+    with open(STAMP) as file:
+        made_for = file.read().split()[1:]
+    if made_for == ["cpu"] and has_gpu():
+        say("Note: here is a GPU, but .venv has the CPU build of torch. Remove .venv and run this again to use the GPU.")
 
 
 def say(text, end="\n"):
@@ -254,7 +262,7 @@ def install():
     step("everything else", [PIP + ["-e", ".[notebooks,dev]"]])
     calm_jupyterlab()
     with open(STAMP, "w") as file:
-        file.write(fingerprint())
+        file.write("%s %s" % (fingerprint(), "gpu" if gpu else "cpu"))
     say("Ready after %.0f s." % (time.time() - started))
     if "MAKELEVEL" not in os.environ:
         say("Now: . .venv/bin/activate && jupyter lab notebooks/00_whole_game.ipynb")
@@ -263,7 +271,7 @@ def install():
 def main():
     """Return at once when nothing is to be done; look for a fitting Python if this one is not; install."""
     if is_ready():
-        return
+        return warn_of_cpu_build()
     problem = python_problem(sys.version_info)
     if problem:
         minors = range(NEWEST[1], OLDEST[1] - 1, -1)

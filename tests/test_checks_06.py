@@ -1,11 +1,13 @@
 """Notebook 06's checks: the right answer passes, every named slip is named, an unsolved exercise is no error."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from rlhf_helpers import checks as every_check
 from rlhf_helpers import memory, pretrained
 from rlhf_helpers.checks import nb06 as checks
 from rlhf_helpers.models import Policy
@@ -46,7 +48,7 @@ RIGHT = [
     (checks.nb06_weights, weights),
     (checks.nb06_bill, bill),
     (checks.nb06_bill, lambda p, r: torch.tensor(bill(p, r))),
-    (checks.nb06_bill, lambda p, r: dict(enumerate(bill(p, r)))),
+    (checks.nb06_bill, lambda p, r: tuple(bill(p, r))),
     (checks.nb06_whole_loss, whole),
     (checks.nb06_whole_loss, lambda m, n: torch.cat([v.repeat(k) for v, k in zip(m, n)]).mean()),
     (checks.nb06_whole_loss, lambda m, n: sum(v * k for v, k in zip(m.tolist(), n.tolist())) / sum(n.tolist())),
@@ -58,6 +60,29 @@ RIGHT = [
 def test_right_answers_pass(check, answer, capsys):
     assert check(answer) is True
     assert capsys.readouterr().out.startswith("Right: ")
+
+
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, lambda lines: [float(x) for x in lines]])
+def test_what_passes_as_a_bill_passes_in_the_next_cell(kind, capsys):
+    """The notebook adds the lines up and holds them against the map's, to the last byte."""
+
+    def answer(policy, reward):
+        return kind(bill(policy, reward))
+
+    class Map:
+        PARTS, SIZES = memory.PARTS, {"774M": memory.SIZES["774M"]}
+
+        @staticmethod
+        def memory_map(config, **_):
+            n = weights(config.vocab_size, config.n_positions, config.n_embd, config.n_layer)
+            return dict(zip(memory.PARTS, bill(n + config.n_embd + 1, n + config.n_embd)))
+
+    assert checks.nb06_bill(answer) is True
+    source = Path(__file__).parents[1] / "notebooks/src/06_gpt2_on_a_gpu.py"
+    (cell,) = [cell for cell in source.read_text().split("\n# %%") if "held = memory.PARTS[:5]" in cell]
+    exec(cell, {"memory": Map, "checks": every_check, "GB": memory.GB, "my_bill": answer, "style_step": {},
+                "counted": lambda c: weights(c.vocab_size, c.n_positions, c.n_embd, c.n_layer)})  # fmt: skip
+    assert "bit for bit" in capsys.readouterr().out
 
 
 def test_the_bill_is_that_of_a_real_policy_and_reward_model():
@@ -104,13 +129,21 @@ SLIPS = [
     (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, 1), "one block"),
     (checks.nb06_weights, lambda v, p, d, n: n * weights(v, p, d, 1), "everything by the number"),
     (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 15 * d), "last layer norm by"),
-    (checks.nb06_weights, lambda v, p, d, n: 17, "expected"),
+    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, n) - d, "last layer norm, too"),
+    (checks.nb06_weights, lambda v, p, d, n: n * (12 * d**2 + 4 * d) + 2 * d, "both tables are missing, and the biases"),
+    (checks.nb06_weights, lambda v, p, d, n: n * 12 * d**2, "both tables are missing, and all biases"),
+    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, n) - n * d, "9 d biases: 3 d, d, 4 d and d"),
+    (checks.nb06_weights, lambda v, p, d, n: 17, "vocabulary 50, positions 20, width 8, layers 3: 3,192 expected, yours is 17."),
+    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, max(n, 2)), "width 12, layers 1: 2,748 expected, yours is 4,632."),
+    (checks.nb06_weights, lambda v, p, d, n: [v * d, p * d], "return one number"),
     (checks.nb06_bill, lambda p, r: [x // 2 for x in bill(p, r)], "bfloat16"),
     (checks.nb06_bill, lambda p, r: [x // 4 for x in bill(p, r)], "not bytes"),
     (checks.nb06_bill, lambda p, r: [x * 8 for x in bill(p, r)], "bits"),
     (checks.nb06_bill, lambda p, r: [x * 2 for x in bill(p, r)], "float64"),
     (checks.nb06_bill, lambda p, r: [x / 1e9 for x in bill(p, r)], "gigabytes"),
     (checks.nb06_bill, lambda p, r: [x / 1e6 for x in bill(p, r)], "megabytes"),
+    (checks.nb06_bill, lambda p, r: [x / 2**30 for x in bill(p, r)], "GiB"),
+    (checks.nb06_bill, lambda p, r: [x / 2**20 for x in bill(p, r)], "MiB"),
     (checks.nb06_bill, bills(optimizer=0.5), "TWO numbers"),
     (checks.nb06_bill, bills(optimizer=1.5), "lines of their own"),
     (checks.nb06_bill, bills(optimizer=2), "lines of their own"),
@@ -119,11 +152,23 @@ SLIPS = [
     (checks.nb06_bill, lambda p, r: [4 * p, 4 * p, 4 * r, 4 * (p + r), 8 * p], "reward model is not trained"),
     (checks.nb06_bill, lambda p, r: [4 * p, 4 * p, 4 * r, 4 * (2 * p + r), 8 * p], "only the policy is trained: neither"),
     (checks.nb06_bill, lambda p, r: [4 * p, 4 * p, 4 * r, 4 * p, 8 * (p + r)], "only its weights have moments"),
+    (checks.nb06_bill, lambda p, r: [4 * p, 4 * p, 4 * r, 4 * (p + r), 8 * (p + r)], "reward model is not trained here: it has neither"),
+    (checks.nb06_bill, lambda p, r: [4 * p, 4 * p, 4 * r, 8 * p, 16 * p], "reference is never trained"),
+    (checks.nb06_bill, lambda p, r: [4 * p, 4 * p, 4 * r, 4 * (2 * p + r), 8 * (2 * p + r)], "has gradients and moments"),
     (checks.nb06_bill, bills(reference=0), "whole second copy"),
     (checks.nb06_bill, lambda p, r: bill(p, p), "second argument"),
     (checks.nb06_bill, lambda p, r: [*bill(p, r)[:3], 8 * p, 4 * p], "gradients and optimizer are exchanged"),
     (checks.nb06_bill, lambda p, r: [4 * p, 4 * r, 4 * p, 4 * p, 8 * p], "reference and reward model are exchanged"),
     (checks.nb06_bill, lambda p, r: sum(bill(p, r)), "added the parts up"),
+    (checks.nb06_bill, lambda p, r: dict(enumerate(bill(p, r))), "return a list of the five numbers (policy, reference"),
+    (checks.nb06_bill, lambda p, r: [4 * p, ..., ..., ..., ...], "return a list of the five numbers"),
+    (checks.nb06_bill, lambda p, r: torch.tensor(bill(p, r)).float(), "float32 cannot hold"),
+    (checks.nb06_bill, bills(gradients=3), "the line of the gradients: 4,000,012 expected, yours is 12,000,036."),
+    (checks.nb06_bill, bills(reward=0, gradients=3), "the line of the reward model: 3,600,004 expected, yours is 0."),
+    (checks.nb06_whole_loss, lambda m, n: m * n / n.sum(), "the parts: add them up."),
+    (checks.nb06_whole_loss, lambda m, n: m * n, "add them up, and divide"),
+    (checks.nb06_whole_loss, lambda m, n: m * n / n, "add them up, products and counts"),
+    (checks.nb06_whole_loss, lambda m, n: (m * n).sum() / n, "add up the counts too"),
     (checks.nb06_whole_loss, lambda m, n: m.mean(), "mean of the means"),
     (checks.nb06_whole_loss, lambda m, n: m.sum(), "sum of the means"),
     (checks.nb06_whole_loss, lambda m, n: (m * n).sum(), "sum over all tokens"),
@@ -143,6 +188,10 @@ SLIPS = [
     (checks.nb06_lora, lambda n, r: lora(n, r) + sum(i * o for i, o in n), "held weights"),
     (checks.nb06_lora, lambda n, r: lora(n[:1], r), "first layer only"),
     (checks.nb06_lora, lambda n, r: lora(n[-1:], r), "last layer only"),
+    (checks.nb06_lora, lambda n, r: [r * (i + o) for i, o in n], "return one number: add up over the layers"),
+    (checks.nb06_lora, lambda n, r: (r * (i + o) for i, o in n), "return one number: add up over the layers"),
+    (checks.nb06_lora, lambda n, r: torch.tensor([r * (i + o) for i, o in n]), "return one number: add up over the layers"),
+    (checks.nb06_lora, lambda n, r: 3, "layers [(8, 24), (8, 8), (8, 32), (32, 8)], rank 4: 512 expected, yours is 3."),
 ]  # fmt: skip
 
 
@@ -178,7 +227,8 @@ def test_nonsense_is_refused_without_raising(check, wrong, capsys):
     [
         {"precision": "bf16", "lora": 16, "micro_batch": 64},
         {"lora": 16, "micro_batch": 32},
-        {"micro_batch": 8},  # the one that changes least
+        {"micro_batch": 8},  # nothing is changed at all
+        {"checkpointing": True, "micro_batch": 32},
         {"precision": "bf16", "checkpointing": True, "lora": 8, "micro_batch": 128},
         {"precision": "bf16", "checkpointing": True, "micro_batch": 32},
     ],
@@ -217,6 +267,14 @@ def test_plans_that_do_not_fit_say_where_the_memory_goes(plan, word, capsys):
     assert said.startswith("Not yet: ") and word in said
 
 
+@pytest.mark.parametrize("rows", [{"micro_batch": 8}, {"micro_batch": 32, "checkpointing": True}])
+def test_bf16_saves_nothing_where_rows_are_few(rows):
+    """So the notebook says of its exercise: copies of the weights in bf16 outweigh what is saved."""
+    step = {"batch": 512, "query": 64, "response": 24, **rows}
+    fp32, bf16 = (memory.memory_map(memory.SIZES["774M"], precision=precision, **step)["total"] for precision in ("fp32", "bf16"))
+    assert bf16 > fp32
+
+
 def test_at_64_rows_only_lora_fits():
     """So the exercise is one: with all of 774M's weights trained, no setting of the table leaves a tenth of 24 GB free."""
     for precision in ("fp32", "bf16"):
@@ -253,6 +311,13 @@ def test_an_unsolved_checkpoint_is_no_error(unsolved, capsys):
     assert "not solved yet" in capsys.readouterr().out
 
 
-def test_an_unknown_thing_is_refused(capsys):
-    assert checks.nb06_checkpoint({"weights", "luck"}) is False
-    assert "'luck' is not on the list" in capsys.readouterr().out
+@pytest.mark.parametrize(("chosen", "named"), [({"weights", "luck"}, "'luck'"), (["weights", 5], "5"), ([["weights"]], "['weights']")])
+def test_an_unknown_thing_is_refused(chosen, named, capsys):
+    assert checks.nb06_checkpoint(chosen) is False
+    assert f"{named} is not on the list" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("chosen", [5, "weights", "", {"weights": True}, True])
+def test_what_is_no_set_or_list_of_names_is_refused(chosen, capsys):
+    assert checks.nb06_checkpoint(chosen) is False
+    assert f"a set or a list of names is expected, such as {{'weights', 'gradients'}}, not {chosen!r}." in capsys.readouterr().out

@@ -13,6 +13,7 @@ import sys
 import datasets
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel, pipeline
 
@@ -249,7 +250,7 @@ def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
     ("fit-reward --held-out -0.1", 2, "it is a share, from 0 to less than 1"),
     ("label --store nothing.db", 1, "fill one with `python -m rlhf_helpers sample --store nothing.db`"),
     ("export --store nothing.db --out x", 1, "there is no label store nothing.db"),
-    ("tune --model MODEL --reward nowhere --device cpu", 1, "no model folder at nowhere: train one first"),
+    ("judge --model MODEL --tuned runs/nowhere/else --device cpu", 1, "no model folder at runs/nowhere/else: train one first"),
     ("tune --model nobody/nothing --reward nowhere --device cpu", 1, "could not be fetched"),
     ("sample --model MODEL --count 0 --device cpu", 1, "0 prompts for sentiment are asked for"),  # it looked for them for ever
     ("sample --model MODEL --count 2 --options 1 --device cpu", 1, "1 options leave nothing to choose from"),
@@ -263,6 +264,7 @@ def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
     ("fit-reward --model MODEL --labels nothing.csv", 1, 'give --labels a store (.db), a file, "recorded" or "released"'),
     ("fit-reward --model MODEL --labels released --preset released --data-dir .", 1, "Download https://"),
     ("sample --model MODEL --device cuda", 1, "torch finds no GPU here"),
+    ("tune --model MODEL --reward runs/nothing --device cpu", 1, "fit one with `python -m rlhf_helpers fit-reward --out runs/nothing`"),
     ("summarize-run .", 1, "holds no metrics.jsonl"),
     ("sample --model MODEL --preset released --data-dir nothing", 1, "hf download"),
 ])  # fmt: skip
@@ -295,6 +297,23 @@ def test_labels_of_another_task_are_named(run):
     run("label --store labels.db --labeler ada", typed="1\n" * 4)
     code, _, said = run("fit-reward --model MODEL --labels labels.db --task descriptiveness --device cpu")
     assert code == 1 and "no labels of descriptiveness, but it has sentiment: give the --task" in said
+
+
+def test_a_reward_model_of_another_base_model_is_named(run, model, tmp_path):
+    """GPT-2's largest was tuned with the reward model of its smallest, in the unit of that one's samples, without a word."""
+    shutil.copytree(model, tmp_path / "large")
+    shared = "--config.epochs 1 --normalize-samples 8 --device cpu --held-out 0.999"
+    assert run(f"fit-reward --model MODEL {shared} --out fit")[0] == 0
+    for name, words in (("MODEL", False), ("large", True)):
+        code, said, _ = run(f"tune --model {name} --reward fit --out tuned-{words} --ppo.episodes 8 {SHORT} --prompts 8")
+        assert code == 0 and ("Note: the reward model in fit was fitted on" in said) == words
+
+
+def test_encoder_decoders_are_refused_by_tune_too(run, tmp_path):
+    """The memory check came first and showed all the families that transformers knows."""
+    transformers.T5Config(vocab_size=16, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2).save_pretrained(tmp_path / "t5")
+    code, _, said = run("tune --model t5 --reward fit --device cpu")
+    assert code == 1 and "t5 holds no causal language model that transformers knows" in said
 
 
 def test_a_reward_model_of_another_task_is_refused(run):

@@ -101,6 +101,45 @@ def test_reward_models_and_saved_policies_of_every_family(family, ragged, tmp_pa
     assert torch.allclose(alone, plain, atol=1e-4)
 
 
+WINDOWED = {
+    "mistral": lambda: transformers.MistralConfig(**SIZES, num_key_value_heads=1, sliding_window=4),
+    "qwen2": lambda: transformers.Qwen2Config(**SIZES, num_key_value_heads=1, use_sliding_window=True, sliding_window=4,
+                                              max_window_layers=1),
+    "falcon": lambda: transformers.FalconConfig(vocab_size=16, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, alibi=True),
+}
+
+
+@pytest.mark.parametrize("family", [f for f in CONFIGS if f != "bloom"] + list(WINDOWED))
+@torch.no_grad()
+def test_options_packed_beside_their_query_get_the_rewards_of_rows_of_their_own(family, monkeypatch):
+    """A sliding window was forgotten where options were packed: rewards were learned by one function and given by another."""
+    monkeypatch.setattr(f"{__name__}.CONFIGS", CONFIGS | WINDOWED)
+    model = RewardModel.from_policy(made(family), seed=1)
+    tokens, mask = torch.randint(3, 16, (2, 3, 12), generator=generator()), torch.ones(2, 3, 12, dtype=torch.bool)
+    tokens[:, :, :8], mask[1, :, :3], mask[0, 1, 10:] = tokens[:, :1, :8], False, False
+    ours = reward.option_rewards(model, reward.Encoded(tokens, mask, torch.tensor([0, 1]), 8))
+    for option, keep, got in zip(tokens.flatten(0, 1), mask.flatten(0, 1), ours.flatten()):
+        plain = model.classifier.score(model.classifier.base_model(option[keep][None]).last_hidden_state)[0, -1, 0]
+        assert torch.allclose(got, plain, atol=1e-4)
+
+
+def test_families_that_read_their_dropout_from_the_config_do_not_drop_either():
+    """Falcon's reward model gave the same text another reward each time."""
+    config = transformers.FalconConfig(vocab_size=16, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, hidden_dropout=0.3,
+                                       attention_dropout=0.3)  # fmt: skip
+    model = RewardModel.from_policy(Policy(AutoModelForCausalLM.from_config(config))).train()
+    tokens = torch.arange(12)[None]
+    assert torch.equal(model(tokens, tokens >= 0), model(tokens, tokens >= 0))
+
+
+def test_a_reward_model_starts_from_the_weights_of_the_policy_whatever_its_config_was_saved_in():
+    """A config that says bfloat16 rounded them."""
+    policy = made("llama")
+    policy.lm.config.dtype = torch.bfloat16
+    trunk = RewardModel.from_policy(policy).classifier.base_model
+    assert all(torch.equal(a, b) for a, b in zip(trunk.parameters(), policy.lm.base_model.parameters(), strict=True))
+
+
 # ---- what is no causal language model --------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +163,21 @@ def test_a_family_that_changes_its_logits_after_the_head_is_refused():
         models.check_reading(policy)
 
 
+def test_a_family_without_keys_and_values_is_refused():
+    """It ended in a traceback about sizes of tensors."""
+    config = transformers.MambaConfig(vocab_size=16, hidden_size=16, num_hidden_layers=1, state_size=4)
+    torch.manual_seed(0)
+    policy = Policy(AutoModelForCausalLM.from_config(config))
+    with pytest.raises(ValueError, match="family 'mamba' are not supported"):
+        models.check_reading(policy)
+
+
+def test_a_family_without_a_sequence_classifier_says_so():
+    config = transformers.CodeGenConfig(vocab_size=16, n_embd=16, n_layer=1, n_head=4, n_positions=32, rotary_dim=4)
+    with pytest.raises(ValueError, match="no sequence classifier, which a reward model is, of the family 'codegen'"):
+        RewardModel.from_policy(Policy(AutoModelForCausalLM.from_config(config)))
+
+
 def test_a_model_that_is_neither_here_nor_reachable_says_how_to_bring_it(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match="hf download nobody/no-model --local-dir"):
@@ -135,6 +189,8 @@ def test_a_model_that_is_neither_here_nor_reachable_says_how_to_bring_it(monkeyp
 def test_unknown_precisions_are_refused():
     with pytest.raises(ValueError, match="choose fp32"):
         made("gpt2", precision="fp8")
+    with pytest.raises(ValueError, match="lora is -1: it is a rank"):
+        made("gpt2", lora=-1)
 
 
 # ---- tokenizers ------------------------------------------------------------------------------------------------------------------------

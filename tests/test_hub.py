@@ -182,6 +182,63 @@ def test_rows_that_cannot_be_read_say_what_to_do_when_they_are_met(tmp_path, str
         list(hub.texts("imdb", data_dir=folder, streaming=streaming))
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_without_a_text_are_left_out(tmp_path, streaming):
+    """A null ended reading with "can only join an iterable"; among the sentences of a book, with "expected str instance"."""
+    folder = copy_of(tmp_path, "imdb", {"text": ["Good.", None, "Bad."], "label": [1, 0, 0]})
+    assert sorted(hub.texts("imdb", data_dir=folder, streaming=streaming)) == ["Bad.", "Good."]
+    folder = copy_of(tmp_path, "books", {"text": ["he came .", None, "she left .", *[None] * 13, *[None] * 16]})
+    assert list(hub.texts("bookcorpus", data_dir=folder, streaming=streaming)) == ["he came. she left."]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name, values, kind", [
+    ("imdb", [1, 2], "int"), ("imdb", [["a", "b"]], "list"), ("bookcorpus", [None, 0.5], "float"),
+])  # fmt: skip
+def test_a_column_of_something_else_than_texts_is_named(tmp_path, name, values, kind, streaming):
+    """Numbers gave a TypeError, and a list of words was joined without a word said."""
+    folder = copy_of(tmp_path, name, {"text": values})
+    said = f"column 'text' of {name} in {folder} has a value of type {kind} where a text is expected: is it another set. .*cast_column"
+    with pytest.raises(ValueError, match=said):
+        list(hub.texts(name, data_dir=folder, streaming=streaming))
+
+
+EMPTY = {
+    "jsonl": "", "csv": "", "csv with a header": "text,label\n",
+    "parquet": pa.table({"text": pa.array([], pa.string())}), "parquet without a group": pa.schema({"text": pa.string()}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", EMPTY)
+def test_a_set_without_rows_is_named_as_such(tmp_path, kind, streaming):
+    """It was "generator raised StopIteration", "could not be loaded", a column that was not there, or nothing at all."""
+    folder, content = tmp_path / "imdb", EMPTY[kind]
+    folder.mkdir()
+    file = folder / f"train.{kind.split()[0]}"
+    if isinstance(content, str):
+        file.write_text(content)
+    elif isinstance(content, pa.Table):
+        parquet.write_table(content, file)
+    else:
+        parquet.ParquetWriter(file, content).close()
+    said = f"split 'train' of imdb in {folder}, or a file of it, has no rows: .*hf download"
+    with pytest.raises(ValueError, match=said):
+        list(hub.texts("imdb", data_dir=folder, streaming=streaming))
+    if not (streaming and "parquet" in kind):  # a file that knows its columns is opened, and found empty when it is read
+        with pytest.raises(ValueError, match=said):
+            hub.load("imdb", data_dir=folder, streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_script_beside_the_data_says_what_to_do(tmp_path, streaming):
+    """Repositories once held one, and `datasets` refuses them with a RuntimeError, which nobody caught."""
+    folder = copy_of(tmp_path, "imdb", PUBLISHED["imdb"])
+    (folder / "imdb.py").touch()
+    with pytest.raises(FileNotFoundError, match="could not be loaded from .*scripts are no longer supported.*imdb.py.*hf download"):
+        hub.load("imdb", data_dir=folder, streaming=streaming)
+
+
 def test_an_error_that_has_the_word_split_in_it_is_not_taken_for_a_missing_split(tmp_path):
     folder = tmp_path / "split" / "imdb"
     folder.mkdir(parents=True)

@@ -275,3 +275,15 @@ def test_ci_runs_all_tests():
     assert os.access(script, os.X_OK)
     assert re.findall(r"^make (\w+)", script.read_text(), re.MULTILINE) == ["test", "browser", "mutants"]
     subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.parametrize(("made_for", "gpu", "noted"), [("cpu", True, True), ("cpu", False, False), ("gpu", True, False)])
+def test_a_venv_made_without_a_gpu_says_so_where_there_is_one(monkeypatch, tmp_path, capsys, made_for, gpu, noted):
+    """Set up on a cluster's login node, the course trained on the CPU of a node with GPUs without a word."""
+    (tmp_path / "ready").write_text(f"{setup_env.fingerprint()} {made_for}")
+    monkeypatch.setattr(setup_env, "STAMP", str(tmp_path / "ready"))
+    monkeypatch.setattr(setup_env, "PYTHON", sys.executable)
+    monkeypatch.setattr(setup_env, "has_gpu", lambda: gpu)
+    assert setup_env.is_ready()
+    setup_env.main()
+    assert ("Remove .venv" in capsys.readouterr().out) == noted

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "rlhf_helpers"
 FLOORS = {
-    "tensors": 0, "records": 0, "optim": 0, "database": 0, "pretrained": 0, "ranks": 0,
+    "tensors": 0, "records": 0, "optim": 0, "database": 0, "pretrained": 0, "ranks": 0, "files": 0,
     "tasks": 1, "models": 1, "runs": 1, "store": 1,
     "sampling": 2, "memory": 2, "sessions": 2, "exchange": 2, "agreement": 2, "reports": 2,
     "labelers": 3, "reward": 3, "hub": 3,

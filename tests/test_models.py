@@ -249,6 +249,10 @@ def test_a_tokenizer_of_the_right_size_that_is_not_the_models_own_is_refused(tmp
         models.check_pair(model, own)
         with pytest.raises(ValueError, match="tokenizer .*base.* is not the one of .*load both from the same folder"):
             models.check_pair(model, other)
+    for name in ("tokenizer.json", "tokenizer_config.json"):  # beside the saved policy, which took it for its own
+        shutil.copy(tmp_path / "base" / name, tmp_path / "policy" / name)
+    with pytest.raises(ValueError, match="is not the one of"):
+        models.check_pair(Policy.load(tmp_path / "policy"), models.load_tokenizer(tmp_path / "policy"))
     with pytest.raises(ValueError, match="is not the one of"):
         labelers.collect(base, other, tasks.SENTIMENT, ragged)
     with pytest.raises(ValueError, match="is not the one of"):

@@ -192,6 +192,14 @@ def test_a_share_is_cut_into_parts_that_cover_it_once():
     assert [list(range(5))[part] for part in Ranks().parts(5)] == [[0, 1, 2, 3, 4]]
 
 
+def test_only_the_first_rank_keeps_whole_tensors_for_a_checkpoint():
+    """Every rank kept all weights and moments whole on its GPU at once: three times what sharding had saved."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    assert Ranks(1, 2).collect(weight) is None
+    kept = Ranks(0, 2).collect(weight)
+    assert torch.equal(kept, torch.ones(2)) and not kept.requires_grad and kept.device.type == "cpu"
+
+
 def test_what_cannot_be_shared_is_refused():
     with pytest.raises(ValueError, match="a batch of 10 cannot be shared evenly by 4 ranks: make it a multiple of 4"):
         Ranks(1, 4).share(10)

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from rlhf_helpers import models, ppo, runs
+from rlhf_helpers import files, models, ppo, runs
 from rlhf_helpers.records import Queries
 from rlhf_helpers.runs import Run
 from rlhf_helpers.tasks import Task
@@ -157,6 +157,99 @@ def test_the_checkpoint_of_another_model_is_refused_and_spoils_nothing(tmp_path)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
+@pytest.mark.parametrize("content, fault", [
+    ('{"seed": ', "Expecting value"), ("", "Expecting value"), ("[]", "it holds a list, not a dict"), ("{}", "it has no seed"),
+    (b"\xff\xfe", "can't decode byte"),
+])  # fmt: skip
+def test_a_damaged_description_is_named(tmp_path, content, fault):
+    """It said "Expecting value" without the name of a file, or was a KeyError or TypeError."""
+    (tmp_path / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=f"run.json in .* cannot be read .*{fault}.*remove that folder to begin again, or copy"):
+        Run(tmp_path, device="cpu").describe(labels=1)
+
+
+def test_something_kept_that_is_damaged_is_named(tmp_path):
+    """It said "Expecting value" without the name of a file."""
+    run = Run(tmp_path, device="cpu")
+    assert run.kept("asked", []) == []
+    run.keep("asked", [["a"], ["b"]])
+    assert run.kept("asked", []) == [["a"], ["b"]]
+    for content, fault in (('[["a"', "Expecting"), ("{}", "it holds a dict, not a list")):
+        (tmp_path / "asked.json").write_text(content)
+        with pytest.raises(ValueError, match=f"asked.json in .* cannot be read .*{fault}"):
+            run.kept("asked", [])
+
+
+def damage(folder, change):
+    """Save a checkpoint of two steps there and change its state: a dict of what to put in, a text instead of it, or a key to drop."""
+    run, (model, optimizer) = Run(folder, device="cpu"), made(value=2.0)
+    for step in range(2):
+        run.log(step, {"score": 0.5})
+    run.save(2, model, optimizer, Controller())
+    file = folder / "checkpoint" / "state.json"
+    state = json.loads(file.read_text())
+    whole = {k: v for k, v in state.items() if k != change} | (change if isinstance(change, dict) else {})
+    file.write_text(change if isinstance(change, str) and change not in state else json.dumps(whole))
+
+
+def refused(folder, match):
+    """Demand that a checkpoint is refused, and that the model is as it was."""
+    model, optimizer = made(value=5.0)
+    before = model.weight.detach().clone()
+    with pytest.raises(ValueError, match=f"{match}.*remove that folder to begin again, or copy a whole one there"):
+        Run(folder, device="cpu").restore(model, optimizer, Controller())
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("change, fault", [
+    ('{"steps_done"', "Expecting ':' delimiter"), ("", "Expecting value"), ("[2]", "it holds a list, not a dict"),
+    ("steps_done", "it has no steps_done"), ("beta", "it has no beta"), ("lines", "it has no lines"),
+    ("param_groups", "it has no param_groups"),
+])  # fmt: skip
+def test_a_damaged_state_is_named(tmp_path, change, fault):
+    """It said "Expecting ':' delimiter" without the name of a file, or was a bare KeyError."""
+    damage(tmp_path, change)
+    refused(tmp_path, f"state.json in {tmp_path}/checkpoint cannot be read .*{fault}")
+
+
+@pytest.mark.parametrize("change, fault", [
+    ({"steps_done": -3}, "steps_done is -3"), ({"steps_done": "2"}, "steps_done is '2'"), ({"steps_done": 2.0}, "steps_done is 2.0"),
+    ({"steps_done": 50}, "steps_done is 50, but the last of its lines is not of step 49"), ({"steps_done": 1}, "not of step 0"),
+    ({"lines": [{"score": 1.0}]}, "not of step 1"), ({"lines": None}, "not of step 1"),
+])  # fmt: skip
+def test_a_state_that_contradicts_itself_is_refused(tmp_path, change, fault):
+    """Training went on from step -3, or from one that was never done, without a word."""
+    damage(tmp_path, change)
+    refused(tmp_path, fault)
+
+
+@pytest.mark.parametrize("gone, fault", [
+    ("generator", "it has no generator"), ("optimizer.1.", "it has 3 tensors of the optimizer, and 6 were written"),
+    ("optimizer.0.exp_avg_sq", "it has 5 tensors of the optimizer"),
+])  # fmt: skip
+def test_tensors_that_are_not_all_there_are_refused(tmp_path, gone, fault):
+    """Without the generator it was a KeyError; with the moments of some weights only, training went on with half an optimizer."""
+    damage(tmp_path, {})
+    file = tmp_path / "checkpoint" / "state.safetensors"
+    save_file({name: t for name, t in load_file(file).items() if not name.startswith(gone)}, file)
+    refused(tmp_path, f"state.safetensors in .* cannot be read .*{fault}")
+
+
+def test_no_moments_at_all_older_checkpoints_and_weights_that_got_no_gradient_go_on(tmp_path):
+    """Notebook 06 takes the moments away to show what that does; an expert that no token went to has none."""
+    for name, change in (("none", {}), ("older", "optimizer_tensors")):
+        damage(tmp_path / name, change)
+    file = tmp_path / "none" / "checkpoint" / "state.safetensors"
+    save_file({name: t for name, t in load_file(file).items() if not name.startswith("optimizer.")}, file)
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.Adam(model.parameters())
+    model.bias.sum().backward()  # nothing for the weight
+    optimizer.step()
+    Run(tmp_path / "unused", device="cpu").save(2, model, optimizer)
+    for name in ("none", "older", "unused"):
+        assert Run(tmp_path / name, device="cpu").restore(*made()) == 2
+
+
 def kill_at(monkeypatch, moment, how):
     """Kill the process at file operation number `moment`: before it, halfway through it, or after it."""
     count = 0
@@ -180,7 +273,7 @@ def kill_at(monkeypatch, moment, how):
             file.unlink()  # state.safetensors goes, state.json stays
 
     monkeypatch.setattr(runs, "save_file", dying(runs.save_file, lambda _, path: Path(path).write_bytes(b"half")))
-    monkeypatch.setattr(runs, "_write_json", dying(runs._write_json, lambda path, _: Path(path).write_text("{")))
+    monkeypatch.setattr(files, "write_json", dying(files.write_json, lambda path, _: Path(path).write_text("{")))
     monkeypatch.setattr(shutil, "rmtree", dying(shutil.rmtree, half_removed))
     monkeypatch.setattr(Path, "rename", dying(Path.rename, lambda *_: None))
     monkeypatch.setattr(Path, "mkdir", dying(Path.mkdir, lambda *_: None))

@@ -187,3 +187,10 @@ def test_explained_variance_of_good_useless_and_harmful_predictions():
 
 def test_explained_variance_of_a_constant_is_not_a_number():
     assert math.isnan(tensors.explained_variance(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 3.0])).item())
+
+
+@pytest.mark.parametrize("token", [-100, -1, 5])
+def test_a_token_that_does_not_exist_has_no_log_probability(token):
+    """-100, which cross_entropy ignores by default, would have had the log-probability 0: certain."""
+    with pytest.raises((IndexError, RuntimeError)):
+        tensors.token_logprobs(torch.zeros(1, 2, 5), torch.tensor([[0, token]]))

@@ -30,10 +30,10 @@ pd.set_option("display.max_colwidth", None)
 plt.rcParams.update(plots.STYLE)
 
 # %%
-paper_step = {"batch": 512, "query": 64, "response": 24, "micro_batch": 64}  # the paper's style tasks, 64 rows at a time
+style_step = {"batch": 512, "query": 64, "response": 24, "micro_batch": 64}  # the released code's style tasks, 64 rows at a time
 bundled = models.Policy.load().lm.config
 shapes = {"bundled": bundled} | {f"GPT-2 {name}": config for name, config in memory.SIZES.items()}
-maps = {name: memory.memory_map(config, **paper_step) for name, config in shapes.items()}
+maps = {name: memory.memory_map(config, **style_step) for name, config in shapes.items()}
 pd.DataFrame({
     name: {"blocks": c.n_layer, "width": c.n_embd, "vocabulary": f"{c.vocab_size:,}", "weights, million": f"{maps[name]['policy'] / 4e6:,.1f}",
            "GB for a step of PPO": f"{maps[name]['total'] / GB:.1f}"}
@@ -44,7 +44,7 @@ pd.DataFrame({
 plots.pipeline("sample+reward+ppo");
 
 # %% [markdown]
-# Nobody has loaded a GPT-2 here: the last column is computed from the shape of the model alone, for the paper's batch of 512, 64 rows at a time. By the end of this notebook you can compute most of it on paper.
+# Nobody has loaded a GPT-2 here: the last column is computed from the shape of the model alone, for the released code's batch of 512, 64 rows at a time. By the end of this notebook you can compute most of it on paper.
 #
 # **After this notebook you can**
 # - turn one switch from the bundled model to GPT-2, or to any causal language model;
@@ -228,8 +228,8 @@ if not solved:
 # %%
 held = memory.PARTS[:5]
 for name, config in memory.SIZES.items():
-    mine = my_bill(counted(config) + config.n_embd + 1, counted(config) + config.n_embd)
-    theirs = memory.memory_map(config, **paper_step)
+    mine = [int(line) for line in my_bill(counted(config) + config.n_embd + 1, counted(config) + config.n_embd)]
+    theirs = memory.memory_map(config, **style_step)
     checks.nb05_same(f"GPT-2 {name}, {sum(mine) / GB:.1f} GB held throughout", mine, [theirs[part] for part in held], tolerance=0)
 
 # %% [markdown]
@@ -367,7 +367,7 @@ print("same up to rounding:", ", ".join(name for name, value in off.items() if v
 rows = [512, 128, 64, 16]
 _, ax = plt.subplots(figsize=(8, 3.4))
 for (name, extra), style, marker in zip({"plain": {}, "checkpointing": {"checkpointing": True}, "LoRA 16": {"lora": 16}}.items(), ("-", "--", "-."), "osD"):
-    totals = [memory.memory_map(memory.SIZES["774M"], **paper_step | extra | {"micro_batch": n}, precision="bf16")["total"] / GB for n in rows]
+    totals = [memory.memory_map(memory.SIZES["774M"], **style_step | extra | {"micro_batch": n}, precision="bf16")["total"] / GB for n in rows]
     ax.loglog(rows, totals, style, marker=marker, label=name)
 for limit in (24, 80):
     ax.axhline(limit, color=plots.GREY, linestyle=":")
@@ -378,11 +378,12 @@ ax.legend();
 
 # %% [markdown]
 # *How to read it:* from right to left the micro-batch gets smaller and the total falls, towards what is held throughout: 18.6 GB, and no micro-batch gets below that.
-# Checkpointing is near that floor at 128 rows already. Only LoRA lowers the floor, because it changes what is held throughout. Both axes are logarithmic; the dotted lines are GPUs of 24 and 80 GB.
+# At 64 rows the plain run is 14 GB above that floor, checkpointing 4 GB. Only LoRA lowers the floor, because it changes what is held throughout. Both axes are logarithmic; the dotted lines are GPUs of 24 and 80 GB.
 #
 # ### LoRA: train less
 #
 # Hold a layer $W$ (inputs $\times$ outputs) still, and train two thin matrices beside it: $W + AB$, with $A$ of inputs $\times$ rank and $B$ of rank $\times$ outputs. $B$ starts at 0, so at first nothing changes.
+# (The package doubles the product, $W + 2AB$: its `lora_alpha` is twice the rank.)
 # Gradients and Adam's numbers are needed for $A$ and $B$ only, and the reference can share $W$ with the policy. It is *another* training, though: the change of each layer is confined to `rank` directions.
 #
 # **Exercise 4: what LoRA trains.** Difficulty ●○○○○ · importance ●●●○○ · 4 minutes
@@ -440,21 +441,21 @@ except MemoryError as error:
 # %% [markdown]
 # **Exercise 5: a plan.** Difficulty ●●●○○ · importance ●●●●● · 8 minutes
 #
-# You have one GPU of 24 GB, want a tenth of it free (allocators waste some), and want PPO on 774M with the paper's batch of 512. Choose from `precision` ("fp32", "bf16"), `checkpointing` (True),
+# You have one GPU of 24 GB, want a tenth of it free (allocators waste some), and want PPO on 774M with the released code's batch of 512. Choose from `precision` ("fp32", "bf16"), `checkpointing` (True),
 # `lora` (a rank) and `micro_batch` (rows). There are several answers; take one that changes as little as you can, and say what it costs.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
 # Read the two figures above at 774M. What is held throughout without LoRA, and how much of the 21.6 GB that you may use does that leave for activations or sampling, whichever is larger?
-# The lines of a plan: `memory.memory_map(memory.SIZES["774M"], **paper_step | my_plan)`.
+# The lines of a plan: `memory.memory_map(memory.SIZES["774M"], **style_step | my_plan)`.
 # </details>
 
 # %% tags=["exercise"]
 my_plan = {"micro_batch": ...}
 
 # %% tags=["solution"]
-my_plan = {"micro_batch": 8}  # nothing changes but the time; with bf16 and checkpointing, 32 rows fit
+my_plan = {"checkpointing": True, "micro_batch": 32}  # the same result for one more forward pass; without it, 8 rows fit
 
 # %% tags=["check"]
 solved = checks.nb06_plan(my_plan)
@@ -464,28 +465,29 @@ if not solved:
     my_plan = {"precision": "bf16", "checkpointing": True, "lora": 16, "micro_batch": 128}
 
 # %%
-bill = memory.memory_map(memory.SIZES["774M"], **paper_step | my_plan)
+bill = memory.memory_map(memory.SIZES["774M"], **style_step | my_plan)
 pd.Series({part: bill[part] / GB for part in (*memory.PARTS, "total")}, name="GB").round(1).to_frame().T
 
 # %% [markdown]
-# All weights with gradients and moments take 18.6 GB, so little room is left. Eight rows at a time fit as they are, and the result is that of the whole batch, but eight rows keep a GPU hardly busy. In bf16 with checkpointing 32 rows fit, everything computed twice. LoRA leaves more room and is another training. If you want neither, rent a larger GPU, or several and `--sharded`.
+# All weights with gradients and moments take 18.6 GB, so little room is left. Eight rows at a time fit as they are, but keep a GPU hardly busy; with checkpointing 32 fit, for one more forward pass. Either way the result is that of the whole batch. bf16 saves no memory here: beside the weights in fp32 it holds copies in bf16, for sampling too, and so few rows save less than that. LoRA leaves more room and is another training. If you want neither, rent a larger GPU, or several and `--sharded`.
 #
 # ## 4. Launching
 #
 # A long run is started from the command line, not from a notebook: a closed lid must not end it. One GPU, for 124M with the released settings:
 #
 # ```bash
-# python -m rlhf_helpers fit-reward --model openai-community/gpt2 --preset released --labels released --precision bf16 --out runs/gpt2_reward
-# python -m rlhf_helpers tune --model openai-community/gpt2 --preset released --reward runs/gpt2_reward --precision bf16 --micro-batch 128 --out runs/gpt2
+# python -m rlhf_helpers fit-reward --model openai-community/gpt2 --preset released --labels released --precision bf16 --out runs/gpt2-reward
+# python -m rlhf_helpers tune --model openai-community/gpt2 --preset released --reward runs/gpt2-reward --precision bf16 --micro-batch 128 --out runs/gpt2-tuned
 # ```
 #
-# Eight GPUs, here for 774M: the same command behind `torchrun`, which starts one process for each GPU (`--sharded` spreads the weights where one copy on each does not fit):
+# Eight GPUs, here for 774M: the same two commands behind `torchrun`, which starts one process for each GPU (`--sharded` spreads the weights where one copy on each does not fit):
 #
 # ```bash
-# torchrun --standalone --nproc-per-node 8 -m rlhf_helpers tune --model openai-community/gpt2-large --preset paper --reward runs/large_reward --precision bf16 --out runs/large
+# torchrun --standalone --nproc-per-node 8 -m rlhf_helpers fit-reward --model openai-community/gpt2-large --preset paper --labels released --precision bf16 --out runs/large-reward
+# torchrun --standalone --nproc-per-node 8 -m rlhf_helpers tune --model openai-community/gpt2-large --preset paper --reward runs/large-reward --precision bf16 --micro-batch 64 --out runs/large-tuned
 # ```
 #
-# Two machines: the same line on both, with an address where they meet; Slurm types it for you:
+# Two machines: the same lines on both, with an address where they meet; Slurm types it for you:
 #
 # ```bash
 # torchrun --nnodes 2 --nproc-per-node 8 --rdzv-id 7 --rdzv-backend c10d --rdzv-endpoint FIRST_MACHINE:29500 -m rlhf_helpers tune ...
@@ -493,16 +495,16 @@ pd.Series({part: bill[part] / GB for part in (*memory.PARTS, "total")}, name="GB
 #
 # [docs/launch.md](../docs/launch.md) has all of them in full, with the batch script for Slurm and a table of what can go wrong. Without a network, `--model` and `--data-dir` take folders. None of this was run by us on GPUs.
 #
-# What do eight processes do differently? Each loads the same model and takes its share of the batch:
+# What do eight processes do differently? Each loads the same model and takes its share of the paper's batch of 1,024:
 
 # %%
 crew = [Ranks(rank, 8) for rank in range(8)]
-shares = [(r.rank, f"{r.share(512).start} to {r.share(512).stop - 1}", 0 + SEED_STRIDE * r.rank) for r in crew]
+shares = [(r.rank, f"{r.share(1024).start} to {r.share(1024).stop - 1}", 0 + SEED_STRIDE * r.rank) for r in crew]
 pd.DataFrame(shares, columns=["rank", "rows of the batch", "seed of its sampler (--seed 0)"]).set_index("rank").T
 
 # %% [markdown]
 # With one seed for all, every rank would roll the same dice. But whitening, KL and the controller are computed from the rows of *all* ranks, which are gathered first. Whitened rank by rank, a
-# response would be compared with 63 others instead of 511 (the released code did that; here the number of GPUs should not change the result), and beta would drift apart. As you saw with "two ranks" above, the gradients then add up to those of one process.
+# response would be compared with 127 others instead of 1,023 (the released code whitens so; here the number of GPUs should not change the result), and beta would drift apart. As you saw with "two ranks" above, the gradients then add up to those of one process.
 #
 # ## 5. Stop and resume
 #
@@ -586,7 +588,7 @@ pd.DataFrame([(path.relative_to(left_behind).as_posix(), f"{path.stat().st_size 
 # %% [markdown]
 # `run.json` says what was trained, with which settings, versions and commit; start the command with other settings and it refuses to go on. The weights and Adam's two moments make up the rest: count them, it is three times the policy.
 #
-# Now let us be careless. We take the stopped run, remove one thing from its checkpoint, and resume. **Predict** for each: does the next *score* change, or only later ones?
+# Now let us be careless. We take the stopped run, remove one thing from its checkpoint, and resume. **Predict** for each: does the next *score* change, or only what comes later?
 
 # %%
 def forget(what):
@@ -621,7 +623,8 @@ figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", bbox_to_
 
 # %% [markdown]
 # *How to read it:* the black line is the run that was never stopped; the blue dots, the resumed one, lie on it. Right of the grey line are the careless ones. Without the generator the very next responses, and so the next score, are others.
-# Without the moments or beta the next responses are still the same, as the same weights roll the same dice; what is *learnt* from them differs, and that shows a step later.
+# Without the moments or beta the next responses are still the same, as the same weights roll the same dice; what is *learnt* from them differs.
+# Without the moments that shows a step later. Without beta it hardly shows at all, perhaps as a last KL a little off the line, for in so few steps beta has moved little; the table has the difference.
 
 # %%
 next_score = {what: lines[4]["score"] == straight_lines[4]["score"] for what, (_, lines) in careless.items()}
@@ -659,20 +662,20 @@ for name, source in (("before", models.BASE), ("after", RECORDED / "policy_senti
 pd.DataFrame(table)
 
 # %% [markdown]
-# For a run of GPT-2 you need your own. Type the two commands of section 4 on a machine with a GPU, copy `runs/gpt2` into your runs folder, and this cell shows it beside the recorded one:
+# For a run of GPT-2 you need your own. Type the two commands of section 4 on a machine with a GPU, copy `runs/gpt2-tuned` into your runs folder, and this cell shows it beside the recorded one:
 
 # %%
-own = folder() / "gpt2"
+own = folder() / "gpt2-tuned"
 if (own / "metrics.jsonl").exists():
     about = json.loads((own / "run.json").read_text())
     display(pd.Series({"device": about["device"], "seed": about["seed"], **about["versions"]}, name="your run").to_frame())
     mine = [json.loads(line) for line in (own / "metrics.jsonl").read_text().splitlines()]
     plots.training_curves({"bundled, recorded": recorded, "yours": mine})
 else:
-    print("There is no run of GPT-2 in your runs folder (gpt2/metrics.jsonl), and none comes with the course.")
+    print("There is no run of GPT-2 in your runs folder (gpt2-tuned/metrics.jsonl), and none comes with the course.")
 
 # %% [markdown]
-# While it runs: `python -m rlhf_helpers summarize-run runs/gpt2`. Afterwards `python -m rlhf_helpers judge --model openai-community/gpt2 --preset released --tuned runs/gpt2 --by me` asks you, blind, which of two texts is better.
+# While it runs: `python -m rlhf_helpers summarize-run runs/gpt2-tuned`. Afterwards `python -m rlhf_helpers judge --model openai-community/gpt2 --preset released --tuned runs/gpt2-tuned --by me` asks you, blind, which of two texts is better.
 #
 # ## What costs what
 #
@@ -680,7 +683,7 @@ else:
 # |---|---|---|---|
 # | `micro_batch` | fewer activations | none, unless the GPU is left idle | the same up to rounding |
 # | `checkpointing` | far fewer activations | one more forward pass | the same up to rounding |
-# | `precision="bf16"` | somewhat fewer activations | much faster on a GPU | nearly the same |
+# | `precision="bf16"` | fewer activations, but copies of the weights | much faster on a GPU | nearly the same |
 # | `lora` | no reference, few gradients and moments | a little less | another training |
 # | more GPUs | a share of the rows each | shared out | the same up to rounding, with other dice |
 # | `--sharded` | a share of the weights each | talk between GPUs | the same up to rounding |

@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlhf_helpers import memory
-from rlhf_helpers.checks.verdict import judge, say
+from rlhf_helpers.checks.verdict import ask, judge, say
 
 Answer = Callable[..., Any]
 
 
-def _numbers(answer: Answer | None, cases: Sequence[tuple]) -> Any:
-    """Make one function of a function of one number: call it on every case, return all the numbers."""
-    if answer is None or answer is ...:
-        return answer
+def _count(
+    answer: Answer | None, cases: Mapping[str, tuple], right: Tensor, slips: Sequence[tuple[str, Tensor]], praise: str, over: str
+) -> bool:  # fmt: skip
+    """Judge a function that returns one whole number, called on every named case."""
+    values = []
+    for case in cases.values():
+        value, trouble = ask(answer, *case)
+        if trouble:
+            return say(False, trouble)
+        try:
+            values.append(float(value))
+        except (TypeError, ValueError, RuntimeError):
+            return say(False, f"return one number: add up over {over}. Yours is a {type(value).__name__}.")
+    got = torch.tensor(values, dtype=torch.float64)
+    return judge(lambda: got, (), right, [*slips, *_which(got, right, list(cases))], praise)
 
-    def every() -> Tensor | None:
-        values = [answer(*case) for case in cases]
-        if any(v is None or v is ... for v in values):
-            return None
-        return torch.tensor([float(v) for v in values], dtype=torch.float64).float()
 
-    return every
+def _which(got: Tensor, right: Tensor, names: Sequence[str]) -> list[tuple[str, Tensor]]:
+    """Make one slip more, which the answer always matches: it names the first number that is not the right one."""
+    pairs = zip(names, right.tolist(), got.tolist(), strict=True) if got.shape == right.shape else ()
+    return [(f"{name}: {a:,.0f} expected, yours is {b:,.12g}.", got) for name, a, b in pairs if a != b][:1]
 
 
 def nb06_weights(answer: Answer | None) -> bool:
     """Check weights(vocabulary, positions, width, layers): how many numbers a GPT-2 of that shape holds."""
-    cases = [(50, 20, 8, 3), (64, 16, 4, 2), (30, 40, 12, 1)]
+    shapes = [(50, 20, 8, 3), (64, 16, 4, 2), (30, 40, 12, 1)]
+    cases = {f"vocabulary {v}, positions {p}, width {d}, layers {n}": (v, p, d, n) for v, p, d, n in shapes}
 
     def total(change: Callable[[int, int, int, int], int] = lambda v, p, d, n: 0) -> Tensor:
         counts = []
-        for v, p, d, n in cases:
+        for v, p, d, n in cases.values():
             attention, mlp = [(d, 3 * d), (3 * d,), (d, d), (d,)], [(d, 4 * d), (4 * d,), (4 * d, d), (d,)]
-            shapes = [(v, d), (p, d), *n * [*attention, *mlp, *4 * [(d,)]], (d,), (d,)]
-            counts.append(sum(math.prod(shape) for shape in shapes) + change(v, p, d, n))
+            tensors = [(v, d), (p, d), *n * [*attention, *mlp, *4 * [(d,)]], (d,), (d,)]
+            counts.append(sum(math.prod(shape) for shape in tensors) + change(v, p, d, n))
         return torch.tensor(counts, dtype=torch.float32)
 
     slips = [
@@ -46,12 +56,16 @@ def nb06_weights(answer: Answer | None) -> bool:
         ("the table of positions is missing.", total(lambda v, p, d, n: -p * d)),
         ("the table of tokens is missing.", total(lambda v, p, d, n: -v * d)),
         ("both tables are missing: these are the blocks and the last layer norm.", total(lambda v, p, d, n: -(v + p) * d)),
+        ("both tables are missing, and the biases of the linear layers.", total(lambda v, p, d, n: -(v + p) * d - 9 * d * n)),
+        ("both tables are missing, and all biases and layer norms.", total(lambda v, p, d, n: -(v + p) * d - 13 * d * n - 2 * d)),
         ("the last layer norm, after all blocks, is missing.", total(lambda v, p, d, n: -2 * d)),
         ("a layer norm has a gain and a bias: 2 d, not d.", total(lambda v, p, d, n: -2 * d * n - d)),
+        ("the last layer norm, too, has a gain and a bias: 2 d, not d.", total(lambda v, p, d, n: -d)),
         ("each block has TWO layer norms.", total(lambda v, p, d, n: -2 * d * n)),
         ("the layer norms are missing.", total(lambda v, p, d, n: -4 * d * n - 2 * d)),
         ("the layer norms of the blocks are missing.", total(lambda v, p, d, n: -4 * d * n)),
         ("the biases of the linear layers are missing (9 d in each block).", total(lambda v, p, d, n: -9 * d * n)),
+        ("each block has 9 d biases: 3 d, d, 4 d and d.", total(lambda v, p, d, n: -d * n)),
         ("these are the large matrices alone: biases and layer norms are missing.", total(lambda v, p, d, n: -13 * d * n - 2 * d)),
         ("the blocks' biases and layer norms are missing.", total(lambda v, p, d, n: -13 * d * n)),
         ("attention has a second layer, d to d, that mixes the heads.", total(lambda v, p, d, n: -(d * d + d) * n)),
@@ -63,12 +77,14 @@ def nb06_weights(answer: Answer | None) -> bool:
          total(lambda v, p, d, n: (n - 1) * ((v + p) * d + 2 * d))),
         ("you multiplied the last layer norm by the number of layers: it is there once.", total(lambda v, p, d, n: (n - 1) * 2 * d)),
     ]  # fmt: skip
-    return judge(_numbers(answer, cases), (), total(), slips, "every matrix, bias and table counted once")
+    return _count(answer, cases, total(), slips, "every matrix, bias and table counted once", "all pieces of the table")
 
 
 def nb06_bill(answer: Answer | None) -> bool:
     """Check bill(policy, reward): bytes of policy, reference, reward model, gradients, optimizer for so many weights in float32."""
     p, r = 1_000_003, 900_001
+    names = ("policy", "reference", "reward model", "gradients", "optimizer")
+    order = ", ".join(names)
     lines = [(p, 1), (p, 1), (r, 1), (p, 1), (p, 2)]  # how many float32 numbers for each weight
 
     def bytes_of(lines: Sequence[tuple[float, float]], size: float = 4) -> Tensor:
@@ -76,6 +92,9 @@ def nb06_bill(answer: Answer | None) -> bool:
 
     def changed(i: int, *line: float) -> Tensor:
         return bytes_of([*lines[:i], (line[0], line[1]), *lines[i + 1 :]])
+
+    def trained(n: int) -> Tensor:
+        return bytes_of([*lines[:3], (n, 1), (n, 2)])
 
     right = bytes_of(lines)
     slips = [
@@ -85,6 +104,8 @@ def nb06_bill(answer: Answer | None) -> bool:
         ("eight bytes are float64; a float32 takes four.", bytes_of(lines, 8)),
         ("these are gigabytes: return bytes.", right / 1e9),
         ("these are megabytes: return bytes.", right / 1e6),
+        ("these are gibibytes (GiB): return bytes.", right / 2**30),
+        ("these are mebibytes (MiB): return bytes.", right / 2**20),
         ("Adam keeps TWO numbers for each weight, the mean of the gradient and of its square.", changed(4, p, 1)),
         ("Adam's two moments are all: the weights and gradients stand on lines of their own.", changed(4, p, 3)),
         ("Adam's two moments are all: the weights and gradients stand on lines of their own.", changed(4, p, 4)),
@@ -94,29 +115,29 @@ def nb06_bill(answer: Answer | None) -> bool:
         ("only the policy is trained: neither reference nor reward model has gradients.", changed(3, 2 * p + r, 1)),
         ("only the policy is trained, so only its weights have moments.", changed(4, p + r, 2)),
         ("only the policy is trained, so only its weights have moments.", changed(4, 2 * p + r, 2)),
+        ("the reward model is not trained here: it has neither gradients nor moments.", trained(p + r)),
+        ("the reference is never trained: it has neither gradients nor moments.", trained(2 * p)),
+        ("only the policy is trained: neither reference nor reward model has gradients and moments.", trained(2 * p + r)),
         ("the reference is a whole second copy of the policy.", changed(1, p, 0)),
         ("the reward model has its own number of weights, the second argument.", changed(2, p, 1)),
-        ("gradients and optimizer are exchanged: the order is policy, reference, reward model, gradients, optimizer.",
+        (f"gradients and optimizer are exchanged: the order is {order}.",
          bytes_of([*lines[:3], lines[4], lines[3]])),
-        ("reference and reward model are exchanged: the order is policy, reference, reward model, gradients, optimizer.",
+        (f"reference and reward model are exchanged: the order is {order}.",
          bytes_of([lines[0], lines[2], lines[1], *lines[3:]])),
         ("you added the parts up: return the five of them.", right.sum()),
     ]  # fmt: skip
-    return judge(_as_list(answer), (p, r), right, slips, "16 bytes for each weight that is trained, and 4 for each that only answers")
-
-
-def _as_list(answer: Any) -> Any:
-    """Let a function also return a dictionary or a tuple of plain numbers."""
-    if answer is None or answer is ...:
-        return answer
-
-    def function(*arguments: Any) -> Any:
-        value = answer(*arguments)
-        if isinstance(value, Mapping):
-            value = list(value.values())
-        return torch.tensor(value, dtype=torch.float64) if isinstance(value, list | tuple) and value else value
-
-    return function
+    value, trouble = ask(answer, p, r)
+    if trouble:
+        return say(False, trouble)
+    if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64:
+        return say(False, "a float32 cannot hold the bytes of a large model to the last one: return whole numbers.")
+    try:
+        got = torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        return say(False, f"return a list of the five numbers ({order}), not {str(value)[:60]}.")
+    lines_named = [f"the line of the {name}" for name in names]
+    praise = "16 bytes for each weight that is trained, and 4 for each that only answers"
+    return judge(lambda: got, (), right, [*slips, *_which(got, right, lines_named)], praise)
 
 
 def nb06_whole_loss(answer: Answer | None) -> bool:
@@ -136,16 +157,23 @@ def nb06_whole_loss(answer: Answer | None) -> bool:
         ("the last part is missing.", math.fsum(m * n for m, n in pairs[:-1]) / (total - 2)),
     ]  # fmt: skip
     right = torch.tensor(weighted / total)
-    tensors = [(name, torch.tensor(slip)) for name, slip in slips]
+    tensors = [
+        *[(name, torch.tensor(slip)) for name, slip in slips],
+        ("these are the parts: add them up.", means * counts / total),
+        ("these are the parts: add them up, and divide by the number of all tokens.", means * counts),
+        ("these are the parts: add them up, products and counts each for themselves.", means),
+        ("divide by the number of ALL tokens: add up the counts too.", weighted / counts),
+    ]
     return judge(answer, (means, counts), right, tensors, "every token weighs the same, whichever part it is in")
 
 
 def nb06_lora(answer: Answer | None) -> bool:
     """Check lora_weights(layers, rank) for layers given as (inputs, outputs)."""
-    cases = [([(8, 24), (8, 8), (8, 32), (32, 8)], 4), ([(6, 18), (10, 6)], 2), ([(12, 48)], 3)]
+    examples = [([(8, 24), (8, 8), (8, 32), (32, 8)], 4), ([(6, 18), (10, 6)], 2), ([(12, 48)], 3)]
+    cases = {f"layers {n}, rank {r}": (n, r) for n, r in examples}
 
     def every(rule: Callable[[list[tuple[int, int]], int], float]) -> Tensor:
-        return torch.tensor([rule(*case) for case in cases], dtype=torch.float32)
+        return torch.tensor([rule(*case) for case in cases.values()], dtype=torch.float32)
 
     def right(layers: list[tuple[int, int]], rank: int) -> int:
         return sum(len(range(rank)) * i for i, _ in layers) + sum(len(range(rank)) * o for _, o in layers)
@@ -167,7 +195,7 @@ def nb06_lora(answer: Answer | None) -> bool:
         ("you looked at the first layer only.", every(lambda n, r: right(n[:1], r))),
         ("you looked at the last layer only.", every(lambda n, r: right(n[-1:], r))),
     ]  # fmt: skip
-    return judge(_numbers(answer, cases), (), every(right), slips, "two thin matrices beside every layer")
+    return _count(answer, cases, every(right), slips, "two thin matrices beside every layer", "the layers")
 
 
 NB06_GPU = 24e9  # bytes of the GPU in the exercise; a tenth is left for what the allocator wastes
@@ -227,10 +255,12 @@ NB06_SPARE = {  # what it need not hold: where it comes from
 
 def nb06_checkpoint(chosen: Iterable[str] | None) -> bool:
     """Check the set of things that a checkpoint must hold, taken between two steps; say what a missing one would do."""
+    if chosen is not None and chosen is not ... and not isinstance(chosen, Set | list | tuple):
+        return say(False, f"a set or a list of names is expected, such as {{'weights', 'gradients'}}, not {chosen!r}.")
     if chosen is None or chosen is ... or not (chosen := [c for c in chosen if c is not ...]):
         return say(False, "not solved yet. The cell above is waiting for you.")
     known = NB06_NEEDED | NB06_SPARE
-    if unknown := [c for c in chosen if c not in known]:
+    if unknown := [c for c in chosen if not isinstance(c, str) or c not in known]:
         return say(False, f"{unknown[0]!r} is not on the list: {', '.join(known)}.")
     missing, extra = [n for n in NB06_NEEDED if n not in chosen], [n for n in NB06_SPARE if n in chosen]
     if not missing and not extra:
