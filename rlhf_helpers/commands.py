@@ -90,18 +90,15 @@ def tune(a: Tune) -> None:
               micro_batch=a.micro_batch)  # fmt: skip
     check_memory(a, run)
     sharded = a.sharded and run.ranks.count > 1
-    place = torch.device("cpu") if sharded else run.device
+    place, judged_by = torch.device("cpu") if sharded else run.device, reward_folder(a.reward)
     policy, tokenizer, task = load(a, place)
-    model = RewardModel.load(reward_folder(a.reward), a.precision).to(place)
-    if (fitted_on := getattr(model.classifier.config, "reward_task", a.task)) != a.task:
-        raise ValueError(f"the reward model in {a.reward} learned {fitted_on}, not {a.task}: give --task {fitted_on}, or another --reward")
-    base = getattr(model.classifier.config, "reward_base", name_of(a.model))
-    if base != name_of(a.model) and run.ranks.is_first:
-        print(f"Note: the reward model in {a.reward} was fitted on {base}, and its unit is that of the samples of {base}.")
     reference = policy.frozen_copy()
-    if sharded:
+    if sharded:  # before the next model comes, as each rank has a copy in main memory
         for each in (policy, reference):
             ranks.shard(each, each.lm, ("hidden", "logits", "values"), run.ranks.count, run.device)
+    model = RewardModel.load(judged_by, a.precision).to(place)
+    check_origin(model, a, run)
+    if sharded:
         ranks.shard(model, model.classifier, (), run.ranks.count, run.device)
     pool = prompts(a, task, tokenizer, a.prompts)
     scored_by = f"{models.outline(model)}, gain {model.gain.item():.6g}, bias {model.bias.item():.6g}"
@@ -182,6 +179,15 @@ def check_memory(a: Tune, run: Run) -> None:
         if not pretrained.is_unknown(error):
             raise
         raise pretrained.not_causal(a.model) from error
+
+
+def check_origin(model: RewardModel, a: Tune, run: Run) -> None:
+    """Raise ValueError if the reward model learned another task; say so if it was fitted on another language model."""
+    config = model.classifier.config
+    if (task := getattr(config, "reward_task", a.task)) != a.task:
+        raise ValueError(f"the reward model in {a.reward} learned {task}, not {a.task}: give --task {task}, or another --reward")
+    if (base := getattr(config, "reward_base", name_of(a.model))) != name_of(a.model) and run.ranks.is_first:
+        print(f"Note: the reward model in {a.reward} was fitted on {base}, and its unit is that of the samples of {base}.")
 
 
 def load(a: Setting, device: torch.device | None = None) -> tuple[Policy, PreTrainedTokenizerBase, Task]:

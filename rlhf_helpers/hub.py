@@ -222,7 +222,10 @@ def comparisons(task: str, tokenizer: PreTrainedTokenizerBase, *, data_dir: Path
 def labels_file(task: str, data_dir: Path | str | None = None) -> Path:
     """Find the file of released labels here, or fetch it from the mirror on the Hub."""
     name = LABEL_FILES[task]
-    way_out = f"Download {LABELS_URL}/{name} on a machine with a network, put it into a folder as {name}, and pass that folder as data_dir"
+    way_out = (
+        f"Download {LABELS_URL}/{name} on a machine with a network, put it into a folder as {name}, and pass that folder as data_dir "
+        "(--data-dir)"
+    )
     if data_dir is not None:
         for path in (Path(data_dir) / "labels" / name, Path(data_dir) / name, Path(data_dir) / Path(name).name):
             if path.exists():
@@ -241,7 +244,7 @@ def _way_out(name: str) -> str:
     revision = f" --revision {source.revision}" if source.revision else ""
     return (
         f"On a machine with a network: `hf download {source.repo} --repo-type dataset{revision} --local-dir {name}`; copy that folder here "
-        f"and pass data_dir={name!r}, or the folder that it lies in. If that repository has gone, pass another as repo (--texts)"
+        f"and pass it, or the folder that it lies in, as data_dir (--data-dir). If that repository has gone, pass another as repo (--texts)"
     )
 
 

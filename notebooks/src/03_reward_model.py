@@ -550,10 +550,11 @@ if not solved:
 # Now for real: let the base model answer some prompts, score the whole responses, and compare with `reward.normalize`.
 
 # %%
-prompts = tasks.queries(task, tokenizer, 512 if full else 64, seed=100)
+prompts = tasks.queries(task, tokenizer, 512, seed=100)  # not fewer in `quick`: one end-of-text token in 100 responses shows faults
 generator = torch.Generator(policy.device).manual_seed(0)
 rollout = sampling.sample(policy, prompts, task.response_length, task.temperature, generator)
-tokens, mask = (torch.cat(pair, 1) for pair in ((rollout.queries.tokens, rollout.responses), (rollout.queries.mask, rollout.mask)))
+seen = ~torch.isin(rollout.responses, torch.tensor(tokenizer.all_special_ids, device=policy.device))  # no labeler sees an end-of-text token
+tokens, mask = (torch.cat(pair, 1) for pair in ((rollout.queries.tokens, rollout.responses), (rollout.queries.mask, seen)))
 with torch.no_grad():
     raw = reward_model(tokens, mask)
 gain, bias = gain_and_bias(raw)
