@@ -16,8 +16,9 @@ from torch import Tensor
 
 
 def damaged(path: Path, fault: object) -> str:
-    """Say what is wrong with a file of a run, and what to do."""
-    return f"{path.name} in {path.parent} cannot be read ({fault}): remove that folder to begin again, or copy a whole one there"
+    """Say what is wrong with a file of a run, and what to do: a checkpoint may go, a run's folder may hold labels too."""
+    remove = "remove that folder to begin again" if path.parent.name.startswith("checkpoint") else "move that file away"
+    return f"{path.name} in {path.parent} cannot be read ({fault}): {remove}, or copy a whole one there"
 
 
 def read_json(path: Path, kind: type = dict, keys: tuple[str, ...] = ()) -> Any:

@@ -80,7 +80,7 @@ def check(
         return
     try:
         need = memory_map(config, batch=batch, micro_batch=micro_batch, ranks=ranks, **settings)["total"]
-    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         print(f"How much memory {config.model_type} needs could not be worked out ({str(error).splitlines()[0][:100]}); going on.")
         return
     if need <= free:

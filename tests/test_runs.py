@@ -164,7 +164,7 @@ def test_the_checkpoint_of_another_model_is_refused_and_spoils_nothing(tmp_path)
 def test_a_damaged_description_is_named(tmp_path, content, fault):
     """It said "Expecting value" without the name of a file, or was a KeyError or TypeError."""
     (tmp_path / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ValueError, match=f"run.json in .* cannot be read .*{fault}.*remove that folder to begin again, or copy"):
+    with pytest.raises(ValueError, match=f"run.json in .* cannot be read .*{fault}.*move that file away, or copy"):
         Run(tmp_path, device="cpu").describe(labels=1)
 
 
