@@ -17,6 +17,7 @@ from pyarrow import parquet  # noqa: E402
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)  # five seconds after each shuffled stream
     datasets.disable_progress_bars()
 
 
@@ -253,7 +254,8 @@ def test_without_a_network_it_says_what_to_download_and_how_to_use_it(name, monk
     with pytest.raises(FileNotFoundError) as caught:
         hub.load(name)
     message = str(caught.value)
-    assert f"hf download {hub.SOURCES[name].repo} --repo-type dataset" in message and f"data_dir='{name}'" in message
+    assert f"hf download {hub.SOURCES[name].repo} --repo-type dataset" in message and f"--local-dir {name}`" in message
+    assert "pass it, or the folder that it lies in, as data_dir (--data-dir)" in message
 
 
 def test_a_missing_folder_and_unknown_names_say_what_there_is(tmp_path):
