@@ -47,6 +47,7 @@ def run(model, tmp_path, monkeypatch, capsys):
     """Run a command line in an empty folder; returns (exit code, what it printed, what it complained of)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RLHF_HEADLESS", raising=False)
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)  # five seconds after each shuffled stream
 
     def call(line, typed=""):
         monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
