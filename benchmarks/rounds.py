@@ -1,5 +1,6 @@
-"""Measure things side by side: built one after the other (peak memory), then run in turns (A B C A B C ...), so that what else the machine
-does falls on all alike. The ratio within a round is what counts; medians over the rounds are what is reported."""
+"""Measure things side by side: built one after the other (peak memory), then run in turns (A B C A
+B C ...), so that what else the machine does falls on all alike. The ratio within a round is what
+counts; medians over the rounds are what is reported."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}  # the second does not count while other programs have the processor
+# the second does not count while other programs have the processor
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 Build = Callable[[], Callable[[], object]]  # makes the models, returns the work of one round
 
 
@@ -24,15 +26,23 @@ class Measured:
 
     units: float  # done in one round: tokens, comparisons, episodes
     seconds: list[float] = field(default_factory=list)
-    peak_bytes: int | None = None  # weights and optimizer included; None where the system does not tell
+    # weights and optimizer included; None where the system does not tell
+    peak_bytes: int | None = None
 
     @property
     def rate(self) -> float:
         return self.units / statistics.median(self.seconds)
 
 
-def compare(contenders: dict[str, Build], units: float, rounds: int, device: torch.device, clock: str = "wall") -> dict[str, Measured]:
-    """Build every contender and let it work once (which warms it up and shows its memory), then time `rounds` rounds in turns."""
+def compare(
+    contenders: dict[str, Build],
+    units: float,
+    rounds: int,
+    device: torch.device,
+    clock: str = "wall",
+) -> dict[str, Measured]:
+    """Build every contender and let it work once (which warms it up and shows its memory), then
+    time `rounds` rounds in turns."""
     works, found = {}, {name: Measured(units) for name in contenders}
     for name, build in contenders.items():
         with peak_memory(device) as peak:
@@ -62,7 +72,8 @@ def wait(device: torch.device) -> None:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Callable[[], int | None]]:
-    """Yield a function that says, after the block, how many bytes more than before were held at the worst moment in it."""
+    """Yield a function that says, after the block, how many bytes more than before were held at the
+    worst moment in it."""
     peak: list[int | None] = []
     gc.collect()
     if device.type == "cuda":
@@ -77,7 +88,8 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], int | None]]:
 
 
 def _forget_peak() -> int | None:
-    """Give free memory back, set the system's high-water mark to what is held now, and return that (Linux only)."""
+    """Give free memory back, set the system's high-water mark to what is held now, and return that
+    (Linux only)."""
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")

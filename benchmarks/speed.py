@@ -1,11 +1,13 @@
-"""How fast we sample, fit rewards and do PPO: against a plain implementation, TRL's trainers and the machine's floor, side by side.
+"""How fast we sample, fit rewards and do PPO: against a plain implementation, TRL's trainers and
+the machine's floor, side by side.
 
     python benchmarks/speed.py                             the bundled model, all parts, in a few minutes
     python benchmarks/speed.py --model 124M --batch 8      GPT-2's shapes, random weights
     python benchmarks/speed.py --model 774M --device cuda --batch 512 --query 64 --micro-batch 64 --parts sampling ppo
 
-Everybody gets the same weights, the same token ids (prompts of one length, no pads) and the same number of passes. Built one after the
-other, then run in turns; the median of the ratios within the rounds counts. TRL's PPO needs TRL 1.12 (see `peers.py`).
+Everybody gets the same weights, the same token ids (prompts of one length, no pads) and the same
+number of passes. Built one after the other, then run in turns; the median of the ratios within the
+rounds counts. TRL's PPO needs TRL 1.12 (see `peers.py`).
 """
 
 from __future__ import annotations
@@ -26,16 +28,24 @@ import transformers
 from floor import Machine, ppo_seconds, reward_seconds, sampling_seconds
 from rounds import CLOCKS, Build, Measured, compare, ratio
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GPT2Config,
+    PreTrainedModel,
+)
 
-from rlhf_helpers import memory, models, ppo, reward, sampling
+from rlhf_helpers import models, ppo, reward, sampling
 from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.records import Queries
 from rlhf_helpers.reward import Encoded
-from rlhf_helpers.runs import Run
+from rlhf_helpers.runtime import memory
+from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
 
-TOY = GPT2Config(vocab_size=3072, n_positions=64, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+TOY = GPT2Config(
+    vocab_size=3072, n_positions=64, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
+)
 SHAPES = {"toy": TOY, **memory.SIZES}
 PARTS = ("sampling", "reward", "pairs", "ppo")
 PRECISIONS = ("fp32", "bf16")
@@ -63,7 +73,12 @@ class Work:
             lm = AutoModelForCausalLM.from_pretrained(models.BASE, dtype=torch.float32)
         else:
             config = copy.deepcopy(SHAPES[self.model])
-            config.pad_token_id, config.resid_pdrop, config.embd_pdrop, config.attn_pdrop = 1, 0.0, 0.0, 0.0
+            config.pad_token_id, config.resid_pdrop, config.embd_pdrop, config.attn_pdrop = (
+                1,
+                0.0,
+                0.0,
+                0.0,
+            )
             lm = AutoModelForCausalLM.from_config(config)
         return lm.to(self.device)
 
@@ -79,7 +94,9 @@ class Work:
     def ids(self, *shape: int) -> Tensor:
         """Draw token ids, without the special ones; time does not ask what they say."""
         size = 3072 if self.model == "base" else SHAPES[self.model].vocab_size
-        return torch.randint(3, size, shape, generator=torch.Generator().manual_seed(1)).to(self.device)
+        return torch.randint(3, size, shape, generator=torch.Generator().manual_seed(1)).to(
+            self.device
+        )
 
     def queries(self, rows: int) -> Queries:
         tokens = self.ids(rows, self.query)
@@ -89,15 +106,21 @@ class Work:
         return Run(quiet=True, device=self.device, micro_batch=self.micro_batch)
 
 
-# ---- the parts: what is counted, who takes part, and the least time it could take ------------------------------------------------------
+# ---- the parts: what is counted, who takes part, and the least time it could take ----------------
 
-Part = tuple[str, float, dict[str, Build], Callable[[Machine, str], float]]  # unit, how many in a round, contenders, floor in seconds
+# unit, how many in a round, contenders, floor in seconds
+Part = tuple[str, float, dict[str, Build], Callable[[Machine, str], float]]
 
 
 def sampling_part(work: Work) -> Part:
     def ours(precision: str):
-        policy, queries = Policy(work.language_model(), precision), work.queries(work.batch * work.steps)
-        return lambda: sampling.sample(policy, queries, work.response, work.temperature, chunk=work.micro_batch or work.batch)
+        policy, queries = (
+            Policy(work.language_model(), precision),
+            work.queries(work.batch * work.steps),
+        )
+        return lambda: sampling.sample(
+            policy, queries, work.response, work.temperature, chunk=work.micro_batch or work.batch
+        )
 
     def theirs(autocast: bool):
         lm, tokens = work.language_model().eval(), work.queries(work.batch * work.steps).tokens
@@ -120,14 +143,22 @@ def sampling_part(work: Work) -> Part:
         lm, tokens = work.language_model().eval(), work.queries(work.batch * work.steps).tokens
         return peers.generation(lm, tokens, work.batch, work.response, work.temperature, pad=1)
 
-    contenders = _ours(ours) | {"`generate`": partial(theirs, False), "`generate`, bf16 autocast": partial(theirs, True)}
-    contenders |= {f"GPT-2's layers written out, {precision}": partial(written_out, precision) for precision in PRECISIONS}
+    contenders = _ours(ours) | {
+        "`generate`": partial(theirs, False),
+        "`generate`, bf16 autocast": partial(theirs, True),
+    }
+    contenders |= {
+        f"GPT-2's layers written out, {precision}": partial(written_out, precision)
+        for precision in PRECISIONS
+    }
     if peers.has_ppo():
         contenders["`generate` as TRL calls it"] = trl
 
     def least(machine: Machine, precision: str) -> float:
         config = work.language_model().config
-        return work.steps * sampling_seconds(machine, config, work.batch, work.query, work.response, precision)
+        return work.steps * sampling_seconds(
+            machine, config, work.batch, work.query, work.response, precision
+        )
 
     return "new tokens/s", work.batch * work.steps * work.response, contenders, least
 
@@ -144,7 +175,9 @@ def reward_part(work: Work, options: int = 4) -> Part:
         model = RewardModel(work.classifier(), precision)
         tokens, choices = (x.cpu() for x in data())
         encoded = Encoded(tokens, torch.ones_like(tokens, dtype=torch.bool), choices, work.query)
-        return lambda: reward.fit(model, encoded, reward.RewardConfig(work.batch, 1, LR), work.run())
+        return lambda: reward.fit(
+            model, encoded, reward.RewardConfig(work.batch, 1, LR), work.run()
+        )
 
     def theirs():
         classifier = work.classifier()
@@ -160,24 +193,48 @@ def reward_part(work: Work, options: int = 4) -> Part:
 
     def least(machine: Machine, precision: str) -> float:
         config = work.language_model().config
-        return work.steps * reward_seconds(machine, config, work.batch, options, work.query, work.response, precision)
+        return work.steps * reward_seconds(
+            machine, config, work.batch, options, work.query, work.response, precision
+        )
 
     return "comparisons/s", rows, contenders, least
 
 
 def ppo_part(work: Work) -> Part:
     tokenizer, episodes = models.load_tokenizer(), work.batch * work.steps
-    task = Task("benchmark", "none", work.query, work.response, ".", work.response // 2, work.temperature)
+    task = Task(
+        "benchmark", "none", work.query, work.response, ".", work.response // 2, work.temperature
+    )
 
     def ours(precision: str):
         policy = Policy(work.language_model(), precision)
-        reference, model = policy.frozen_copy(), RewardModel(work.classifier(), precision).requires_grad_(False)
-        config = ppo.PPOConfig(episodes, work.batch, 1, epochs=work.epochs, lr=LR, kl_coef=0.1, lam=0.95, whiten_rewards=True)
-        pool, score = work.queries(episodes), partial(reward.score, model, task=task, tokenizer=tokenizer)
-        return lambda: ppo.tune(policy, score, pool, task, config, work.run(), reference=reference, least_entropy=-1)
+        reference, model = (
+            policy.frozen_copy(),
+            RewardModel(work.classifier(), precision).requires_grad_(False),
+        )
+        config = ppo.PPOConfig(
+            episodes,
+            work.batch,
+            1,
+            epochs=work.epochs,
+            lr=LR,
+            kl_coef=0.1,
+            lam=0.95,
+            whiten_rewards=True,
+        )
+        pool, score = (
+            work.queries(episodes),
+            partial(reward.score, model, task=task, tokenizer=tokenizer),
+        )
+        return lambda: ppo.tune(
+            policy, score, pool, task, config, work.run(), reference=reference, least_entropy=-1
+        )
 
     def theirs():
-        plain_ppo, queries = plain.PPO(work.language_model(), work.classifier(), LR), work.queries(episodes).tokens
+        plain_ppo, queries = (
+            plain.PPO(work.language_model(), work.classifier(), LR),
+            work.queries(episodes).tokens,
+        )
 
         def run():
             for part in queries.split(work.batch):
@@ -186,9 +243,21 @@ def ppo_part(work: Work) -> Part:
         return run
 
     def trl():
-        lms, classifiers = [[make() for _ in range(2)] for make in (work.language_model, work.classifier)]
+        lms, classifiers = [
+            [make() for _ in range(2)] for make in (work.language_model, work.classifier)
+        ]
         queries = work.queries(episodes).tokens
-        return peers.ppo(*lms, *classifiers, tokenizer, queries, work.batch, work.response, work.temperature, work.epochs, LR)
+        return peers.ppo(
+            *lms,
+            *classifiers,
+            tokenizer,
+            queries,
+            work.batch,
+            work.response,
+            work.temperature,
+            work.epochs,
+            LR,
+        )
 
     contenders = _ours(ours) | {"plain": theirs}
     if peers.has_ppo():
@@ -196,7 +265,9 @@ def ppo_part(work: Work) -> Part:
 
     def least(machine: Machine, precision: str) -> float:
         config = work.language_model().config
-        return work.steps * ppo_seconds(machine, config, work.batch, work.query, work.response, work.epochs, precision)
+        return work.steps * ppo_seconds(
+            machine, config, work.batch, work.query, work.response, work.epochs, precision
+        )
 
     return "episodes/s", episodes, contenders, least
 
@@ -205,23 +276,39 @@ def _ours(build: Callable[[str], Callable[[], object]]) -> dict[str, Build]:
     return {f"ours, {precision}": partial(build, precision) for precision in PRECISIONS}
 
 
-MAKERS = {"sampling": sampling_part, "reward": reward_part, "pairs": partial(reward_part, options=2), "ppo": ppo_part}
-TITLES = {"sampling": "Sampling", "reward": "Reward model, four options", "pairs": "Reward model, pairs", "ppo": "PPO"}
+MAKERS = {
+    "sampling": sampling_part,
+    "reward": reward_part,
+    "pairs": partial(reward_part, options=2),
+    "ppo": ppo_part,
+}
+TITLES = {
+    "sampling": "Sampling",
+    "reward": "Reward model, four options",
+    "pairs": "Reward model, pairs",
+    "ppo": "PPO",
+}
 
 
-# ---- the tables ------------------------------------------------------------------------------------------------------------------------
+# ---- the tables ----------------------------------------------------------------------------------
 
 
 def table(unit: str, found: dict[str, Measured], floors: dict[str, float]) -> str:
-    """Write the rates, how many times as fast ours is in each precision, and the peak memory as a markdown table."""
-    lines = [f"| | {unit} | ours fp32 over it | ours bf16 over it | peak memory, MB |", "|---|---|---|---|---|"]
+    """Write the rates, how many times as fast ours is in each precision, and the peak memory as a
+    markdown table."""
+    lines = [
+        f"| | {unit} | ours fp32 over it | ours bf16 over it | peak memory, MB |",
+        "|---|---|---|---|---|",
+    ]
     ours = [found[f"ours, {precision}"] for precision in PRECISIONS]
     for name, measured in found.items():
         ratios = " | ".join(f"{ratio(mine, measured):.2f}" for mine in ours)
         peak = "-" if measured.peak_bytes is None else f"{measured.peak_bytes / 1e6:,.0f}"
         lines.append(f"| {name} | {_number(measured.rate)} | {ratios} | {peak} |")
     for i, (precision, rate) in enumerate(floors.items()):
-        shares = " | ".join(f"{ours[i].rate / rate:.2f}" if i == j else "" for j in range(len(ours)))
+        shares = " | ".join(
+            f"{ours[i].rate / rate:.2f}" if i == j else "" for j in range(len(ours))
+        )
         lines.append(f"| machine's floor, {precision} | {_number(rate)} | {shares} | |")
     return "\n".join(lines) + "\n"
 
@@ -234,29 +321,58 @@ def measure(part: str, work: Work, rounds: int, machine: Machine, clock: str = "
     """Measure one part and write its table."""
     unit, units, contenders, least = MAKERS[part](work)
     found = compare(contenders, units, rounds, work.device, clock)
-    return table(unit, found, {precision: units / least(machine, precision) for precision in PRECISIONS})
+    return table(
+        unit, found, {precision: units / least(machine, precision) for precision in PRECISIONS}
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="base", choices=["base", *SHAPES], help="the bundled model, or random weights of these shapes")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model",
+        default="base",
+        choices=["base", *SHAPES],
+        help="the bundled model, or random weights of these shapes",
+    )
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--rounds", type=int, default=5, help="rounds in turns (default 5)")
-    parser.add_argument("--clock", default="wall", choices=CLOCKS, help="`processor` where other programs share the processor")
+    parser.add_argument(
+        "--clock",
+        default="wall",
+        choices=CLOCKS,
+        help="`processor` where other programs share the processor",
+    )
     parser.add_argument("--device", default="cpu", type=torch.device)
     for name in ("batch", "query", "response", "epochs", "steps"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(Work, name), help=f"default {getattr(Work, name)}")
-    parser.add_argument("--micro-batch", type=int, help="rows that ours computes at a time (default: all)")
-    parser.add_argument("--machine-size", type=int, help=argparse.SUPPRESS)  # side of the largest matrix, for a quick test
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            default=getattr(Work, name),
+            help=f"default {getattr(Work, name)}",
+        )
+    parser.add_argument(
+        "--micro-batch", type=int, help="rows that ours computes at a time (default: all)"
+    )
+    # side of the largest matrix, for a quick test
+    parser.add_argument("--machine-size", type=int, help=argparse.SUPPRESS)
     args = vars(parser.parse_args(arguments))
-    parts, rounds, clock, machine_size = (args.pop(name) for name in ("parts", "rounds", "clock", "machine_size"))
+    parts, rounds, clock, machine_size = (
+        args.pop(name) for name in ("parts", "rounds", "clock", "machine_size")
+    )
     work = Work(**args)
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="(trl|transformers|torch|accelerate).*")
     machine = Machine.measure(work.device, clock, machine_size)
-    speeds = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in machine.products.items())
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; measured: {speeds}, {machine.memory / 1e9:.1f} GB/s")
+    speeds = ", ".join(
+        f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in machine.products.items()
+    )
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads; measured: {speeds}, "
+        f"{machine.memory / 1e9:.1f} GB/s"
+    )
     print(f"{work}, {rounds} rounds, {clock} clock; TRL: {peers.version()}\n")
     for part in parts:
         print(f"### {TITLES[part]}\n\n{measure(part, work, rounds, machine, clock)}", flush=True)

@@ -1,4 +1,5 @@
-"""How long a labeler waits: a store with 100,000 comparisons and their labels, opened, asked for the next item, and written to.
+"""How long a labeler waits: a store with 100,000 comparisons and their labels, opened, asked for
+the next item, and written to.
 
     python benchmarks/store.py                       about a minute; prints the table of benchmarks/README.md
     python benchmarks/store.py --url postgresql+psycopg://...     the same on an empty server database
@@ -15,9 +16,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from rlhf_helpers.labels.sessions import Session
+from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Comparison, Label
-from rlhf_helpers.sessions import Session
-from rlhf_helpers.store import LabelStore
 
 TASK = "sentiment"
 LIMIT_MS = 50.0  # above this a person notices
@@ -28,18 +29,32 @@ def comparisons(count: int) -> list[Comparison]:
     words = "the harbour was quiet and a small boat came slowly home with the evening tide ".split()
     text = [" ".join(words[(i + k) % len(words)] for k in range(32)) for i in range(len(words))]
     return [
-        Comparison(TASK, f"{i} {text[i % len(words)]}", tuple(f" {i}.{k} {text[(i + k) % len(words)][:120]}" for k in range(4)))
+        Comparison(
+            TASK,
+            f"{i} {text[i % len(words)]}",
+            tuple(f" {i}.{k} {text[(i + k) % len(words)][:120]}" for k in range(4)),
+        )
         for i in range(count)
     ]
 
 
 def build(url: str, items: list[Comparison]) -> None:
-    """Label nearly everything by one labeler, half by a second, and everything once more by eight others between them."""
+    """Label nearly everything by one labeler, half by a second, and everything once more by eight
+    others between them."""
     store = LabelStore(url)
     store.add(items)
-    store.add_labels([Label(c.id, "nearly all", i % 4, 5.0, simulated=True) for i, c in enumerate(items[:-100])])
-    store.add_labels([Label(c.id, "half", i % 4, 5.0, simulated=True) for i, c in enumerate(items[::2])])
-    store.add_labels([Label(c.id, f"one of eight, {i % 8}", i % 4, 5.0, simulated=True) for i, c in enumerate(items)])
+    store.add_labels(
+        [Label(c.id, "nearly all", i % 4, 5.0, simulated=True) for i, c in enumerate(items[:-100])]
+    )
+    store.add_labels(
+        [Label(c.id, "half", i % 4, 5.0, simulated=True) for i, c in enumerate(items[::2])]
+    )
+    store.add_labels(
+        [
+            Label(c.id, f"one of eight, {i % 8}", i % 4, 5.0, simulated=True)
+            for i, c in enumerate(items)
+        ]
+    )
     store.close()
 
 
@@ -58,8 +73,18 @@ def measure(url: str, times: int, last: list[Comparison]) -> list[tuple[str, flo
     rows = [("opening", *milliseconds(lambda: LabelStore(url).close(), times))]
     store = LabelStore(url)
     for labeler in ("nothing", "half", "nearly all"):
-        rows.append((f"next item of who has done {labeler}", *milliseconds(partial(store.next, labeler, TASK), times)))
-        rows.append((f"progress of who has done {labeler}", *milliseconds(partial(store.progress, labeler, TASK), times)))
+        rows.append(
+            (
+                f"next item of who has done {labeler}",
+                *milliseconds(partial(store.next, labeler, TASK), times),
+            )
+        )
+        rows.append(
+            (
+                f"progress of who has done {labeler}",
+                *milliseconds(partial(store.progress, labeler, TASK), times),
+            )
+        )
 
     def answer() -> None:
         item = store.next("nearly all", TASK)
@@ -71,13 +96,20 @@ def measure(url: str, times: int, last: list[Comparison]) -> list[tuple[str, flo
     for name, items in (("of the whole store", None), (f"of a list of {len(last)}", last)):
         session = Session(store, TASK, "nearly all", items, simulated=True, clock=lambda: 0.0)
         click = partial(session.answer, "choose", 0)
-        rows.append((f"a click on a card {name}: saved, and the next item there", *milliseconds(click, min(times, 40))))
+        rows.append(
+            (
+                f"a click on a card {name}: saved, and the next item there",
+                *milliseconds(click, min(times, 40)),
+            )
+        )
     store.close()
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--comparisons", type=int, default=100_000)
     parser.add_argument("--times", type=int, default=50, help="calls of each kind (default 50)")
     parser.add_argument("--url", help="an empty server database, in the place of a temporary file")
@@ -88,7 +120,10 @@ def main() -> None:
         items = comparisons(args.comparisons)
         build(url, items)
         took = time.perf_counter() - start
-        print(f"{args.comparisons:,} comparisons, {args.comparisons * 5 // 2 - 100:,} labels, written in {took:.0f} s\n")
+        print(
+            f"{args.comparisons:,} comparisons, {args.comparisons * 5 // 2 - 100:,} labels, "
+            f"written in {took:.0f} s\n"
+        )
         rows = measure(url, args.times, items[-40:])
     print("| | median, ms | worst, ms |\n|---|---|---|")
     for name, median, worst in rows:

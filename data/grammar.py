@@ -1,8 +1,10 @@
 """The hand-written world: frames with slots, filled with words, and parsed back.
 
-A *frame* is one sentence with slots (`data/world/scenes/*.txt`, `interludes.txt`, `posts.txt`, `reports.txt`); a *lexicon* is the list
-of words for one slot (`lexicon.txt`, `facts.txt`). `fill` turns a frame into a sentence, `parse` finds the frame and the words of a
-sentence again. The corpus is made with the first (`make_corpus.py`), samples of a model are measured with the second (`measure_base.py`).
+A *frame* is one sentence with slots (`data/world/scenes/*.txt`, `interludes.txt`, `posts.txt`,
+`reports.txt`); a *lexicon* is the list of words for one slot (`lexicon.txt`, `facts.txt`). `fill`
+turns a frame into a sentence, `parse` finds the frame and the words of a sentence again. The corpus
+is made with the first (`make_corpus.py`), samples of a model are measured with the second
+(`measure_base.py`).
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Frame:
 
 
 def read_cells(path: Path) -> Iterable[tuple[tuple[str, ...], str, str]]:
-    """Yield (header words, line, "file:line") for every entry of a `[header]` file; raise ValueError outside a cell."""
+    """Yield (header words, line, "file:line") for every entry of a `[header]` file; raise
+    ValueError outside a cell."""
     tags: tuple[str, ...] | None = None
     for number, line in enumerate(path.read_text(encoding="ascii").splitlines(), start=1):
         line = line.strip()
@@ -67,7 +70,9 @@ class World:
     def __init__(self, folder: Path = WORLD):
         self.lexicon: dict[str, list[str]] = {}
         for tags, line, _ in read_cells(folder / "lexicon.txt"):
-            self.lexicon.setdefault(tags[0], []).extend(w.strip() for w in line.split(",") if w.strip())
+            self.lexicon.setdefault(tags[0], []).extend(
+                w.strip() for w in line.split(",") if w.strip()
+            )
         for tags, line, _ in read_cells(folder / "facts.txt"):
             self.lexicon.setdefault(" ".join(tags), []).append(line)
         self.roles: dict[str, str] = {}  # of everyone in town: name to trade
@@ -87,16 +92,18 @@ class World:
         return stories + self.interludes + self.posts + self.reports
 
     def slot_list(self, slot: str, kind: str = "") -> list[str]:
-        """Return the lexicon behind a slot; `kind` is "post" or "report" for their own fact lists."""
+        """Return the lexicon behind a slot; `kind` is "post" or "report" for their own fact
+        lists."""
         for name in (f"{kind} {slot}", slot, f"{kind} {slot.lower()}", slot.lower()):
             if name in self.lexicon:
                 return self.lexicon[name]
         raise KeyError(f"no lexicon for the slot {{{slot}}}")
 
-    # ---- filling ---------------------------------------------------------------------------------------------------------------
+    # ---- filling ---------------------------------------------------------------------------------
 
     def cast(self, rng: random.Random) -> dict[str, str]:
-        """Draw what stays the same through one story: two people (one woman, one man), object, place, animal, food, boat."""
+        """Draw what stays the same through one story: two people (one woman, one man), object,
+        place, animal, food, boat."""
         genders = rng.sample(["f", "m"], 2)
         bound = {}
         for person, gender in zip("AB", genders, strict=True):
@@ -106,24 +113,38 @@ class World:
                 bound[f"{person}:{word}"] = form
         for slot in ("obj", "place", "animal", "food", "boat"):
             bound[slot] = rng.choice(self.lexicon[slot])
-        bound["obj+"] = f"{rng.choice(self.lexicon['obj_texture'])} {rng.choice(self.lexicon['obj_look'])} {bound['obj']}"
+        bound["obj+"] = (
+            f"{rng.choice(self.lexicon['obj_texture'])} {rng.choice(self.lexicon['obj_look'])} "
+            f"{bound['obj']}"
+        )
         return bound
 
-    def fill(self, frame: Frame, bound: Mapping[str, str], rng: random.Random, kind: str = "") -> str:
-        """Write a frame out: bound slots from `bound`, the others drawn anew; "a" becomes "an" where the word asks for it."""
+    def fill(
+        self, frame: Frame, bound: Mapping[str, str], rng: random.Random, kind: str = ""
+    ) -> str:
+        """Write a frame out: bound slots from `bound`, the others drawn anew; "a" becomes "an"
+        where the word asks for it."""
         text = frame.text
         for match in reversed(list(SLOT.finditer(text))):
             slot = match.group(1)
             capital = slot.split(":")[-1][0].isupper() and slot not in bound
-            key = slot if not capital else ":".join([*slot.split(":")[:-1], slot.split(":")[-1].lower()])
+            key = (
+                slot
+                if not capital
+                else ":".join([*slot.split(":")[:-1], slot.split(":")[-1].lower()])
+            )
             word = bound[key] if key in bound else rng.choice(self.slot_list(key, kind))
             head, tail = text[: match.start()], text[match.end() :]
             if article := re.search(r"\b([Aa])n? $", head):
-                head = head[: article.start()] + article.group(1) + ("n " if starts_with_vowel_sound(word) else " ")
+                head = (
+                    head[: article.start()]
+                    + article.group(1)
+                    + ("n " if starts_with_vowel_sound(word) else " ")
+                )
             text = head + (upper_first(word) if capital else word) + tail
         return upper_first(text)
 
-    # ---- parsing ---------------------------------------------------------------------------------------------------------------
+    # ---- parsing ---------------------------------------------------------------------------------
 
     def pattern(self, frame: Frame, kind: str = "") -> re.Pattern[str]:
         """Compile the regular expression that matches every filling of `frame`."""
@@ -146,7 +167,9 @@ class World:
             words = [PRONOUNS[g][form.lower()] for g in "fm"]
             words = [upper_first(w) for w in words] if form[0].isupper() else words
         elif slot == "obj+":
-            lists = [self._either(self.lexicon[name]) for name in ("obj_texture", "obj_look", "obj")]
+            lists = [
+                self._either(self.lexicon[name]) for name in ("obj_texture", "obj_look", "obj")
+            ]
             return "(?:" + ") (?:".join(lists) + ")"
         else:
             words = self.slot_list(slot, kind)
@@ -158,12 +181,15 @@ class World:
 
     @cached_property
     def _patterns(self) -> list[tuple[Frame, str, re.Pattern[str]]]:
-        kinds = [(f, "") for frames in self.scenes.values() for f in frames] + [(f, "") for f in self.interludes]
+        kinds = [(f, "") for frames in self.scenes.values() for f in frames] + [
+            (f, "") for f in self.interludes
+        ]
         kinds += [(f, "post") for f in self.posts] + [(f, "report") for f in self.reports]
         return [(f, f.longest_literal, self.pattern(f, kind)) for f, kind in kinds]
 
     def parse(self, sentence: str) -> list[tuple[Frame, dict[str, set[str]]]]:
-        """Return every frame that can have made `sentence`, with the words in its slots; an empty list: not well-formed."""
+        """Return every frame that can have made `sentence`, with the words in its slots; an empty
+        list: not well-formed."""
         found = []
         for frame, literal, pattern in self._patterns:
             if literal in sentence and (match := pattern.fullmatch(sentence)):
@@ -187,4 +213,6 @@ def starts_with_vowel_sound(word: str) -> bool:
     word = word.lower()
     if word.startswith(("hour", "honest", "heir", "honour")):
         return True
-    return word[0] in "aeiou" and not word.startswith(("uni", "use", "usu", "eu", "one", "once", "ukulele"))
+    return word[0] in "aeiou" and not word.startswith(
+        ("uni", "use", "usu", "eu", "one", "once", "ukulele")
+    )

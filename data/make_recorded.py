@@ -1,8 +1,10 @@
-"""Record what notebooks fall back on: comparisons with simulated labels, a reward model, a tuned policy, its curves (`make recorded`).
+"""Record what notebooks fall back on: comparisons with simulated labels, a reward model, a tuned
+policy, its curves (`make recorded`).
 
-Also the figures of merit of the bundled world: run with several seeds (`--seeds 0 1 2`) it prints, for both style tasks, the reward
-model's accuracy against the labeler's ceiling, win rate, KL, entropy and times, and keeps them in `data/recorded/results.json`. The models
-of every seed stay in runs/recorded; notebooks fall back on those of the one whose answers vary most.
+Also the figures of merit of the bundled world: run with several seeds (`--seeds 0 1 2`) it prints,
+for both style tasks, the reward model's accuracy against the labeler's ceiling, win rate, KL,
+entropy and times, and keeps them in `data/recorded/results.json`. The models of every seed stay in
+runs/recorded; notebooks fall back on those of the one whose answers vary most.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ import torch
 DATA = Path(__file__).resolve().parent
 sys.path.insert(0, str(DATA.parent))
 from rlhf_helpers import evaluation, labelers, models, ppo, reward, tasks  # noqa: E402
-from rlhf_helpers.runs import RECORDED, Run, folder  # noqa: E402
+from rlhf_helpers.course.profile import RECORDED, folder  # noqa: E402
+from rlhf_helpers.runtime.runs import Run  # noqa: E402
 
 COMPARISONS, HELD_OUT, JUDGED = 5_000, 3_000, 512
 
 
 def record_comparisons(names: list[str]) -> None:
-    """Collect 8,000 comparisons of the base model (the last 3,000 held out) and let each task's labeler choose; written as parquet.
+    """Collect 8,000 comparisons of the base model (the last 3,000 held out) and let each task's
+    labeler choose; written as parquet.
 
     The style tasks share prompts, lengths and temperature, so they share the samples too.
     """
@@ -38,17 +42,36 @@ def record_comparisons(names: list[str]) -> None:
     RECORDED.mkdir(exist_ok=True)
     for name in names:
         comparisons = [replace(c, task=name) for c in collected]
-        labels, others = (labelers.simulated(tasks.get(name), *who).label(comparisons) for who in [("simulated", 0), ("another", 1)])
-        print(f"{name}: {len(comparisons)} comparisons; two labelers agree on {labelers.agreement(labels, others):.1%}")
+        labels, others = (
+            labelers.simulated(tasks.get(name), *who).label(comparisons)
+            for who in [("simulated", 0), ("another", 1)]
+        )
+        print(
+            f"{name}: {len(comparisons)} comparisons; two labelers agree on "
+            f"{labelers.agreement(labels, others):.1%}"
+        )
         rows = [
-            {"query": c.query, "options": list(c.options), "choice": x.choice, "labeler": x.labeler, "source": c.source, "round": c.round}
+            {
+                "query": c.query,
+                "options": list(c.options),
+                "choice": x.choice,
+                "labeler": x.labeler,
+                "source": c.source,
+                "round": c.round,
+            }
             for c, x in zip(comparisons, labels, strict=True)
         ]
-        pd.DataFrame(rows).to_parquet(RECORDED / f"{name}_comparisons.parquet", compression="zstd", compression_level=19, index=False)
+        pd.DataFrame(rows).to_parquet(
+            RECORDED / f"{name}_comparisons.parquet",
+            compression="zstd",
+            compression_level=19,
+            index=False,
+        )
 
 
 def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict:
-    """Fit, normalise, tune and judge once; every number measured on data that training has not seen."""
+    """Fit, normalise, tune and judge once; every number measured on data that training has not
+    seen."""
     policy, tokenizer = models.Policy.load(precision=precision), models.load_tokenizer()
     comparisons, labels = labelers.recorded(task)
     labeler = labelers.simulated(task)
@@ -62,7 +85,8 @@ def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict
     start = time.time()
     model = models.RewardModel.from_policy(policy, seed)
     pool = tasks.queries(task, tokenizer, 2_000, seed=100 + seed)
-    reward.normalize(model, policy, pool[slice(0, 512)], task, tokenizer, seed=seed)  # before and after, as in the paper
+    # before and after, as in the paper
+    reward.normalize(model, policy, pool[slice(0, 512)], task, tokenizer, seed=seed)
     history = reward.fit(model, fitted, reward.RewardConfig(), Run(seed=seed))
     reward.normalize(model, policy, pool[slice(0, 512)], task, tokenizer, seed=seed)
     fit_seconds = time.time() - start
@@ -70,25 +94,46 @@ def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict
 
     start = time.time()
     config, base = ppo.PPOConfig(episodes=episodes), policy.frozen_copy()
-    metrics = ppo.tune(policy, lambda rollout: reward.score(model, rollout, task, tokenizer), pool, task, config, Run(seed=seed))
+    metrics = ppo.tune(
+        policy,
+        lambda rollout: reward.score(model, rollout, task, tokenizer),
+        pool,
+        task,
+        config,
+        Run(seed=seed),
+    )
     tune_seconds = time.time() - start
 
     test = tasks.queries(task, tokenizer, JUDGED, split="test", seed=seed)
     asked, first_is_zero = evaluation.pairs(policy, base, test, task, tokenizer, seed=seed)
-    judge = labelers.simulated(task, name="held-out judge", seed=1_000 + seed, temperature=0)  # knows the taste without its noise
+    # knows the taste without its noise
+    judge = labelers.simulated(task, name="held-out judge", seed=1_000 + seed, temperature=0)
     won = evaluation.judge(asked, first_is_zero, judge.label(asked))
-    measured = evaluation.measure(policy, base, test, task, lambda r: reward.score(model, r, task, tokenizer), seed=seed)
-    save(waiting(task.name, seed), task.name, model, policy, history, [*metrics[:-1], metrics[-1] | {"seconds": tune_seconds}])
+    measured = evaluation.measure(
+        policy, base, test, task, lambda r: reward.score(model, r, task, tokenizer), seed=seed
+    )
+    save(
+        waiting(task.name, seed),
+        task.name,
+        model,
+        policy,
+        history,
+        [*metrics[:-1], metrics[-1] | {"seconds": tune_seconds}],
+    )
     for c, zero in list(zip(asked, first_is_zero, strict=True))[:6]:
-        print(f"\n{c.query}\n  base:  {c.options[1 if zero else 0]}\n  tuned: {c.options[0 if zero else 1]}")
+        print(
+            f"\n{c.query}\n  base:  {c.options[1 if zero else 0]}\n  tuned: "
+            f"{c.options[0 if zero else 1]}"
+        )
     tokens = fitted.mask.sum().item()
     return {
-        "task": task.name, "seed": seed, "accuracy": accuracy, "ceiling": ceiling, "share_of_ceiling": accuracy / ceiling,
-        "win_rate": won.rate, "low": won.low, "high": won.high, "score": measured["score"],
-        "kl_nats": measured["kl_nats_per_response"], "entropy_nats": measured["entropy_nats_per_response"],
-        "fit_seconds": fit_seconds, "fit_tokens_per_second": tokens / fit_seconds,
-        "tune_seconds": tune_seconds, "precision": precision, "episodes": episodes, "episodes_per_second": episodes / tune_seconds,
-        "machine": machine(),
+        "task": task.name, "seed": seed, "accuracy": accuracy, "ceiling": ceiling,
+        "share_of_ceiling": accuracy / ceiling, "win_rate": won.rate, "low": won.low,
+        "high": won.high, "score": measured["score"], "kl_nats": measured["kl_nats_per_response"],
+        "entropy_nats": measured["entropy_nats_per_response"], "fit_seconds": fit_seconds,
+        "fit_tokens_per_second": tokens / fit_seconds, "tune_seconds": tune_seconds,
+        "precision": precision, "episodes": episodes,
+        "episodes_per_second": episodes / tune_seconds, "machine": machine(),
     }  # fmt: skip
 
 
@@ -97,17 +142,27 @@ def waiting(name: str, seed: int) -> Path:
     return folder() / "recorded" / f"{name}-{seed}"
 
 
-def save(out: Path, name: str, model: models.RewardModel, policy: models.Policy, fit: list[dict], tune: list[dict]) -> None:
+def save(
+    out: Path,
+    name: str,
+    model: models.RewardModel,
+    policy: models.Policy,
+    fit: list[dict],
+    tune: list[dict],
+) -> None:
     model.classifier.half()  # half the size of the clone; loaded as float32 again
     policy.lm.half()
     model.save(out / f"reward_{name}")
     policy.save(out / f"policy_{name}")
     for kind, lines in (("fit", fit), ("ppo", tune)):
-        (out / f"{kind}_{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (out / f"{kind}_{name}.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in lines)
+        )
 
 
 def machine() -> str:
-    """Name the processor, how many threads were used, and torch's version: what the times belong to."""
+    """Name the processor, how many threads were used, and torch's version: what the times belong
+    to."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
@@ -116,11 +171,21 @@ def machine() -> str:
 
 def table(results: list[dict]) -> str:
     """Write the results as the README shows them, one row per task and seed."""
-    names = ("task, seed", "reward accuracy", "of the ceiling", "wins against base (95 %)", "KL", "entropy, nats", "reward fit", "PPO")
+    names = (
+        "task, seed",
+        "reward accuracy",
+        "of the ceiling",
+        "wins against base (95 %)",
+        "KL",
+        "entropy, nats",
+        "reward fit",
+        "PPO",
+    )
     return f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n" + "".join(
         f"| {r['task']}, {r['seed']}{' (kept)' if r.get('kept') else ''} "
         f"| {r['accuracy']:.1%} | {r['share_of_ceiling']:.1%} of {r['ceiling']:.1%} "
-        f"| {r['win_rate']:.1%} ({r['low']:.1%} to {r['high']:.1%}) | {r['kl_nats']:.1f} | {r['entropy_nats']:.1f} "
+        f"| {r['win_rate']:.1%} ({r['low']:.1%} to {r['high']:.1%}) | {r['kl_nats']:.1f} | "
+        f"{r['entropy_nats']:.1f} "
         f"| {r['fit_seconds']:.0f} s, {r['fit_tokens_per_second']:,.0f} tokens/s "
         f"| {r['tune_seconds']:.0f} s, {r['episodes_per_second']:.1f} episodes/s |\n"
         for r in results
@@ -132,9 +197,20 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["sentiment", "descriptiveness"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--episodes", type=int, default=ppo.PPOConfig.episodes)
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="bf16 is faster where the processor has it")
-    parser.add_argument("--keep", default="sentiment", help="the task of which the models of one seed are kept in data/recorded")
-    parser.add_argument("--collect", action="store_true", help="sample and label the comparisons again first")
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        choices=["fp32", "bf16"],
+        help="bf16 is faster where the processor has it",
+    )
+    parser.add_argument(
+        "--keep",
+        default="sentiment",
+        help="the task of which the models of one seed are kept in data/recorded",
+    )
+    parser.add_argument(
+        "--collect", action="store_true", help="sample and label the comparisons again first"
+    )
     args = parser.parse_args()
     if args.collect:
         record_comparisons(args.tasks)
@@ -147,22 +223,42 @@ def main() -> None:
 
 
 def write_down(result: dict, choose: bool) -> None:
-    """Put a seed's result in place of an older one, in `results.json` and in the README; `choose` among the task's seeds what is kept."""
+    """Put a seed's result in place of an older one, in `results.json` and in the README; `choose`
+    among the task's seeds what is kept."""
     path = RECORDED / "results.json"
     known = json.loads(path.read_text()) if path.exists() else []
     older = [r for r in known if (r["task"], r["seed"]) == (result["task"], result["seed"])]
-    results = [r for r in known if r not in older] + [result | {"kept": True} if any("kept" in r for r in older) else result]
+    results = [r for r in known if r not in older] + [
+        result | {"kept": True} if any("kept" in r for r in older) else result
+    ]
     if choose:
-        varied = max((r for r in results if r["task"] == result["task"]), key=lambda r: r["entropy_nats"])
-        if waiting(varied["task"], varied["seed"]).exists():  # or an older run's models stay, which another machine made
+        varied = max(
+            (r for r in results if r["task"] == result["task"]), key=lambda r: r["entropy_nats"]
+        )
+        # or an older run's models stay, which another machine made
+        if waiting(varied["task"], varied["seed"]).exists():
             shutil.copytree(waiting(varied["task"], varied["seed"]), RECORDED, dirs_exist_ok=True)
-            results = [{k: v for k, v in r.items() if k != "kept" or r["task"] != varied["task"]} for r in results]
-            results = [r | {"kept": True} if (r["task"], r["seed"]) == (varied["task"], varied["seed"]) else r for r in results]
+            results = [
+                {k: v for k, v in r.items() if k != "kept" or r["task"] != varied["task"]}
+                for r in results
+            ]
+            results = [
+                r | {"kept": True}
+                if (r["task"], r["seed"]) == (varied["task"], varied["seed"])
+                else r
+                for r in results
+            ]
     results.sort(key=lambda r: (r["task"] != "sentiment", r["seed"]))
     path.write_text(json.dumps(results, indent=1) + "\n")
     readme = DATA.parent / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->\n")
-    readme.write_text(before + "<!-- results -->\n" + table(results) + rest[rest.index("<!-- end of results -->") :], encoding="utf-8")
+    readme.write_text(
+        before
+        + "<!-- results -->\n"
+        + table(results)
+        + rest[rest.index("<!-- end of results -->") :],
+        encoding="utf-8",
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Measure the base model on the test split and write its model card (`make base` runs this last).
 
-Three bars, on 500 samples each at temperature 0.7: whole sentences that a frame can have made; people and objects of the prompt that stay
-the same; zero-shot summaries of posts that state only true facts. Plus held-out perplexity.
+Three bars, on 500 samples each at temperature 0.7: whole sentences that a frame can have made;
+people and objects of the prompt that stay the same; zero-shot summaries of posts that state only
+true facts. Plus held-out perplexity.
 """
 
 from __future__ import annotations
@@ -23,24 +24,31 @@ from rlhf_helpers import models, sampling, tasks  # noqa: E402
 SAMPLES, TEMPERATURE, SEED = 500, 0.7, 7
 
 
-def continuations(policy: models.Policy, tokenizer, task: tasks.Task, length: int) -> tuple[list[str], list[str]]:
-    """Sample one continuation for each of 500 test prompts; cut it where the model ends the document."""
+def continuations(
+    policy: models.Policy, tokenizer, task: tasks.Task, length: int
+) -> tuple[list[str], list[str]]:
+    """Sample one continuation for each of 500 test prompts; cut it where the model ends the
+    document."""
     queries = tasks.queries(task, tokenizer, SAMPLES, split="test", seed=SEED)
     generator = torch.Generator().manual_seed(SEED)
     rollout = sampling.sample(policy, queries, length, TEMPERATURE, generator, chunk=100)
     texts = tokenizer.batch_decode(rollout.responses, skip_special_tokens=False)
-    return tasks.query_texts(task, queries, tokenizer), [t.split(tokenizer.eos_token)[0] for t in texts]
+    return tasks.query_texts(task, queries, tokenizer), [
+        t.split(tokenizer.eos_token)[0] for t in texts
+    ]
 
 
 def well_formed(world: World, texts: list[str]) -> tuple[int, int, list[str]]:
-    """Count sentences that are whole (the last of a sample is cut off) and those that some frame can have made."""
+    """Count sentences that are whole (the last of a sample is cut off) and those that some frame
+    can have made."""
     whole = [s for text in texts for s in sentences(text)[:-1]]
     bad = [s for s in whole if not world.parse(s)]
     return len(whole) - len(bad), len(whole), bad
 
 
 def mentions(world: World, text: str) -> tuple[set[str], set[str], bool]:
-    """Return the people and objects of the parsed sentences of `text`, and whether every pronoun agrees with the name it stands for."""
+    """Return the people and objects of the parsed sentences of `text`, and whether every pronoun
+    agrees with the name it stands for."""
     people: set[str] = set()
     objects: set[str] = set()
     agree = True
@@ -50,18 +58,26 @@ def mentions(world: World, text: str) -> tuple[set[str], set[str], bool]:
                 people |= (names := words.get(person, set()))
                 female = bool(names & set(world.lexicon["name_f"]))
                 pronouns = {
-                    w.lower() for slot, found in words.items() if slot.startswith(f"{person}:") and "role" not in slot for w in found
+                    w.lower()
+                    for slot, found in words.items()
+                    if slot.startswith(f"{person}:") and "role" not in slot
+                    for w in found
                 }
                 if names and pronouns:
-                    agree &= pronouns <= ({"she", "her", "herself"} if female else {"he", "him", "his", "himself"})
+                    agree &= pronouns <= (
+                        {"she", "her", "herself"} if female else {"he", "him", "his", "himself"}
+                    )
             objects |= {
-                w.lower().split(" ", 2)[-1] if slot == "obj+" else w.lower() for slot in ("obj", "obj+") for w in words.get(slot, ())
+                w.lower().split(" ", 2)[-1] if slot == "obj+" else w.lower()
+                for slot in ("obj", "obj+")
+                for w in words.get(slot, ())
             }
     return people, objects, agree
 
 
 def consistent(world: World, prompts: list[str], texts: list[str]) -> tuple[int, int]:
-    """Count samples that mention a person or the object, and those in which they fit the prompt: a story has two people, one thing."""
+    """Count samples that mention a person or the object, and those in which they fit the prompt: a
+    story has two people, one thing."""
     fits = counted = 0
     for prompt, text in zip(prompts, texts, strict=True):
         before, objects_before, _ = mentions(world, prompt)
@@ -77,23 +93,43 @@ def consistent(world: World, prompts: list[str], texts: list[str]) -> tuple[int,
 
 def facts_in(world: World, text: str, kind: str, slots: tuple[str, ...]) -> dict[str, set[str]]:
     """Find every fact value that a text mentions, by exact words."""
-    found = {slot: {v for v in world.slot_list(slot, kind) if re.search(rf"\b{re.escape(v)}\b", text, re.IGNORECASE)} for slot in slots}
+    found = {
+        slot: {
+            v
+            for v in world.slot_list(slot, kind)
+            if re.search(rf"\b{re.escape(v)}\b", text, re.IGNORECASE)
+        }
+        for slot in slots
+    }
     return {slot: values for slot, values in found.items() if values}
 
 
-def truthful(world: World, policy: models.Policy, tokenizer) -> tuple[int, int, list[tuple[str, str, bool]]]:
-    """Summarize 500 test posts zero-shot and count the summaries that state at least one fact and only true ones."""
+def truthful(
+    world: World, policy: models.Policy, tokenizer
+) -> tuple[int, int, list[tuple[str, str, bool]]]:
+    """Summarize 500 test posts zero-shot and count the summaries that state at least one fact and
+    only true ones."""
     from make_corpus import POST_FACTS
 
     queries_seed = torch.Generator().manual_seed(SEED)
-    posts = tasks.bundled("posts", "test").select(torch.randperm(500, generator=queries_seed).tolist())
+    posts = tasks.bundled("posts", "test").select(
+        torch.randperm(500, generator=queries_seed).tolist()
+    )
     queries = tasks.encode(tasks.TLDR, posts["text"], tokenizer)
-    rollout = sampling.sample(policy, queries, 48, TEMPERATURE, torch.Generator().manual_seed(SEED), chunk=100)
+    rollout = sampling.sample(
+        policy, queries, 48, TEMPERATURE, torch.Generator().manual_seed(SEED), chunk=100
+    )
     summaries = [t.split(tokenizer.eos_token)[0] for t in tokenizer.batch_decode(rollout.responses)]
     shown = []
     for post, summary in zip(posts, summaries, strict=True):
         stated = facts_in(world, summary, "post", POST_FACTS)
-        shown.append((post["text"], summary, bool(stated) and all(values == {post[slot]} for slot, values in stated.items())))
+        shown.append(
+            (
+                post["text"],
+                summary,
+                bool(stated) and all(values == {post[slot]} for slot, values in stated.items()),
+            )
+        )
     return sum(ok for *_, ok in shown), len(shown), shown
 
 
@@ -108,7 +144,9 @@ def main() -> None:
     fits, counted = consistent(world, prompts, texts)
     true, posts, shown = truthful(world, policy, tokenizer)
     model = AutoModelForCausalLM.from_pretrained(DATA / "base", dtype=torch.float32)
-    test_perplexity = perplexity(model, encoded("test", AutoTokenizer.from_pretrained(DATA / "base")))
+    test_perplexity = perplexity(
+        model, encoded("test", AutoTokenizer.from_pretrained(DATA / "base"))
+    )
     measured = {
         "test_perplexity": round(test_perplexity, 3),
         "well_formed": round(good / whole, 4), "whole_sentences": whole,

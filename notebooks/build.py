@@ -1,9 +1,9 @@
 """Build, check and execute the notebooks of the course.
 
-    python notebooks/build.py build               make all notebooks from notebooks/src
-    python notebooks/build.py build --execute 05  also execute 05's solution and keep its outputs
-    python notebooks/build.py check               do the notebooks match their sources and keep the rules?
-    python notebooks/build.py run                 execute all of them headless; nothing is written into the repository
+    python notebooks/build.py build               write all notebooks from notebooks/src
+    python notebooks/build.py build --execute 05  also run 05's solution and keep its outputs
+    python notebooks/build.py check               do notebooks match their sources and the rules?
+    python notebooks/build.py run                 run all of them headless; writes nothing here
 """
 
 from __future__ import annotations
@@ -51,8 +51,11 @@ def _build_solution(course: Course, source: Path) -> bool:
     return convert.write(convert.tidy(notebook), path)
 
 
-def _build_executed(course: Course, sources: list[Path], profile: str, changed: list[Path]) -> list[execute.Job]:
-    """Execute the solutions in order and write each as soon as it is through; returns those that failed."""
+def _build_executed(
+    course: Course, sources: list[Path], profile: str, changed: list[Path]
+) -> list[execute.Job]:
+    """Execute the solutions in order and write each as soon as it is through; returns those that
+    failed."""
     root = execute.fresh_folder()
 
     def keep(job: execute.Job) -> None:
@@ -71,9 +74,12 @@ def _build_executed(course: Course, sources: list[Path], profile: str, changed: 
 def _refuse_to_lose_work(course: Course, sources: list[Path]) -> None:
     """Stop if somebody has worked in a student notebook that is to be written again."""
     for path in (course.target(source, "student") for source in sources):
-        if path.exists() and any(c.get("outputs") for c in convert.code_cells(convert.read_notebook(path))):
+        if path.exists() and any(
+            c.get("outputs") for c in convert.code_cells(convert.read_notebook(path))
+        ):
             raise Problem(
-                f"{path.name} has outputs: somebody worked in it, and building would overwrite that. "
+                f"{path.name} has outputs: somebody worked in it, and building would overwrite "
+                "that. "
                 "Copy it to another name first, or use --force"
             )
 
@@ -91,14 +97,23 @@ def check(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Execute notebooks made from the sources as they are now, then print the table the course leaves behind."""
+    """Execute notebooks made from the sources as they are now, then print the table the course
+    leaves behind."""
     course, started = Course(), time.monotonic()
     sources = _some(course, args.notebooks)
     quick = args.profile == "quick"
-    versions = ("student",) if args.student else convert.VERSIONS if quick and not args.solution else ("solution",)
+    versions = (
+        ("student",)
+        if args.student
+        else convert.VERSIONS
+        if quick and not args.solution
+        else ("solution",)
+    )
     root = execute.fresh_folder()
     limits = (args.timeout, args.timeout) if args.timeout else execute.LIMITS[args.profile]
-    session = execute.Session(args.profile, course.folder, limits, done=lambda job: _keep_copy(job, root), jobs=args.jobs)
+    session = execute.Session(
+        args.profile, course.folder, limits, done=lambda job: _keep_copy(job, root), jobs=args.jobs
+    )
     series = execute.plan(course, sources, versions, root, args.alone)
     try:
         failed = [job for job in execute.execute_all(series, session) if job.failure]
@@ -106,7 +121,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"\nwhat was made until now: {root}")
         raise
     print(f"\n{execute.summary(root)}\n")
-    print(f"{sum(map(len, series))} notebooks in {time.monotonic() - started:.0f} s, {len(failed)} failed")
+    print(
+        f"{sum(map(len, series))} notebooks in {time.monotonic() - started:.0f} s, {len(failed)} "
+        "failed"
+    )
     if quick and not failed:
         shutil.rmtree(root, ignore_errors=True)
     else:
@@ -138,28 +156,81 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="build | check | run")
 
     def command(name: str, function, text: str, examples: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text, epilog=f"examples:\n{examples}", formatter_class=form)
-        sub.add_argument("notebooks", nargs="*", metavar="NN", help="notebooks by number or name, for instance 05; all if none is given")
+        sub = commands.add_parser(
+            name, help=text, description=text, epilog=f"examples:\n{examples}", formatter_class=form
+        )
+        sub.add_argument(
+            "notebooks",
+            nargs="*",
+            metavar="NN",
+            help="notebooks by number or name, for instance 05; all if none is given",
+        )
         sub.set_defaults(function=function)
         return sub
 
-    sub = command("build", build, "make notebooks from notebooks/src", "  build\n  build 03 05\n  build --execute 05")
-    sub.add_argument("--execute", action="store_true", help="execute the solutions and keep their outputs")
-    sub.add_argument("--profile", choices=execute.LIMITS, default="laptop", help="how large the runs are (default: laptop)")
-    sub.add_argument("--force", action="store_true", help="overwrite student notebooks that somebody worked in")
+    sub = command(
+        "build",
+        build,
+        "make notebooks from notebooks/src",
+        "  build\n  build 03 05\n  build --execute 05",
+    )
+    sub.add_argument(
+        "--execute", action="store_true", help="execute the solutions and keep their outputs"
+    )
+    sub.add_argument(
+        "--profile",
+        choices=execute.LIMITS,
+        default="laptop",
+        help="how large the runs are (default: laptop)",
+    )
+    sub.add_argument(
+        "--force", action="store_true", help="overwrite student notebooks that somebody worked in"
+    )
 
-    sub = command("check", check, "say where notebooks differ from their sources or break the rules", "  check\n  check 05")
-    sub.add_argument("--most", type=int, default=20, metavar="N", help="show at most N faults (default: 20)")
+    sub = command(
+        "check",
+        check,
+        "say where notebooks differ from their sources or break the rules",
+        "  check\n  check 05",
+    )
+    sub.add_argument(
+        "--most", type=int, default=20, metavar="N", help="show at most N faults (default: 20)"
+    )
 
     examples = "  run --profile quick --jobs 2\n  run --student 05\n  run --alone --jobs 2"
-    sub = command("run", run, "execute notebooks headless, each from a fresh kernel; nothing is written into the repository", examples)
-    sub.add_argument("--profile", choices=execute.LIMITS, default="laptop", help="how large the runs are (default: laptop)")
+    sub = command(
+        "run",
+        run,
+        "execute notebooks headless, each from a fresh kernel; nothing is written into the "
+        "repository",
+        examples,
+    )
+    sub.add_argument(
+        "--profile",
+        choices=execute.LIMITS,
+        default="laptop",
+        help="how large the runs are (default: laptop)",
+    )
     which = sub.add_mutually_exclusive_group()
-    which.add_argument("--student", action="store_true", help="the student version, exercises unsolved (quick runs both)")
-    which.add_argument("--solution", action="store_true", help="the solution version (the default but for quick)")
-    sub.add_argument("--jobs", type=int, default=1, help="series executed side by side (default: 1)")
-    sub.add_argument("--alone", action="store_true", help="no notebook finds what an earlier one made: each must open alone")
-    sub.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for one cell (default: by profile)")
+    which.add_argument(
+        "--student",
+        action="store_true",
+        help="the student version, exercises unsolved (quick runs both)",
+    )
+    which.add_argument(
+        "--solution", action="store_true", help="the solution version (the default but for quick)"
+    )
+    sub.add_argument(
+        "--jobs", type=int, default=1, help="series executed side by side (default: 1)"
+    )
+    sub.add_argument(
+        "--alone",
+        action="store_true",
+        help="no notebook finds what an earlier one made: each must open alone",
+    )
+    sub.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="limit for one cell (default: by profile)"
+    )
     return parser
 
 

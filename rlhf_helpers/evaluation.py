@@ -1,4 +1,5 @@
-"""Floor 4: did it work? Blind judging, win rate with an interval, KL from the reference, reward against KL."""
+"""Did it work? Blind judging, win rate with an interval, KL from the reference, reward against
+KL."""
 
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class WinRate:
-    """Wins of `total` judged pairs with Wilson's 95 % interval; each of the `ties` counts as half a win.
+    """Wins of `total` judged pairs with Wilson's 95 % interval; each of the `ties` counts as half a
+    win.
 
-    A tie is less surprising than a win or a loss, so with ties the interval is a little too wide, never too narrow.
+    A tie is less surprising than a win or a loss, so with ties the interval is a little too wide,
+    never too narrow.
     """
 
     wins: float
@@ -41,13 +44,15 @@ class WinRate:
 
 
 def win_rate(wins: float, total: int, ties: int = 0) -> WinRate:
-    """Put Wilson's 95 % interval around wins / total (Wilson 1927), half of each tie among the wins; raises ValueError without pairs."""
+    """Put Wilson's 95 % interval around wins / total (Wilson 1927), half of each tie among the
+    wins; raises ValueError without pairs."""
     if not 0 <= wins <= total or total == 0:
         raise ValueError(f"{wins} wins of {total} pairs: judge at least one pair first")
     rate, z2 = wins / total, Z95**2
     centre = (rate + z2 / (2 * total)) / (1 + z2 / total)
     half = Z95 / (1 + z2 / total) * math.sqrt(rate * (1 - rate) / total + z2 / (4 * total**2))
-    low, high = min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))  # 10 of 10 ends at 1, unrounded
+    # 10 of 10 ends at 1, unrounded
+    low, high = min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
     return WinRate(wins, total, low, high, ties)
 
 
@@ -66,12 +71,15 @@ def pairs(
     seed: int = 0,
     source: str = "judging",
 ) -> tuple[list[Comparison], list[bool]]:
-    """Let both policies answer every query and shuffle the sides. Returns the pairs, and for each whether `first` is option 0."""
+    """Let both policies answer every query and shuffle the sides. Returns the pairs, and for each
+    whether `first` is option 0."""
     answers = []
     for policy in (first, second):
         models.check_pair(policy, tokenizer)
         generator = torch.Generator(policy.device).manual_seed(seed)
-        rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
+        rollout = sampling.sample(
+            policy, queries, task.response_length, task.temperature, generator
+        )
         answers.append(tasks.texts(task, rollout.responses, tokenizer))
     prompts = tasks.query_texts(task, queries, tokenizer)
     comparisons, first_is_zero = [], []
@@ -83,9 +91,11 @@ def pairs(
 
 
 def judge(
-    comparisons: Sequence[Comparison], first_is_zero: Sequence[bool], labels: Sequence[Label], undecided: Collection[str] = ()
+    comparisons: Sequence[Comparison], first_is_zero: Sequence[bool], labels: Sequence[Label],
+    undecided: Collection[str] = ()
 ) -> WinRate:  # fmt: skip
-    """Count how often `first` was preferred, once the sides are uncovered. Equal answers are ties, and so are the `undecided` (ids)."""
+    """Count how often `first` was preferred, once the sides are uncovered. Equal answers are ties,
+    and so are the `undecided` (ids)."""
     chosen = {label.comparison_id: label.choice for label in labels}
     wins, total, ties = 0.0, 0, 0
     for comparison, is_zero in zip(comparisons, first_is_zero, strict=True):
@@ -98,9 +108,16 @@ def judge(
 
 @torch.no_grad()
 def measure(
-    policy: Policy, reference: Policy, queries: Queries, task: Task, score: Callable[[Rollout], torch.Tensor], *, seed: int = 0
+    policy: Policy,
+    reference: Policy,
+    queries: Queries,
+    task: Task,
+    score: Callable[[Rollout], torch.Tensor],
+    *,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """Measure a policy on prompts: mean score and KL from the reference, each with its standard error; KL and entropy in nats."""
+    """Measure a policy on prompts: mean score and KL from the reference, each with its standard
+    error; KL and entropy in nats."""
     generator = torch.Generator(policy.device).manual_seed(seed)
     rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
     reference_logprobs = sampling.replay(reference, rollout, task.temperature, chunk=256).logprobs
@@ -126,19 +143,26 @@ def frontier(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def reweighted(scores: torch.Tensor, beta: float) -> dict[str, float]:
-    """Estimate the policy that no other beats at its KL: the reference, reweighted by exp(score / beta) (paper, mock sentiment task).
+    """Estimate the policy that no other beats at its KL: the reference, reweighted by exp(score /
+    beta) (paper, mock sentiment task).
 
-    scores (P, N): of N samples of the reference for each of P prompts. Self-normalised importance weights w = softmax(scores / beta) over
-    the samples; score sum w s; KL sum w log(N w), in nats. Both come out too low where few samples carry the weight: `effective_samples`,
-    1 / sum w^2, says how many do.
+    scores (P, N): of N samples of the reference for each of P prompts. Self-normalised importance
+    weights w = softmax(scores / beta) over the samples; score sum w s; KL sum w log(N w), in nats.
+    Both come out too low where few samples carry the weight: `effective_samples`, 1 / sum w^2, says
+    how many do.
     """
     scores = scores.double()
     weights = (scores / beta).softmax(-1)  # (P, N)
     found = (weights * scores).sum(-1)  # (P,)
     return {
         "score": found.mean().item(),
-        "score_standard_error": (found.std() / len(found) ** 0.5).item() if len(found) > 1 else math.nan,
-        "kl_nats_per_response": torch.special.xlogy(weights, weights * scores.shape[1]).sum(-1).mean().item(),
+        "score_standard_error": (found.std() / len(found) ** 0.5).item()
+        if len(found) > 1
+        else math.nan,
+        "kl_nats_per_response": torch.special.xlogy(weights, weights * scores.shape[1])
+        .sum(-1)
+        .mean()
+        .item(),
         "effective_samples": (1 / weights.square().sum(-1)).mean().item(),
         "beta": beta,
     }

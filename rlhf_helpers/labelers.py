@@ -1,7 +1,8 @@
-"""Floor 3: who chooses. Simulated labelers for style, the collection of comparisons, and how often two labelers agree.
+"""Who chooses. Simulated labelers for style, the collection of comparisons, and how often two
+labelers agree.
 
-A simulated labeler has a utility (a number for a text) and noise: it chooses among the options with probabilities
-softmax(utility / temperature). Every label it gives says `simulated`.
+A simulated labeler has a utility (a number for a text) and noise: it chooses among the options with
+probabilities softmax(utility / temperature). Every label it gives says `simulated`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_helpers import models, sampling, tasks
 from rlhf_helpers.models import Policy
 from rlhf_helpers.records import Comparison, Label, Queries
-from rlhf_helpers.runs import RECORDED
-from rlhf_helpers.tasks import Task
+from rlhf_helpers.tasks import DATA, Task
 
 LEXICONS = Path(__file__).resolve().parent / "lexicons"
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
@@ -43,7 +43,12 @@ def lexicon(name: str) -> dict[str, frozenset[str]]:
 
 @cache
 def _sentiment_weights() -> dict[str, float]:
-    return {word: float(group) for group, words in lexicon("sentiment").items() if group[0] in "+-" for word in words}
+    return {
+        word: float(group)
+        for group, words in lexicon("sentiment").items()
+        if group[0] in "+-"
+        for word in words
+    }
 
 
 def words(text: str) -> list[str]:
@@ -51,10 +56,11 @@ def words(text: str) -> list[str]:
 
 
 def sentiment(text: str) -> float:
-    """Score how positive a text is: +2 to -2 a word, turned round within three words after a negation, half as much again after "very".
+    """Score how positive a text is: +2 to -2 a word, turned round within three words after a
+    negation, half as much again after "very".
 
-    Counts words and nothing else: "the storm was not the end of their joy" fools it. That is the point of a simulated labeler:
-    we know exactly what it wants.
+    Counts words and nothing else: "the storm was not the end of their joy" fools it. That is the
+    point of a simulated labeler: we know exactly what it wants.
     """
     weights, groups = _sentiment_weights(), lexicon("sentiment")
     total, last_negation, last_intensifier = 0.0, -99, -99
@@ -75,16 +81,21 @@ def _description_words() -> frozenset[str]:
 
 
 def descriptiveness(text: str) -> float:
-    """Score how physically descriptive a text is: one point for every word of colour, light, texture, material, sound, smell ..."""
+    """Score how physically descriptive a text is: one point for every word of colour, light,
+    texture, material, sound, smell ..."""
     return float(sum(word in _description_words() for word in words(text)))
 
 
-UTILITIES: dict[str, Callable[[str], float]] = {"sentiment": sentiment, "descriptiveness": descriptiveness}
+UTILITIES: dict[str, Callable[[str], float]] = {
+    "sentiment": sentiment,
+    "descriptiveness": descriptiveness,
+}
 
 
 @dataclass(frozen=True)
 class SimulatedLabeler:
-    """Chooses by softmax(utility / temperature); temperature 0 takes the best. The same labeler always gives the same answer."""
+    """Chooses by softmax(utility / temperature); temperature 0 takes the best. The same labeler
+    always gives the same answer."""
 
     name: str
     utility: Callable[[str], float]
@@ -102,64 +113,98 @@ class SimulatedLabeler:
         return [w / sum(weights) for w in weights]
 
     def choose(self, comparison: Comparison) -> int:
-        """Choose an option; the draw depends on the labeler's name and seed and on the comparison, not on the order of work."""
+        """Choose an option; the draw depends on the labeler's name and seed and on the comparison,
+        not on the order of work."""
         digest = hashlib.sha256(f"{self.name} {self.seed} {comparison.id}".encode()).hexdigest()
-        return random.Random(digest).choices(range(len(comparison.options)), self.probabilities(comparison.options))[0]
+        return random.Random(digest).choices(
+            range(len(comparison.options)), self.probabilities(comparison.options)
+        )[0]
 
     def label(self, comparisons: Iterable[Comparison]) -> list[Label]:
         """Label every comparison; the labels are marked as simulated."""
         return [Label(c.id, self.name, self.choose(c), simulated=True) for c in comparisons]
 
 
-# Temperatures at which two simulated labelers choose the same of four samples of the bundled model about 38 % of the time,
-# as two people did in the paper; measured by `tests/test_labelers.py`.
+# Temperatures at which two simulated labelers choose the same of four samples of the bundled model
+# about 38 % of the time, as two people did in the paper; measured by `tests/test_labelers.py`.
 NOISE = {"sentiment": 1.75, "descriptiveness": 1.9}
 
 
-def simulated(task: Task, name: str = "simulated", seed: int = 0, temperature: float | None = None) -> SimulatedLabeler:
-    """Make the simulated labeler of a style task, with the paper's noise unless a temperature is given."""
+def simulated(
+    task: Task, name: str = "simulated", seed: int = 0, temperature: float | None = None
+) -> SimulatedLabeler:
+    """Make the simulated labeler of a style task, with the paper's noise unless a temperature is
+    given."""
     if task.name not in UTILITIES:
-        raise ValueError(f"there is no simulated labeler for {task.name!r}, only for {', '.join(UTILITIES)}")
-    return SimulatedLabeler(name, UTILITIES[task.name], NOISE[task.name] if temperature is None else temperature, seed)
+        raise ValueError(
+            f"there is no simulated labeler for {task.name!r}, only for {', '.join(UTILITIES)}"
+        )
+    return SimulatedLabeler(
+        name, UTILITIES[task.name], NOISE[task.name] if temperature is None else temperature, seed
+    )
 
 
 def collect(
     policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, queries: Queries, *,
     options: int = 4, seed: int = 0, source: str = "base", round: int = 0,
 ) -> list[Comparison]:  # fmt: skip
-    """Sample `options` responses to every query and write them down as comparisons, as text, truncated as a labeler sees them.
+    """Sample `options` responses to every query and write them down as comparisons, as text,
+    truncated as a labeler sees them.
 
-    A query whose samples are all equal asks nothing and is left out. The samples depend on `seed` alone. Raises ValueError if the
-    tokenizer is not the model's.
+    A query whose samples are all equal asks nothing and is left out. The samples depend on `seed`
+    alone. Raises ValueError if the tokenizer is not the model's.
     """
     models.check_pair(policy, tokenizer)
     if options < 2:
         raise ValueError(f"{options} options leave nothing to choose from: ask for 2 or more")
     generator = torch.Generator(policy.device).manual_seed(seed)
-    rollout = sampling.sample(policy, queries.repeat(options), task.response_length, task.temperature, generator)
+    rollout = sampling.sample(
+        policy, queries.repeat(options), task.response_length, task.temperature, generator
+    )
     texts = tasks.texts(task, rollout.responses, tokenizer)
     groups = [tuple(texts[i : i + options]) for i in range(0, len(texts), options)]
     prompts = tasks.query_texts(task, queries, tokenizer)
-    return [Comparison(task.name, p, g, source, round) for p, g in zip(prompts, groups, strict=True) if len(set(g)) > 1]
+    return [
+        Comparison(task.name, p, g, source, round)
+        for p, g in zip(prompts, groups, strict=True)
+        if len(set(g)) > 1
+    ]
 
 
 def recorded(task: Task) -> tuple[list[Comparison], list[Label]]:
-    """Load the bundled comparisons of a task with their simulated labels; raises FileNotFoundError if there are none."""
+    """Load the bundled comparisons of a task with their simulated labels; raises FileNotFoundError
+    if there are none."""
     from datasets import Dataset
 
-    path = RECORDED / f"{task.name}_comparisons.parquet"
+    path = DATA / "recorded" / f"{task.name}_comparisons.parquet"
     if not path.exists():
-        raise FileNotFoundError(f"no labels are recorded for {task.name!r}: run `python data/make_recorded.py` to make them again")
+        raise FileNotFoundError(
+            f"no labels are recorded for {task.name!r}: run `python data/make_recorded.py` to make "
+            "them again"
+        )
     rows = Dataset.from_parquet(str(path)).to_list()
-    comparisons = [Comparison(task.name, r["query"], tuple(r["options"]), r["source"], r["round"]) for r in rows]
-    labels = [Label(c.id, r["labeler"], r["choice"], simulated=True) for c, r in zip(comparisons, rows, strict=True)]
+    comparisons = [
+        Comparison(task.name, r["query"], tuple(r["options"]), r["source"], r["round"])
+        for r in rows
+    ]
+    labels = [
+        Label(c.id, r["labeler"], r["choice"], simulated=True)
+        for c, r in zip(comparisons, rows, strict=True)
+    ]
     return comparisons, labels
 
 
 def agreement(first: Iterable[Label], second: Iterable[Label]) -> float:
-    """Share of the comparisons labelled by both on which both chose the same option. Raises ValueError if there are none."""
+    """Share of the comparisons labelled by both on which both chose the same option. Raises
+    ValueError if there are none."""
     by_id = {label.comparison_id: label.choice for label in first}
-    same = [by_id[label.comparison_id] == label.choice for label in second if label.comparison_id in by_id]
+    same = [
+        by_id[label.comparison_id] == label.choice
+        for label in second
+        if label.comparison_id in by_id
+    ]
     if not same:
-        raise ValueError("the two labelers share no comparison, so their agreement cannot be measured")
+        raise ValueError(
+            "the two labelers share no comparison, so their agreement cannot be measured"
+        )
     return sum(same) / len(same)

@@ -1,12 +1,15 @@
-"""Floor 1: any causal language model with a value head (policy), the same trunk with one number on top (reward model).
+"""Any causal language model with a value head (policy), the same trunk with one number on top
+(reward model).
 
-Both are thin: the language model inside is transformers' own, so whatever is saved opens with plain transformers.
+Both are thin: the language model inside is transformers' own, so whatever is saved opens with plain
+transformers.
 
     Policy       tokens (B, T) -> hidden (B, T, d) -> logits of the positions you ask for, values (paper, section 2.2)
     RewardModel  tokens (B, T) -> one reward per row, read at the last real token: gain * r + bias
 
-For models that are large for their machine: `precision="bf16"` (products in bfloat16, weights and updates in float32),
-`checkpointing=True` (activations made again in the backward pass), `lora=16` (only low-rank additions are trained; needs peft).
+For models that are large for their machine: `precision="bf16"` (products in bfloat16, weights and
+updates in float32), `checkpointing=True` (activations made again in the backward pass), `lora=16`
+(only low-rank additions are trained; needs peft).
 """
 
 from __future__ import annotations
@@ -21,17 +24,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPT2Config,
+    PreTrainedTokenizerBase,
+)
 from transformers.cache_utils import DynamicCache
 
-from rlhf_helpers import pretrained, ranks
+from rlhf_helpers.runtime import pretrained, ranks
 
 BUNDLED = Path(__file__).resolve().parent.parent / "data"
 BASE = BUNDLED / "base"
 
 
 def positions(mask: Tensor) -> Tensor:
-    """Count real tokens from the left, so that padding does not move anybody. Shapes: (B, T) bool to (B, T) long.
+    """Count real tokens from the left, so that padding does not move anybody. Shapes: (B, T) bool
+    to (B, T) long.
 
     Source: the released code's `positions_for` (exclusive cumulative sum of the mask).
     """
@@ -39,13 +49,22 @@ def positions(mask: Tensor) -> Tensor:
 
 
 class Trunk(nn.Module):
-    """What policy and reward model share: a transformers model (`inner`), how exactly it computes, and how little it remembers."""
+    """What policy and reward model share: a transformers model (`inner`), how exactly it computes,
+    and how little it remembers."""
 
-    def __init__(self, inner: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0, seed: int = 0):
+    def __init__(
+        self,
+        inner: nn.Module,
+        precision: str = "fp32",
+        checkpointing: bool = False,
+        lora: int = 0,
+        seed: int = 0,
+    ):
         super().__init__()
         if precision not in ("fp32", "bf16"):
             raise ValueError(
-                f"precision is {precision!r}; choose fp32 (exact) or bf16 (fast where the processor has it; weights stay in fp32)"
+                f"precision is {precision!r}; choose fp32 (exact) or bf16 (fast where the "
+                "processor has it; weights stay in fp32)"
             )
         if lora < 0:
             raise ValueError(f"lora is {lora}: it is a rank, 1 or more, or 0 to train all weights")
@@ -56,37 +75,67 @@ class Trunk(nn.Module):
         if lora:
             pretrained.add_lora(inner, lora, seed)
         if checkpointing:
-            enable = getattr(inner, "activation_checkpointing_enable", inner.gradient_checkpointing_enable)  # its new and its old name
+            # its new and its old name
+            enable = getattr(
+                inner, "activation_checkpointing_enable", inner.gradient_checkpointing_enable
+            )
             enable({"use_reentrant": False})
-        self.context: int | None = getattr(inner.config.get_text_config(), "max_position_embeddings", None)  # the most tokens it reads
-        self.takes_positions = "position_ids" in inspect.signature(inner.base_model.forward).parameters
+        # the most tokens it reads
+        self.context: int | None = getattr(
+            inner.config.get_text_config(), "max_position_embeddings", None
+        )
+        self.takes_positions = (
+            "position_ids" in inspect.signature(inner.base_model.forward).parameters
+        )
 
     def autocast(self) -> torch.autocast:
         """Compute products in bfloat16 inside this context, if the precision says so."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def run_trunk(self, inner: nn.Module, tokens: Tensor, mask: Tensor, cache: Any = None, places: Tensor | None = None) -> Tensor:
-        """Run the transformer without its head. tokens (B, T); mask (B, P + T), with P tokens already in `cache`; returns (B, T, d).
+    def run_trunk(
+        self,
+        inner: nn.Module,
+        tokens: Tensor,
+        mask: Tensor,
+        cache: Any = None,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        """Run the transformer without its head. tokens (B, T); mask (B, P + T), with P tokens
+        already in `cache`; returns (B, T, d).
 
-        With `places` (B, T), the position of every token, the mask may also say for each token which it sees: (B, 1, T, T).
+        With `places` (B, T), the position of every token, the mask may also say for each token
+        which it sees: (B, 1, T, T).
         """
         places = positions(mask)[:, -tokens.shape[1] :] if places is None else places
         where = {"position_ids": places} if self.takes_positions else {}
         if self.checkpointing:
-            inner.train(torch.is_grad_enabled())  # transformers checkpoints in train mode only, and cannot use a cache there
+            # transformers checkpoints in train mode only, and cannot use a cache there
+            inner.train(torch.is_grad_enabled())
         with self.autocast():
             return inner.base_model(
-                input_ids=tokens, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **where
+                input_ids=tokens,
+                attention_mask=mask,
+                past_key_values=cache,
+                use_cache=cache is not None,
+                **where,
             ).last_hidden_state
 
 
 class Policy(Trunk):
     """A language model that also guesses how well its answer will be rated.
 
-    lm: any transformers causal LM. value_head: (d) -> 1, weight and bias zero at the start, so the first values are 0 (paper's code).
+    lm: any transformers causal LM. value_head: (d) -> 1, weight and bias zero at the start, so the
+    first values are 0 (paper's code).
     """
 
-    def __init__(self, lm: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0, seed: int = 0):
+    def __init__(
+        self,
+        lm: nn.Module,
+        precision: str = "fp32",
+        checkpointing: bool = False,
+        lora: int = 0,
+        seed: int = 0,
+    ):
         super().__init__(lm, precision, checkpointing, lora, seed)
         self.lm = lm
         self.value_head = nn.Linear(lm.get_output_embeddings().weight.shape[1], 1)
@@ -98,13 +147,16 @@ class Policy(Trunk):
         return self.value_head.weight.device
 
     def hidden(self, tokens: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
-        """Run the trunk. tokens (B, T) long; mask (B, P + T) bool, with the P tokens already in `cache`; returns (B, T, d)."""
+        """Run the trunk. tokens (B, T) long; mask (B, P + T) bool, with the P tokens already in
+        `cache`; returns (B, T, d)."""
         return self.run_trunk(self.lm, tokens, mask, cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the LM head: (..., d) to (..., V). Only ever called on response positions: (B, T, V) would not fit.
+        """Apply the LM head: (..., d) to (..., V). Only ever called on response positions: (B, T,
+        V) would not fit.
 
-        In float32 at every precision: GPT-2's logits lie near -100, where bfloat16 has steps of half a nat.
+        In float32 at every precision: GPT-2's logits lie near -100, where bfloat16 has steps of
+        half a nat.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             return self.lm.get_output_embeddings()(hidden.float())
@@ -115,31 +167,42 @@ class Policy(Trunk):
             return self.value_head(hidden.float()).squeeze(-1)
 
     def frozen_copy(self) -> Policy:
-        """Copy the policy as the reference: same weights, no gradients, never updated. Weights that LoRA holds still are shared."""
+        """Copy the policy as the reference: same weights, no gradients, never updated. Weights that
+        LoRA holds still are shared."""
         still = {id(p): p for p in self.parameters() if not p.requires_grad}
         reference = copy.deepcopy(self, still)
         return reference.requires_grad_(False)
 
     def save(self, folder: Path | str) -> None:
-        """Write `folder` in transformers' format (safetensors, LoRA merged in), the value head beside it."""
+        """Write `folder` in transformers' format (safetensors, LoRA merged in), the value head
+        beside it."""
         from safetensors.torch import save_file
 
         self.lm.save_pretrained(folder, state_dict=pretrained.merged(self.lm))
-        save_file({k: v.contiguous() for k, v in self.value_head.state_dict().items()}, Path(folder) / "value_head.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in self.value_head.state_dict().items()},
+            Path(folder) / "value_head.safetensors",
+        )
 
     @classmethod
     def load(
-        cls, source: Path | str = BASE, precision: str = "fp32", checkpointing: bool = False, lora: int = 0, seed: int = 0
+        cls, source: Path | str = BASE, precision: str = "fp32", checkpointing: bool = False,
+        lora: int = 0, seed: int = 0
     ) -> Policy:  # fmt: skip
-        """Load a policy from a folder or a Hub name; a fresh value head where none was saved; LoRA begins from `seed`.
+        """Load a policy from a folder or a Hub name; a fresh value head where none was saved; LoRA
+        begins from `seed`.
 
-        Raises FileNotFoundError with the way out when nothing is there, ValueError if it is no causal language model that we can read.
+        Raises FileNotFoundError with the way out when nothing is there, ValueError if it is no
+        causal language model that we can read.
         """
         lm = pretrained.load(AutoModelForCausalLM, source)
         known = getattr(lm.config, "tokenizer_fingerprint", None)
-        if known is None and ((Path(source) / "tokenizer.json").exists() or not Path(source).is_dir()):
+        if known is None and (
+            (Path(source) / "tokenizer.json").exists() or not Path(source).is_dir()
+        ):
             with suppress(FileNotFoundError):  # some models on the Hub come without one
-                lm.config.tokenizer_fingerprint = fingerprint(load_tokenizer(source))  # policies and reward models made from it remember
+                # policies and reward models made from it remember
+                lm.config.tokenizer_fingerprint = fingerprint(load_tokenizer(source))
         check_reading(cls(lm))
         policy = cls(lm, precision, checkpointing, lora, seed)
         head = Path(source) / "value_head.safetensors"
@@ -151,27 +214,41 @@ class Policy(Trunk):
 class RewardModel(Trunk):
     """A language model's trunk with one number on top: how good is this text? (paper, section 2)
 
-    classifier: transformers' sequence classifier with one label; its head starts from N(0, 1 / sqrt(d + 1)), without bias, which the
-    softmax over options could not see. `gain` and `bias` are set by `reward.normalize`, never trained.
+    classifier: transformers' sequence classifier with one label; its head starts from N(0, 1 /
+    sqrt(d + 1)), without bias, which the softmax over options could not see. `gain` and `bias` are
+    set by `reward.normalize`, never trained.
     """
 
     gain: Tensor
     bias: Tensor
 
-    def __init__(self, classifier: nn.Module, precision: str = "fp32", checkpointing: bool = False, lora: int = 0, seed: int = 0):
+    def __init__(
+        self,
+        classifier: nn.Module,
+        precision: str = "fp32",
+        checkpointing: bool = False,
+        lora: int = 0,
+        seed: int = 0,
+    ):
         super().__init__(classifier, precision, checkpointing, lora, seed)
         self.classifier = classifier
-        self.register_buffer("gain", torch.tensor(float(getattr(classifier.config, "reward_gain", 1.0))))
-        self.register_buffer("bias", torch.tensor(float(getattr(classifier.config, "reward_bias", 0.0))))
+        self.register_buffer(
+            "gain", torch.tensor(float(getattr(classifier.config, "reward_gain", 1.0)))
+        )
+        self.register_buffer(
+            "bias", torch.tensor(float(getattr(classifier.config, "reward_bias", 0.0)))
+        )
 
     @property
     def device(self) -> torch.device:
         return self.gain.device
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Score whole texts: tokens, mask (B, T); pads may stand on either side; returns (B,) float32."""
+        """Score whole texts: tokens, mask (B, T); pads may stand on either side; returns (B,)
+        float32."""
         hidden = self.run_trunk(self.classifier, tokens, mask)
-        last = mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)  # (B,) column of the last real token
+        # (B,) column of the last real token
+        last = mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)
         return self.read(hidden, last.unsqueeze(1)).squeeze(1)
 
     def read(self, hidden: Tensor, columns: Tensor) -> Tensor:
@@ -183,22 +260,30 @@ class RewardModel(Trunk):
 
     @classmethod
     def from_policy(cls, policy: Policy, seed: int = 0, lora: int = 0) -> RewardModel:
-        """Start a reward model from the language model's trunk; its head and LoRA are drawn from `seed`; precision as the policy's."""
+        """Start a reward model from the language model's trunk; its head and LoRA are drawn from
+        `seed`; precision as the policy's."""
         config = copy.deepcopy(policy.lm.config)
         config.num_labels, config.dtype = 1, torch.float32
-        if getattr(config, "pad_token_id", None) is None:  # plain transformers needs one to find the last token of a batch
+        # plain transformers needs one to find the last token of a batch
+        if getattr(config, "pad_token_id", None) is None:
             config.pad_token_id = config.eos_token_id if isinstance(config.eos_token_id, int) else 0
         try:
             classifier = AutoModelForSequenceClassification.from_config(config)
         except ValueError as error:
             raise ValueError(
-                f"transformers has no sequence classifier, which a reward model is, of the family {config.model_type!r}: choose another"
+                "transformers has no sequence classifier, which a reward model is, of the family "
+                f"{config.model_type!r}: choose another"
             ) from error
         classifier.base_model.load_state_dict(pretrained.merged(policy.lm.base_model))
         width = classifier.score.in_features
-        weight = torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) / (width + 1) ** 0.5
+        weight = (
+            torch.randn(1, width, generator=torch.Generator().manual_seed(seed))
+            / (width + 1) ** 0.5
+        )
         classifier.score.weight.data.copy_(weight)
-        return cls(classifier.float(), policy.precision, policy.checkpointing, lora, seed).to(policy.device)
+        return cls(classifier.float(), policy.precision, policy.checkpointing, lora, seed).to(
+            policy.device
+        )
 
     def save(self, folder: Path | str) -> None:
         """Write `folder` in transformers' format; gain and bias go into config.json."""
@@ -207,19 +292,29 @@ class RewardModel(Trunk):
         self.classifier.save_pretrained(folder, state_dict=pretrained.merged(self.classifier))
 
     @classmethod
-    def load(cls, source: Path | str, precision: str = "fp32", checkpointing: bool = False) -> RewardModel:
-        """Load a saved reward model; raises FileNotFoundError with the way out when nothing is there."""
+    def load(
+        cls, source: Path | str, precision: str = "fp32", checkpointing: bool = False
+    ) -> RewardModel:
+        """Load a saved reward model; raises FileNotFoundError with the way out when nothing is
+        there."""
         classifier = pretrained.load(AutoModelForSequenceClassification, source)
         if classifier.config.num_labels != 1 or not hasattr(classifier, "score"):
-            raise ValueError(f"{source} holds no reward model: its head gives {classifier.config.num_labels} numbers, one is needed")
+            raise ValueError(
+                f"{source} holds no reward model: its head gives {classifier.config.num_labels} "
+                "numbers, one is needed"
+            )
         return cls(classifier, precision, checkpointing)
 
 
 def load_tokenizer(source: Path | str = BASE) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that pads on the left; one without a pad token pads with its end token, or with token 0 (pads are masked)."""
+    """Load a tokenizer that pads on the left; one without a pad token pads with its end token, or
+    with token 0 (pads are masked)."""
     tokenizer = pretrained.load(AutoTokenizer, source, {"trust_remote_code": False})
     if len(tokenizer) < 2:
-        raise FileNotFoundError(f"there is no tokenizer in {source}: save it beside the model (tokenizer.save_pretrained) or copy it")
+        raise FileNotFoundError(
+            f"there is no tokenizer in {source}: save it beside the model "
+            "(tokenizer.save_pretrained) or copy it"
+        )
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
@@ -233,69 +328,111 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def check_pair(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ValueError if the tokenizer has more tokens than the model, or is not the one that the model's base came with."""
+    """Raise ValueError if the tokenizer has more tokens than the model, or is not the one that the
+    model's base came with."""
     inner = model.lm if isinstance(model, Policy) else model.classifier
-    rows, made_with = inner.get_input_embeddings().num_embeddings, getattr(inner.config, "tokenizer_fingerprint", None)
+    rows, made_with = (
+        inner.get_input_embeddings().num_embeddings,
+        getattr(inner.config, "tokenizer_fingerprint", None),
+    )
     way_out = "they do not belong together; load both from the same folder or Hub name"
     if len(tokenizer) > rows:
-        raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has {len(tokenizer)} tokens but the model only {rows}: {way_out}")
+        raise ValueError(
+            f"the tokenizer {tokenizer.name_or_path!r} has {len(tokenizer)} tokens but the model "
+            f"only {rows}: {way_out}"
+        )
     if made_with is not None and made_with != fingerprint(tokenizer):
         raise ValueError(
-            f"the tokenizer {tokenizer.name_or_path!r} is not the one of {inner.config.name_or_path or 'this model'!r}, whose base model "
-            f"came with another: {way_out}, and move policies and reward models of an earlier base model out of your runs folder"
+            f"the tokenizer {tokenizer.name_or_path!r} is not the one of "
+            f"{inner.config.name_or_path or 'this model'!r}, whose base model "
+            f"came with another: {way_out}, and move policies and reward models of an earlier base "
+            "model out of your runs folder"
         )
 
 
 def outline(model: Policy | RewardModel) -> str:
-    """Name a model and sum it up in characters that change with its shapes, weights and precision: do two processes hold the same?
+    """Name a model and sum it up in characters that change with its shapes, weights and precision:
+    do two processes hold the same?
 
-    A reward model's gain and bias are no part of it: where they were just computed, their last digits depend on the micro-batch.
+    A reward model's gain and bias are no part of it: where they were just computed, their last
+    digits depend on the micro-batch.
     """
     inner = model.lm if isinstance(model, Policy) else model.classifier
-    heads = (f"{name} {tuple(w.shape)} {ranks.whole(w).flatten()[:3].tolist()}" for name, w in model.named_parameters())
+    heads = (
+        f"{name} {tuple(w.shape)} {ranks.whole(w).flatten()[:3].tolist()}"
+        for name, w in model.named_parameters()
+    )
     digest = hashlib.sha256(" ".join(heads).encode()).hexdigest()[:16]
     return f"{Path(inner.config.name_or_path).name or 'a model'} {digest} in {model.precision}"
 
 
 @torch.no_grad()
 def check_reading(policy: Policy) -> None:
-    """Raise ValueError unless the model is causal and we read it as transformers does: logits, left padding, cache.
+    """Raise ValueError unless the model is causal and we read it as transformers does: logits, left
+    padding, cache.
 
-    Five tokens are enough; a family that changes its logits after the head, or wants more than tokens, mask and positions, is found out.
+    Five tokens are enough; a family that changes its logits after the head, or wants more than
+    tokens, mask and positions, is found out.
     """
     lm, device = policy.lm, policy.device
     name, was_training = lm.config.model_type, lm.training
     lm.eval()
-    tokens = torch.arange(3, 8, device=device)[None] % lm.config.get_text_config().vocab_size  # (1, 5)
+    # (1, 5)
+    tokens = torch.arange(3, 8, device=device)[None] % lm.config.get_text_config().vocab_size
     mask = torch.ones_like(tokens, dtype=torch.bool)
     theirs = lm(tokens, attention_mask=mask).logits.float()
     scale = max(1.0, theirs.abs().max().item())
     other = torch.cat([tokens[:, :-1], tokens[:, :1]], 1)
-    if not torch.allclose(lm(other, attention_mask=mask).logits.float()[:, :-1], theirs[:, :-1], rtol=0.0, atol=1e-5 * scale):
-        raise ValueError(f"{name} is no causal language model: its early tokens see later ones; choose one that writes from left to right")
+    if not torch.allclose(
+        lm(other, attention_mask=mask).logits.float()[:, :-1],
+        theirs[:, :-1],
+        rtol=0.0,
+        atol=1e-5 * scale,
+    ):
+        raise ValueError(
+            f"{name} is no causal language model: its early tokens see later ones; choose one that "
+            "writes from left to right"
+        )
     padded, wide = torch.cat([tokens[:, :2], tokens], 1), torch.cat([~mask[:, :2], mask], 1)
     cache = DynamicCache()
     ways = {
         "logits": lambda: policy.hidden(tokens, mask),
         "padding": lambda: policy.hidden(padded, wide)[:, 2:],
-        "cache": lambda: torch.cat([policy.hidden(tokens[:, a:b], mask[:, :b], cache) for a, b in ((0, 3), (3, 4), (4, 5))], 1),
+        "cache": lambda: torch.cat(
+            [
+                policy.hidden(tokens[:, a:b], mask[:, :b], cache)
+                for a, b in ((0, 3), (3, 4), (4, 5))
+            ],
+            1,
+        ),
     }
     for what, way in ways.items():
         try:
             ours = policy.logits(way())
-            same = ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=0.0, atol=1e-3 * scale)
+            same = ours.shape == theirs.shape and torch.allclose(
+                ours, theirs, rtol=0.0, atol=1e-3 * scale
+            )
         except Exception:  # whatever a strange family does with our arguments
             same = False
         if not same:
             raise ValueError(
-                f"models of the family {name!r} are not supported: {what} come out otherwise than in transformers' own forward; "
+                f"models of the family {name!r} are not supported: {what} come out otherwise than "
+                "in transformers' own forward; "
                 "GPT-2, Llama, Qwen, GPT-NeoX and families like them are"
             )
     lm.train(was_training)
 
 
-def tiny_policy(vocabulary: int = 16, width: int = 16, layers: int = 1, heads: int = 2, context: int = 32, seed: int = 0) -> Policy:
-    """Make a policy of a few thousand random weights, for tests and for toy problems that can be enumerated."""
+def tiny_policy(
+    vocabulary: int = 16,
+    width: int = 16,
+    layers: int = 1,
+    heads: int = 2,
+    context: int = 32,
+    seed: int = 0,
+) -> Policy:
+    """Make a policy of a few thousand random weights, for tests and for toy problems that can be
+    enumerated."""
     from transformers import GPT2LMHeadModel
 
     config = GPT2Config(

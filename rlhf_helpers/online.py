@@ -1,17 +1,20 @@
-"""Floor 5: labels collected while the policy trains (paper, section 2.3). Offline training is the case of one round.
+"""Labels collected while the policy trains (paper, section 2.3). Offline training is the case of
+one round.
 
     round 0         comparisons of the reference are labelled, a reward model learns from them
     PPO             ... until the next round is due
     round 1, 2 ...  comparisons of the policy as it is now are labelled; a new reward model learns from ALL labels, from scratch
     PPO             ... goes on with the new one: same optimizer, same controller, same falling learning rate
 
-The reward model is asked about texts that the policy writes now, not about those it wrote at the start.
+The reward model is asked about texts that the policy writes now, not about those it wrote at the
+start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -21,8 +24,7 @@ from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.ppo import PPOConfig
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.reward import RewardConfig
-from rlhf_helpers.runs import Run
-from rlhf_helpers.store import LabelStore
+from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
 
 Ask = Callable[[Sequence[Comparison]], Sequence[Label]]
@@ -34,28 +36,44 @@ class OnlineConfig:
 
     initial: int = 1_000  # comparisons labelled before training begins
     total: int = 5_000  # comparisons labelled in all [60,000]
-    rounds: int = 5  # reward models trained, each from scratch on all labels so far [20]; 1 is offline
+    # reward models trained, each from scratch on all labels so far [20]; 1 is offline
+    rounds: int = 5
     normalize_samples: int = 512  # responses of the reference behind gain and bias
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or not 0 < self.initial <= self.total or (self.rounds == 1 and self.initial != self.total):
+        if (
+            self.rounds < 1
+            or not 0 < self.initial <= self.total
+            or (self.rounds == 1 and self.initial != self.total)
+        ):
             raise ValueError(
-                f"{self.initial} labels first, {self.total} in all, {self.rounds} rounds: there must be labels before the first round, "
+                f"{self.initial} labels first, {self.total} in all, {self.rounds} rounds: there "
+                "must be labels before the first round, "
                 "none can be taken away later, and one round (offline) has them all at the start"
             )
 
     def labels(self, round: int) -> int:
-        """Say how many labels round number `round` learns from: every round brings as many new ones, the last brings the `total`."""
-        return round_half_up(self.initial + (self.total - self.initial) * round / max(1, self.rounds - 1))
+        """Say how many labels round number `round` learns from: every round brings as many new
+        ones, the last brings the `total`."""
+        return round_half_up(
+            self.initial + (self.total - self.initial) * round / max(1, self.rounds - 1)
+        )
 
     def starts(self, steps: int) -> list[int]:
-        """Say at which step each round begins: labels grow as l = 1 - (1 - progress)^2, and a round is due at evenly spaced l.
+        """Say at which step each round begins: labels grow as l = 1 - (1 - progress)^2, and a round
+        is due at evenly spaced l.
 
-        So many rounds come early and few late (paper, section 2.3). Raises ValueError if two would begin at one step.
+        So many rounds come early and few late (paper, section 2.3). Raises ValueError if two would
+        begin at one step.
         """
-        starts = [round_half_up(steps * (1 - (1 - k / self.rounds) ** 0.5)) for k in range(self.rounds)]
+        starts = [
+            round_half_up(steps * (1 - (1 - k / self.rounds) ** 0.5)) for k in range(self.rounds)
+        ]
         if len(set(starts)) < self.rounds:
-            raise ValueError(f"{self.rounds} rounds do not fit into {steps} steps of PPO: lower `rounds` or raise `episodes`")
+            raise ValueError(
+                f"{self.rounds} rounds do not fit into {steps} steps of PPO: lower `rounds` or "
+                "raise `episodes`"
+            )
         return starts
 
     def round_at(self, step: int, steps: int) -> int:
@@ -63,47 +81,23 @@ class OnlineConfig:
         return sum(start <= step for start in self.starts(steps)) - 1
 
 
-class MoreLabels(RuntimeError):
-    """Training waits for people: label what is in the store, then run the same cell again."""
-
-
-@dataclass(frozen=True)
-class People:
-    """An `ask` that takes what people (one of them, or all) have labelled in the store; raises MoreLabels while some are missing.
-
-    The comparisons are in the store by then, so that `widgets.label(store, task)` shows them; training goes on where it stopped. With
-    one labeler, the labels of others teach nothing.
-    """
-
-    store: LabelStore
-    labeler: str | None = None
-
-    def __call__(self, comparisons: Sequence[Comparison]) -> list[Label]:
-        wanted = {c.id for c in comparisons}
-        labels = [x for x in self.store.labels(labeler=self.labeler) if x.comparison_id in wanted]
-        answered = wanted & {e.comparison_id for e in self.store.events(labeler=self.labeler, standing=True)}  # a skip is an answer too
-        if missing := len(wanted - answered):
-            raise MoreLabels(
-                f"{missing} of {len(wanted)} comparisons wait in {self.store.name} for a label: show them with widgets.label, "
-                "then run this again; training goes on from its last checkpoint"
-            )
-        return labels
-
-
 class Asked:
-    """The comparisons that a run has asked about, round by round; kept in its folder, so that it finds its own in any store again."""
+    """The comparisons that a run has asked about, round by round; kept in its folder, so that it
+    finds its own in any store again."""
 
-    def __init__(self, store: LabelStore, task: Task, run: Run):
+    def __init__(self, store: Any, task: Task, run: Run):
         self.store, self.task, self.run = store, task, run
         self.ids: list[list[str]] = run.kept("asked", [])
 
     def rounds(self, first: int, last: int) -> list[Comparison]:
-        """Read the comparisons of these rounds (both included) from the store; raises ValueError if they are not all there."""
+        """Read the comparisons of these rounds (both included) from the store; raises ValueError if
+        they are not all there."""
         known = {c.id: c for c in self.store.comparisons(self.task.name)}
         wanted = [each for ids in self.ids[first : last + 1] for each in ids]
         if last >= len(self.ids) or not known.keys() >= set(wanted):
             raise ValueError(
-                f"{self.store.name} and asked.json in {self.run.folder} do not belong together: open the store and the folder that this "
+                f"{self.store.name} and asked.json in {self.run.folder} do not belong together: "
+                "open the store and the folder that this "
                 "run began with, or choose another folder for a new run"
             )
         return [known[each] for each in wanted]
@@ -116,14 +110,15 @@ class Asked:
 
 
 def tune(
-    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask, store: LabelStore, run: Run,
-    config: OnlineConfig, reward_config: RewardConfig, ppo_config: PPOConfig,
+    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask,
+    store: Any, run: Run, config: OnlineConfig, reward_config: RewardConfig, ppo_config: PPOConfig,
 ) -> tuple[RewardModel, list[dict[str, float]]]:  # fmt: skip
-    """Train policy and reward model in turns; returns the last reward model and PPO's summaries, one per step.
+    """Train policy and reward model in turns; returns the last reward model and PPO's summaries,
+    one per step.
 
-    `ask` labels comparisons: `labelers.simulated(task).label`, or `People(store)`. Comparisons and labels are kept in `store`; others in
-    there are left alone. A run that was stopped goes on and ends as if it had not been. Raises ValueError if the rounds do not fit into
-    the steps.
+    `ask` labels comparisons: `labelers.simulated(task).label`, or `People(store)`. Comparisons and
+    labels are kept in `store`; others in there are left alone. A run that was stopped goes on and
+    ends as if it had not been. Raises ValueError if the rounds do not fit into the steps.
     """
     config.starts(ppo_config.steps)
     reference, asked = policy.frozen_copy(), Asked(store, task, run)
@@ -136,46 +131,66 @@ def tune(
         if wanted == round:
             return
         label_round(policy, tokenizer, task, pool, ask, asked, wanted, config, run.seed)
-        round, current[:] = wanted, [retrain(reference, tokenizer, task, pool, ask, asked, wanted, config, reward_config, run)]
+        round, current[:] = (
+            wanted,
+            [
+                retrain(
+                    reference, tokenizer, task, pool, ask, asked, wanted, config, reward_config, run
+                )
+            ],
+        )
 
     def score(rollout: Rollout) -> torch.Tensor:
         return reward.score(current[0], rollout, task, tokenizer, run.ranks.micro_batch)
 
-    lines = ppo.tune(policy, score, pool, task, ppo_config, run, reference=reference, before_step=before_step)
-    before_step(ppo_config.steps - 1)  # a finished run that is opened again gives its reward model back too
+    lines = ppo.tune(
+        policy, score, pool, task, ppo_config, run, reference=reference, before_step=before_step
+    )
+    # a finished run that is opened again gives its reward model back too
+    before_step(ppo_config.steps - 1)
     return current[0], lines
 
 
 def label_round(
-    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask, asked: Asked, round: int,
-    config: OnlineConfig, seed: int,
+    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask,
+    asked: Asked, round: int, config: OnlineConfig, seed: int,
 ) -> None:  # fmt: skip
-    """Collect the comparisons of a round from the policy as it is now, unless that is done, and have them labelled."""
+    """Collect the comparisons of a round from the policy as it is now, unless that is done, and
+    have them labelled."""
     if round == len(asked.ids):
         count = config.labels(round) - (config.labels(round - 1) if round else 0)
         asked.add(collect(policy, tokenizer, task, pool, count, round, seed))
-    answered = {e.comparison_id for e in asked.store.events(task.name, labeler_of(ask), standing=True)}
+    answered = {
+        e.comparison_id for e in asked.store.events(task.name, labeler_of(ask), standing=True)
+    }
     if missing := [c for c in asked.rounds(round, round) if c.id not in answered]:
         asked.store.add_labels(ask(missing))
 
 
 def collect(
-    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, count: int, round: int, seed: int
+    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, count: int,
+    round: int, seed: int
 ) -> list[Comparison]:  # fmt: skip
-    """Sample comparisons for `count` prompts: passes over the pool, in an order and with a sampling seed of the round's own."""
+    """Sample comparisons for `count` prompts: passes over the pool, in an order and with a sampling
+    seed of the round's own."""
     if count == 0:
         return []
     generator = torch.Generator().manual_seed(seed * 100_003 + round)
-    rows = torch.cat([torch.randperm(len(pool), generator=generator) for _ in range(-(-count // len(pool)))])[:count]
+    rows = torch.cat(
+        [torch.randperm(len(pool), generator=generator) for _ in range(-(-count // len(pool)))]
+    )[:count]
     source = "policy" if round else "base"
-    return labelers.collect(policy, tokenizer, task, pool[rows], seed=seed * 100_003 + round, source=source, round=round)
+    return labelers.collect(
+        policy, tokenizer, task, pool[rows], seed=seed * 100_003 + round, source=source, round=round
+    )
 
 
 def retrain(
-    reference: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask, asked: Asked, round: int,
-    config: OnlineConfig, reward_config: RewardConfig, run: Run,
+    reference: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask,
+    asked: Asked, round: int, config: OnlineConfig, reward_config: RewardConfig, run: Run,
 ) -> RewardModel:  # fmt: skip
-    """Fit a new reward model, from scratch, on all labels up to this round; normalised on the reference before and after."""
+    """Fit a new reward model, from scratch, on all labels up to this round; normalised on the
+    reference before and after."""
     comparisons = asked.rounds(0, round)
     known = {c.id for c in comparisons}
     labels = [x for x in asked.store.labels(task.name, labeler_of(ask)) if x.comparison_id in known]
@@ -183,8 +198,11 @@ def retrain(
     data = reward.encode(task, comparisons, labels, tokenizer)
     samples = pool[slice(0, config.normalize_samples)]
     options = {"seed": run.seed, "micro_batch": run.ranks.micro_batch}
-    reward.normalize(model, reference, samples, task, tokenizer, **options)  # the fit begins in this unit
-    alone = Run(seed=run.seed + round, device=run.device, quiet=run.quiet, micro_batch=run.ranks.micro_batch)
+    # the fit begins in this unit
+    reward.normalize(model, reference, samples, task, tokenizer, **options)
+    alone = Run(
+        seed=run.seed + round, device=run.device, quiet=run.quiet, micro_batch=run.ranks.micro_batch
+    )
     reward.fit(model, data, reward_config, alone)
     reward.normalize(model, reference, samples, task, tokenizer, **options)
     return model
@@ -192,7 +210,7 @@ def retrain(
 
 def labeler_of(ask: Ask) -> str | None:
     """Say whose labels count: those of the one person asked, or all."""
-    return ask.labeler if isinstance(ask, People) else None
+    return getattr(ask, "labeler", None)
 
 
 def round_half_up(x: float) -> int:

@@ -1,11 +1,12 @@
-"""Floor 0: what flows through the project. Frozen records that check their own shapes; rows by slicing; `.to(device)` moves them.
+"""What flows through the project. Frozen records that check their own shapes; rows by slicing;
+`.to(device)` moves them.
 
     Task -> Queries -> Rollout -> scores -> rewards -> advantages -> policy
                           |
                           +-> Comparison -> Label -> RewardModel (which gives the scores)
 
-Letters in shapes: B rows, K options of a comparison, Q query tokens, R response tokens. A mask is born once, when tokens are made,
-and carried; nothing derives it again from token ids.
+Letters in shapes: B rows, K options of a comparison, Q query tokens, R response tokens. A mask is
+born once, when tokens are made, and carried; nothing derives it again from token ids.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def _check(condition: bool, owner: object, message: str) -> None:
 
 
 class _Rows:
-    """Slicing by row and moving between devices, for frozen dataclasses whose fields are tensors or such records."""
+    """Slicing by row and moving between devices, for frozen dataclasses whose fields are tensors or
+    such records."""
 
     def __getitem__(self, rows: slice | Tensor) -> Self:
         if isinstance(rows, int):
@@ -41,7 +43,10 @@ class _Rows:
 
 def digest(*tensors: Tensor) -> str:
     """Sum tensors up in a few characters that change with every number and shape in them."""
-    parts = (f"{tuple(t.shape)} {t.dtype} ".encode() + t.detach().cpu().contiguous().numpy().tobytes() for t in tensors)
+    parts = (
+        f"{tuple(t.shape)} {t.dtype} ".encode() + t.detach().cpu().contiguous().numpy().tobytes()
+        for t in tensors
+    )
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
@@ -57,27 +62,44 @@ class Queries(_Rows):
 
     def __post_init__(self) -> None:
         _check(
-            self.tokens.dim() == 2 and self.tokens.dtype == torch.long, self, f"tokens must be (B, Q) long, got {tuple(self.tokens.shape)}"
+            self.tokens.dim() == 2 and self.tokens.dtype == torch.long,
+            self,
+            f"tokens must be (B, Q) long, got {tuple(self.tokens.shape)}",
         )
-        _check(self.mask.shape == self.tokens.shape and self.mask.dtype == torch.bool, self, "mask must be bool and shaped like tokens")
+        _check(
+            self.mask.shape == self.tokens.shape and self.mask.dtype == torch.bool,
+            self,
+            "mask must be bool and shaped like tokens",
+        )
         if self.mask.numel():
-            _check(bool(self.mask[:, -1].all()), self, "every row needs a real token in its last column (pad on the left)")
-            _check(not bool((self.mask[:, :-1] & ~self.mask[:, 1:]).any()), self, "pads may stand only before the real tokens")
+            _check(
+                bool(self.mask[:, -1].all()),
+                self,
+                "every row needs a real token in its last column (pad on the left)",
+            )
+            _check(
+                not bool((self.mask[:, :-1] & ~self.mask[:, 1:]).any()),
+                self,
+                "pads may stand only before the real tokens",
+            )
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def repeat(self, times: int) -> Queries:
         """Return each row `times` times in a row, for several samples of one query."""
-        return Queries(self.tokens.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0))
+        return Queries(
+            self.tokens.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0)
+        )
 
 
 @dataclass(frozen=True)
 class Rollout(_Rows):
     """Responses exactly as sampled, with what the policy thought of them at that moment.
 
-    responses (B, R) long; mask (B, R) bool, True at tokens that count for training; logprobs (B, R) float in nats, at the temperature
-    of sampling; values (B, R) float, the value BEFORE each token is read.
+    responses (B, R) long; mask (B, R) bool, True at tokens that count for training; logprobs (B, R)
+    float in nats, at the temperature of sampling; values (B, R) float, the value BEFORE each token
+    is read.
     """
 
     queries: Queries
@@ -88,12 +110,28 @@ class Rollout(_Rows):
 
     def __post_init__(self) -> None:
         shape = self.responses.shape
-        _check(self.responses.dim() == 2 and self.responses.dtype == torch.long, self, f"responses must be (B, R) long, got {tuple(shape)}")
-        _check(len(self.queries) == shape[0], self, f"{len(self.queries)} queries but {shape[0]} responses")
-        _check(self.mask.shape == shape and self.mask.dtype == torch.bool, self, "mask must be bool and shaped like responses")
+        _check(
+            self.responses.dim() == 2 and self.responses.dtype == torch.long,
+            self,
+            f"responses must be (B, R) long, got {tuple(shape)}",
+        )
+        _check(
+            len(self.queries) == shape[0],
+            self,
+            f"{len(self.queries)} queries but {shape[0]} responses",
+        )
+        _check(
+            self.mask.shape == shape and self.mask.dtype == torch.bool,
+            self,
+            "mask must be bool and shaped like responses",
+        )
         for name in ("logprobs", "values"):
             tensor = getattr(self, name)
-            _check(tensor.shape == shape, self, f"{name} must be shaped like responses {tuple(shape)}, got {tuple(tensor.shape)}")
+            _check(
+                tensor.shape == shape,
+                self,
+                f"{name} must be shaped like responses {tuple(shape)}, got {tuple(tensor.shape)}",
+            )
             _check(tensor.is_floating_point(), self, f"{name} must be float")
 
     def __len__(self) -> int:
@@ -102,9 +140,11 @@ class Rollout(_Rows):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A question for a labeler: which of these continuations of `query` is best? Text, so that any tokenizer can read it later.
+    """A question for a labeler: which of these continuations of `query` is best? Text, so that any
+    tokenizer can read it later.
 
-    `source` says which model wrote the options, `round` counts collections from 0 (online training asks again later).
+    `source` says which model wrote the options, `round` counts collections from 0 (online training
+    asks again later).
     """
 
     task: str
@@ -120,17 +160,20 @@ class Comparison:
 
     @property
     def id(self) -> str:
-        """A hash of the content: the same comparison has the same id everywhere, so inserting it twice is harmless."""
+        """A hash of the content: the same comparison has the same id everywhere, so inserting it
+        twice is harmless."""
         content: list[Any] = [self.task, self.query, list(self.options), self.source, self.round]
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True)
 class Label:
-    """A labeler's answer: `choice` is the index into the comparison's own options (not the order they were shown in).
+    """A labeler's answer: `choice` is the index into the comparison's own options (not the order
+    they were shown in).
 
-    `seconds` is the time the labeler took, `created` seconds since 1970 (0: not known). `simulated` says that no person gave it. `task`
-    is told by the store, which knows the comparison; it makes no difference between labels.
+    `seconds` is the time the labeler took, `created` seconds since 1970 (0: not known). `simulated`
+    says that no person gave it. `task` is told by the store, which knows the comparison; it makes
+    no difference between labels.
     """
 
     comparison_id: str
@@ -142,5 +185,9 @@ class Label:
     task: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        _check(isinstance(self.choice, int) and self.choice >= 0, self, f"choice must be an index from 0, got {self.choice!r}")
+        _check(
+            isinstance(self.choice, int) and self.choice >= 0,
+            self,
+            f"choice must be an index from 0, got {self.choice!r}",
+        )
         _check(bool(self.labeler), self, "a label needs the name of its labeler")

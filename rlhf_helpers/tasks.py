@@ -1,6 +1,8 @@
-"""Floor 1: the four tasks. A task says what a prompt is, how long things are, where an answer ends and what not ending costs.
+"""The four tasks. A task says what a prompt is, how long things are, where an answer ends and what
+not ending costs.
 
-Every task exists twice: on the bundled texts (offline, small) and with the paper's numbers (`paper` below).
+Every task exists twice: on the bundled texts (offline, small) and with the paper's numbers (`paper`
+below).
 """
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_helpers.records import Queries
 
-CORPUS = Path(__file__).resolve().parent.parent / "data" / "corpus"
+DATA = Path(__file__).resolve().parent.parent / "data"
+CORPUS = DATA / "corpus"
 
 
 @dataclass(frozen=True)
 class Task:
     """What the paper's Table of tasks says of one task (appendix A). Lengths in tokens.
 
-    A response is always sampled to `response_length`; for scoring and for people it is cut after the first `truncate_text` token at
-    index `truncate_after` or later. A response without one scores `penalty` instead, after normalisation.
+    A response is always sampled to `response_length`; for scoring and for people it is cut after
+    the first `truncate_text` token at index `truncate_after` or later. A response without one
+    scores `penalty` instead, after normalisation.
     """
 
     name: str
@@ -41,19 +45,43 @@ class Task:
     suffix: str = ""  # after the query, for the policy only
 
 
-# The bundled variants scale lengths to a model of three million parameters with 256 tokens of context; rules and penalty are the paper's.
+# The bundled variants scale lengths to a model of three million parameters with 256 tokens of
+# context; rules and penalty are the paper's.
 SENTIMENT = Task("sentiment", "stories", 48, 24, ".", 12, start_text=".", end_text=".")
 DESCRIPTIVENESS = Task("descriptiveness", "stories", 48, 24, ".", 12, start_text=".", end_text=".")
 TLDR = Task("tldr", "posts", 192, 32, ".", 8, suffix="\n\nTL;DR:")
-CNNDM = Task("cnndm", "reports", 192, 48, ".", 16, temperature=0.5, prefix="Article:\n\n", suffix="\n\nTL;DR:")
+CNNDM = Task(
+    "cnndm",
+    "reports",
+    192,
+    48,
+    ".",
+    16,
+    temperature=0.5,
+    prefix="Article:\n\n",
+    suffix="\n\nTL;DR:",
+)
 TASKS = {t.name: t for t in (SENTIMENT, DESCRIPTIVENESS, TLDR, CNNDM)}
 
 # The paper's numbers, from the released code (launch.py), for GPT-2's tokenizer.
 PAPER = {
     "sentiment": Task("sentiment", "bookcorpus", 64, 24, ".", 16, start_text=".", end_text="."),
-    "descriptiveness": Task("descriptiveness", "bookcorpus", 64, 24, ".", 16, start_text=".", end_text="."),
+    "descriptiveness": Task(
+        "descriptiveness", "bookcorpus", 64, 24, ".", 16, start_text=".", end_text="."
+    ),
     "tldr": Task("tldr", "tldr", 500, 75, "\n", 55, suffix="\n\nTL;DR:"),
-    "cnndm": Task("cnndm", "cnndm", 500, 75, "\n", 55, temperature=0.5, end_text="\n", prefix="Article:\n\n", suffix="\n\nTL;DR:"),
+    "cnndm": Task(
+        "cnndm",
+        "cnndm",
+        500,
+        75,
+        "\n",
+        55,
+        temperature=0.5,
+        end_text="\n",
+        prefix="Article:\n\n",
+        suffix="\n\nTL;DR:",
+    ),
 }
 
 
@@ -66,22 +94,29 @@ def get(name: str) -> Task:
 
 @cache
 def bundled(dataset: str, split: str = "train"):
-    """Load a bundled set as a `datasets.Dataset`; raises FileNotFoundError with the command that makes it."""
+    """Load a bundled set as a `datasets.Dataset`; raises FileNotFoundError with the command that
+    makes it."""
     from datasets import Dataset
 
     path = CORPUS / f"{dataset}-{split}.parquet"
     if dataset in {t.dataset for t in PAPER.values()}:
-        raise FileNotFoundError(f"{dataset!r} is not bundled: draw prompts with `hub.queries`, which takes it from the Hub or a local copy")
+        raise FileNotFoundError(
+            f"{dataset!r} is not bundled: draw prompts with `hub.queries`, which takes it from the "
+            "Hub or a local copy"
+        )
     if not path.exists():
-        raise FileNotFoundError(f"{path.name} is missing from {path.parent}: run `make data` to write the corpus again")
+        raise FileNotFoundError(
+            f"{path.name} is missing from {path.parent}: run `make data` to write the corpus again"
+        )
     return Dataset.from_parquet(str(path))
 
 
 def prompt_ids(task: Task, text: str, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
     """Cut one text into a prompt as the paper does, or return None if the text cannot be used.
 
-    Start: drop up to and including the first start token. Length: keep `query_length`. End: drop after the last end token.
-    A text that lacks either token is skipped (released code, `language/datasets.py`).
+    Start: drop up to and including the first start token. Length: keep `query_length`. End: drop
+    after the last end token. A text that lacks either token is skipped (released code,
+    `language/datasets.py`).
     """
     ids = plain_ids(tokenizer, text)
     if task.start_text is not None:
@@ -98,8 +133,16 @@ def prompt_ids(task: Task, text: str, tokenizer: PreTrainedTokenizerBase) -> lis
     return ids or None
 
 
-def queries(task: Task, tokenizer: PreTrainedTokenizerBase, count: int, *, split: str = "train", seed: int = 0) -> Queries:
-    """Draw `count` prompts in an order fixed by `seed`, without repeats until the set is used up. Returns (count, Q) left-padded."""
+def queries(
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    count: int,
+    *,
+    split: str = "train",
+    seed: int = 0,
+) -> Queries:
+    """Draw `count` prompts in an order fixed by `seed`, without repeats until the set is used up.
+    Returns (count, Q) left-padded."""
     dataset = bundled(task.dataset, split)
     generator = torch.Generator().manual_seed(seed)
 
@@ -112,7 +155,8 @@ def queries(task: Task, tokenizer: PreTrainedTokenizerBase, count: int, *, split
 
 
 def queries_from(
-    task: Task, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], count: int, *, patience: int = 10_000
+    task: Task, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], count: int, *,
+    patience: int = 10_000
 ) -> Queries:  # fmt: skip
     """Cut prompts from any stream of texts until there are `count`; returns (count, Q) left-padded.
 
@@ -131,14 +175,19 @@ def queries_from(
             return pad_queries(task, chosen, tokenizer)
         if skipped >= patience:
             raise ValueError(
-                f"no text of {task.dataset!r} gives a prompt for {task.name} ({skipped} in a row): does the tokenizer know "
+                f"no text of {task.dataset!r} gives a prompt for {task.name} ({skipped} in a row): "
+                "does the tokenizer know "
                 f"{task.start_text or task.end_text!r}?"
             )
-    raise ValueError(f"{task.dataset!r} gives {len(chosen)} prompts for {task.name}, but {count} are wanted: ask for fewer")
+    raise ValueError(
+        f"{task.dataset!r} gives {len(chosen)} prompts for {task.name}, but {count} are wanted: "
+        "ask for fewer"
+    )
 
 
 def encode(task: Task, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Queries:
-    """Encode ready prompts of your own, kept whole; raises ValueError if one is empty, too long or holds the token that pads."""
+    """Encode ready prompts of your own, kept whole; raises ValueError if one is empty, too long or
+    holds the token that pads."""
     if not texts:
         raise ValueError("there is no prompt to encode: give at least one text")
     pad = tokenizer.pad_token_id
@@ -148,15 +197,25 @@ def encode(task: Task, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase)
         if not ids:
             raise ValueError("a prompt is empty: give at least one word to continue from")
         if len(ids) > task.query_length:
-            raise ValueError(f"a prompt has {len(ids)} tokens but {task.name} allows {task.query_length}: shorten it ({text[:40]!r}...)")
-        if pad in ids and pad != getattr(tokenizer, "eos_token_id", None):  # an end token may pad, and may stand in a text
-            raise ValueError(f"a prompt holds {tokenizer.batch_decode([[pad]])[0]!r}, which fills rows up: leave it out ({text[:40]!r}...)")
+            raise ValueError(
+                f"a prompt has {len(ids)} tokens but {task.name} allows {task.query_length}: "
+                f"shorten it ({text[:40]!r}...)"
+            )
+        # an end token may pad, and may stand in a text
+        if pad in ids and pad != getattr(tokenizer, "eos_token_id", None):
+            raise ValueError(
+                f"a prompt holds {tokenizer.batch_decode([[pad]])[0]!r}, which fills rows up: "
+                f"leave it out ({text[:40]!r}...)"
+            )
         rows.append(ids)
     return pad_queries(task, rows, tokenizer)
 
 
-def pad_queries(task: Task, rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> Queries:
-    """Add the tokenizer's first token, the task's prefix and suffix, and pad on the left; the mask is born here and carried from now on."""
+def pad_queries(
+    task: Task, rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase
+) -> Queries:
+    """Add the tokenizer's first token, the task's prefix and suffix, and pad on the left; the mask
+    is born here and carried from now on."""
     before, after = plain_ids(tokenizer, task.prefix), plain_ids(tokenizer, task.suffix)
     full = [[*first_ids(tokenizer), *before, *row, *after] for row in rows]
     width = max(map(len, full))
@@ -168,11 +227,14 @@ def pad_queries(task: Task, rows: Sequence[Sequence[int]], tokenizer: PreTrained
     return Queries(tokens, mask)
 
 
-def truncate(task: Task, responses: Tensor, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
+def truncate(
+    task: Task, responses: Tensor, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Tensor, Tensor]:
     """Find where each response ends, for scoring and for people. PPO trains on the whole response.
 
-    responses (B, R) long. Returns (kept (B, R) bool: True up to and including the first ending token at index >= truncate_after,
-    finished (B,) bool: whether there is one). An unfinished response is kept whole.
+    responses (B, R) long. Returns (kept (B, R) bool: True up to and including the first ending
+    token at index >= truncate_after, finished (B,) bool: whether there is one). An unfinished
+    response is kept whole.
     """
     index = torch.arange(responses.shape[1], device=responses.device)
     ends = (responses == _token(task.truncate_text, tokenizer)) & (index >= task.truncate_after)
@@ -191,7 +253,9 @@ def texts(task: Task, responses: Tensor, tokenizer: PreTrainedTokenizerBase) -> 
 def query_texts(task: Task, batch: Queries, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Decode prompts without padding, prefix and suffix."""
     skip = len(first_ids(tokenizer))
-    decoded = tokenizer.batch_decode([row[keep].tolist()[skip:] for row, keep in zip(batch.tokens, batch.mask, strict=True)])
+    decoded = tokenizer.batch_decode(
+        [row[keep].tolist()[skip:] for row, keep in zip(batch.tokens, batch.mask, strict=True)]
+    )
     return [text.removeprefix(task.prefix).removesuffix(task.suffix) for text in decoded]
 
 
@@ -201,16 +265,21 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def first_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return what this tokenizer puts before every text: one token for Llama and Gemma, none for GPT-2, GPT-NeoX and Qwen."""
+    """Return what this tokenizer puts before every text: one token for Llama and Gemma, none for
+    GPT-2, GPT-NeoX and Qwen."""
     begin = getattr(tokenizer, "bos_token_id", None)
     return [begin] if begin is not None and tokenizer("a")["input_ids"][:1] == [begin] else []
 
 
 def _token(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Look up a single token as it stands inside a text (some tokenizers put a space before the first piece)."""
+    """Look up a single token as it stands inside a text (some tokenizers put a space before the
+    first piece)."""
     alone, word, both = (plain_ids(tokenizer, t) for t in (text, "a", "a" + text))
     inside = both[len(word) :] if both[: len(word)] == word else []
     ids = inside if len(inside) == 1 else alone
     if len(ids) != 1:
-        raise ValueError(f"{text!r} is {len(ids)} tokens for this tokenizer; the truncation rule needs a single one")
+        raise ValueError(
+            f"{text!r} is {len(ids)} tokens for this tokenizer; the truncation rule needs a single "
+            "one"
+        )
     return ids[0]

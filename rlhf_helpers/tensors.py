@@ -1,4 +1,4 @@
-"""Floor 0: the maths of the course. Tensors in, tensors out; no model, no file, no device, no randomness.
+"""The maths of the course. Tensors in, tensors out; no model, no file, no device, no randomness.
 
 Letters in shapes: B rows, R response tokens, V vocabulary. A mask is True at tokens that count.
 """
@@ -15,18 +15,22 @@ EPSILON = 1e-8  # inside the square root, as in the released code
 def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Average `x` over the positions where `mask` is True (all of them without a mask).
 
-    Shapes: x (...), mask the same shape; returns a scalar. Raises ValueError if nothing is left to average.
+    Shapes: x (...), mask the same shape; returns a scalar. Raises ValueError if nothing is left to
+    average.
     """
     if mask is None:
         return x.mean()
     count = mask.sum()
     if count == 0:
-        raise ValueError("masked_mean: the mask is False everywhere, so there is nothing to average")
+        raise ValueError(
+            "masked_mean: the mask is False everywhere, so there is nothing to average"
+        )
     return torch.where(mask, x, 0).sum() / count
 
 
 def masked_variance(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Average squared distance from the masked mean (divided by n, not n - 1, as in the released code)."""
+    """Average squared distance from the masked mean (divided by n, not n - 1, as in the released
+    code)."""
     return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
 
 
@@ -50,55 +54,70 @@ def standardize(x: Tensor, mask: Tensor | None = None) -> Tensor:
 def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
     """Look up log p(token) under softmax(logits / temperature), in nats.
 
-    Shapes: logits (B, R, V), tokens (B, R) long; returns (B, R). The same temperature as in sampling belongs here:
-    otherwise the policy is trained under another distribution than it acts from (paper, section 2.2).
+    Shapes: logits (B, R, V), tokens (B, R) long; returns (B, R). The same temperature as in
+    sampling belongs here: otherwise the policy is trained under another distribution than it acts
+    from (paper, section 2.2).
     """
     scaled = logits.float() / temperature
-    nothing = torch.iinfo(torch.long).min  # by default a token -100 would be no error, but one to ignore
-    return -cross_entropy(scaled.flatten(0, -2), tokens.flatten(), reduction="none", ignore_index=nothing).view_as(tokens)
+    # by default a token -100 would be no error, but one to ignore
+    nothing = torch.iinfo(torch.long).min
+    return -cross_entropy(
+        scaled.flatten(0, -2), tokens.flatten(), reduction="none", ignore_index=nothing
+    ).view_as(tokens)
 
 
 def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Draw one token per row from softmax(logits): the first whose cumulative probability passes the row's number from [0, 1).
+    """Draw one token per row from softmax(logits): the first whose cumulative probability passes
+    the row's number from [0, 1).
 
-    Shapes: logits (B, V), uniform (B,); returns (B, 1) long. Summed in float64, as fifty thousand float32 steps would add up their
-    rounding. Faster than `torch.multinomial`, which needs a random number per token of the vocabulary.
+    Shapes: logits (B, V), uniform (B,); returns (B, 1) long. Summed in float64, as fifty thousand
+    float32 steps would add up their rounding. Faster than `torch.multinomial`, which needs a random
+    number per token of the vocabulary.
     """
     ends = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
-    return torch.searchsorted(ends, uniform.unsqueeze(-1) * ends[:, -1:], right=True).clamp(max=logits.shape[-1] - 1)
+    return torch.searchsorted(ends, uniform.unsqueeze(-1) * ends[:, -1:], right=True).clamp(
+        max=logits.shape[-1] - 1
+    )
 
 
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Entropy of softmax(logits / temperature) per position, in nats. Shapes: (B, R, V) to (B, R)."""
+    """Entropy of softmax(logits / temperature) per position, in nats. Shapes: (B, R, V) to (B,
+    R)."""
     logprobs = (logits.float() / temperature).log_softmax(-1)
     return -(logprobs.exp() * logprobs).sum(-1)
 
 
 def kl_k1(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Unbiased one-sample estimate of KL(policy | reference) per token: the log ratio. May be negative.
+    """Unbiased one-sample estimate of KL(policy | reference) per token: the log ratio. May be
+    negative.
 
-    Shapes: (B, R), (B, R) to (B, R), nats. The penalty inside the reward must be this one: the gradient of its expectation is
-    the KL's gradient (paper, equation 2).
+    Shapes: (B, R), (B, R) to (B, R), nats. The penalty inside the reward must be this one: the
+    gradient of its expectation is the KL's gradient (paper, equation 2).
     """
     return logprobs - reference_logprobs
 
 
 def kl_k2(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Biased, never negative: half the squared log ratio (Schulman, "Approximating KL divergence", 2020)."""
+    """Biased, never negative: half the squared log ratio (Schulman, "Approximating KL divergence",
+    2020)."""
     return 0.5 * (logprobs - reference_logprobs) ** 2
 
 
 def kl_k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Unbiased, never negative: exp(-k1) - 1 + k1. For reading off a plot only; as a penalty it moves the optimum."""
+    """Unbiased, never negative: exp(-k1) - 1 + k1. For reading off a plot only; as a penalty it
+    moves the optimum."""
     log_ratio = reference_logprobs - logprobs
     return torch.expm1(log_ratio) - log_ratio
 
 
-def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 0.95) -> Tensor:
+def gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 0.95
+) -> Tensor:
     """Generalised advantage estimation, backwards over the response (Schulman et al. 2016).
 
-    delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lam A_{t+1}; the value after the last token is 0.
-    Shapes: rewards, values, mask (B, R); returns advantages (B, R), zero where the mask is False.
+    delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lam A_{t+1}; the value after the
+    last token is 0. Shapes: rewards, values, mask (B, R); returns advantages (B, R), zero where the
+    mask is False.
     """
     advantages = torch.zeros_like(rewards)
     next_value = next_advantage = torch.zeros_like(rewards[:, 0])  # (B,)
@@ -112,6 +131,9 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: 
 
 
 def explained_variance(predicted: Tensor, actual: Tensor, mask: Tensor | None = None) -> Tensor:
-    """1 - Var(actual - predicted) / Var(actual): 1 is perfect, 0 no better than a constant; NaN if `actual` is constant."""
+    """1 - Var(actual - predicted) / Var(actual): 1 is perfect, 0 no better than a constant; NaN if
+    `actual` is constant."""
     variance = masked_variance(actual, mask)
-    return torch.where(variance > 0, 1 - masked_variance(actual - predicted, mask) / variance, torch.nan)
+    return torch.where(
+        variance > 0, 1 - masked_variance(actual - predicted, mask) / variance, torch.nan
+    )

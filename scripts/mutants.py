@@ -1,9 +1,10 @@
 """Plant one fault at a time in a copy of the package and demand that a test fails (`make mutants`).
 
-Each fault is one that has been made, in released code or in tutorials: a flipped sign, a forgotten temperature, an index off by one. A
-fault that no test notices is a hole in the tests, and makes this command fail. Every set of tests runs once without a fault first and has
-to pass, or its failures would say nothing; then once per fault. That takes minutes, so it is apart from `make test`, but `.ci/run` runs it.
-`tests/test_mutants.py` keeps the list in step.
+Each fault is one that has been made, in released code or in tutorials: a flipped sign, a forgotten
+temperature, an index off by one. A fault that no test notices is a hole in the tests, and makes
+this command fail. Every set of tests runs once without a fault first and has to pass, or its
+failures would say nothing; then once per fault. That takes minutes, so it is apart from `make
+test`, but `.ci/run` runs it. `tests/test_mutants.py` keeps the list in step.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -22,9 +24,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FORKS = multiprocessing.get_context("forkserver")  # one process imports what is slow to import, each run of tests is a fork of it
-PYTEST = 100  # added to pytest's exit codes: a process that dies for another reason ends with 1, too
-FORKS.set_forkserver_preload(["pytest", "hypothesis", "torch", "datasets", "transformers.models.gpt2.modeling_gpt2"])
+# one process imports what is slow to import, each run of tests is a fork of it
+FORKS = multiprocessing.get_context("forkserver")
+# added to pytest's exit codes: a process that dies for another reason ends with 1, too
+PYTEST = 100
+FORKS.set_forkserver_preload(
+    ["pytest", "hypothesis", "torch", "datasets", "transformers.models.gpt2.modeling_gpt2"]
+)
 
 
 @dataclass(frozen=True)
@@ -40,171 +46,822 @@ class Mutant:
 
 MUTANTS = [
     # tensors
-    Mutant("padding counted in means", "tensors", "    count = mask.sum()\n", "    count = torch.tensor(mask.numel())\n"),
-    Mutant("masked numbers summed", "tensors", "torch.where(mask, x, 0).sum() / count", "x.sum() / count"),
-    Mutant("variance not squared", "tensors", "masked_mean((x - masked_mean(x, mask)) ** 2, mask)", "masked_mean((x - masked_mean(x, mask)).abs(), mask)"),
-    Mutant("rewards centred", "tensors", "rsqrt(masked_variance(x, mask) + EPSILON) + mean", "rsqrt(masked_variance(x, mask) + EPSILON)"),
-    Mutant("advantages not centred", "tensors", "return (x - masked_mean(x, mask)) * torch.rsqrt", "return x * torch.rsqrt"),
-    Mutant("whitened per row", "tensors", "return (x - masked_mean(x, mask)) * torch.rsqrt(masked_variance(x, mask) + EPSILON)", "return (x - x.mean(-1, keepdim=True)) * torch.rsqrt(x.var(-1, keepdim=True) + EPSILON)"),
+    Mutant(
+        "padding counted in means",
+        "tensors",
+        "    count = mask.sum()\n",
+        "    count = torch.tensor(mask.numel())\n",
+    ),
+    Mutant(
+        "masked numbers summed",
+        "tensors",
+        "torch.where(mask, x, 0).sum() / count",
+        "x.sum() / count",
+    ),
+    Mutant(
+        "variance not squared",
+        "tensors",
+        "masked_mean((x - masked_mean(x, mask)) ** 2, mask)",
+        "masked_mean((x - masked_mean(x, mask)).abs(), mask)",
+    ),
+    Mutant(
+        "rewards centred",
+        "tensors",
+        "rsqrt(masked_variance(x, mask) + EPSILON) + mean",
+        "rsqrt(masked_variance(x, mask) + EPSILON)",
+    ),
+    Mutant(
+        "advantages not centred",
+        "tensors",
+        "return (x - masked_mean(x, mask)) * torch.rsqrt",
+        "return x * torch.rsqrt",
+    ),
+    Mutant(
+        "whitened per row",
+        "tensors",
+        "return (x - masked_mean(x, mask)) * torch.rsqrt(masked_variance(x, mask) + EPSILON)",
+        "return (x - x.mean(-1, keepdim=True)) * torch.rsqrt(x.var(-1, keepdim=True) + EPSILON)",
+    ),
     Mutant("epsilon outside the root", "tensors", "EPSILON = 1e-8", "EPSILON = 1e-2"),
-    Mutant("temperature dropped from log-probabilities", "tensors", "    scaled = logits.float() / temperature\n", "    scaled = logits.float()\n"),
-    Mutant("temperature multiplied in", "tensors", "    scaled = logits.float() / temperature\n", "    scaled = logits.float() * temperature\n"),
-    Mutant("temperature dropped from the entropy", "tensors", "(logits.float() / temperature).log_softmax(-1)", "logits.float().log_softmax(-1)"),
-    Mutant("sign of the entropy", "tensors", "return -(logprobs.exp() * logprobs).sum(-1)", "return (logprobs.exp() * logprobs).sum(-1)"),
-    Mutant("sign of the KL", "tensors", "    return logprobs - reference_logprobs\n", "    return reference_logprobs - logprobs\n"),
-    Mutant("k3 the wrong way round", "tensors", "log_ratio = reference_logprobs - logprobs", "log_ratio = logprobs - reference_logprobs"),
-    Mutant("GAE forgets lambda", "tensors", "delta + gamma * lam * next_advantage", "delta + gamma * next_advantage"),
-    Mutant("GAE ignores the next value", "tensors", "rewards[:, t] + gamma * next_value - values[:, t]", "rewards[:, t] - values[:, t]"),
-    Mutant("GAE runs forwards", "tensors", "for t in reversed(range(rewards.shape[1])):", "for t in range(rewards.shape[1]):"),
-    Mutant("GAE ends with the last value again", "tensors", "next_value = next_advantage = torch.zeros_like(rewards[:, 0])  # (B,)", "next_value, next_advantage = values[:, -1], torch.zeros_like(rewards[:, 0])"),
+    Mutant(
+        "temperature dropped from log-probabilities",
+        "tensors",
+        "    scaled = logits.float() / temperature\n",
+        "    scaled = logits.float()\n",
+    ),
+    Mutant(
+        "temperature multiplied in",
+        "tensors",
+        "    scaled = logits.float() / temperature\n",
+        "    scaled = logits.float() * temperature\n",
+    ),
+    Mutant(
+        "temperature dropped from the entropy",
+        "tensors",
+        "(logits.float() / temperature).log_softmax(-1)",
+        "logits.float().log_softmax(-1)",
+    ),
+    Mutant(
+        "sign of the entropy",
+        "tensors",
+        "return -(logprobs.exp() * logprobs).sum(-1)",
+        "return (logprobs.exp() * logprobs).sum(-1)",
+    ),
+    Mutant(
+        "sign of the KL",
+        "tensors",
+        "    return logprobs - reference_logprobs\n",
+        "    return reference_logprobs - logprobs\n",
+    ),
+    Mutant(
+        "k3 the wrong way round",
+        "tensors",
+        "log_ratio = reference_logprobs - logprobs",
+        "log_ratio = logprobs - reference_logprobs",
+    ),
+    Mutant(
+        "GAE forgets lambda",
+        "tensors",
+        "delta + gamma * lam * next_advantage",
+        "delta + gamma * next_advantage",
+    ),
+    Mutant(
+        "GAE ignores the next value",
+        "tensors",
+        "rewards[:, t] + gamma * next_value - values[:, t]",
+        "rewards[:, t] - values[:, t]",
+    ),
+    Mutant(
+        "GAE runs forwards",
+        "tensors",
+        "for t in reversed(range(rewards.shape[1])):",
+        "for t in range(rewards.shape[1]):",
+    ),
+    Mutant(
+        "GAE ends with the last value again",
+        "tensors",
+        "next_value = next_advantage = torch.zeros_like(rewards[:, 0])  # (B,)",
+        "next_value, next_advantage = values[:, -1], torch.zeros_like(rewards[:, 0])",
+    ),
     # models
-    Mutant("positions count pads", "models", "    return (mask.long().cumsum(-1) - 1).clamp(min=0)\n", "    return torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)\n"),
-    Mutant("positions start at one", "models", "(mask.long().cumsum(-1) - 1).clamp(min=0)", "mask.long().cumsum(-1)"),
-    Mutant("positions not passed to the model", "models", 'where = {"position_ids": places} if self.takes_positions else {}', "where = {}"),
-    Mutant("gain trained", "models", 'self.register_buffer("gain", torch.tensor(float(getattr(classifier.config, "reward_gain", 1.0))))', 'self.gain = nn.Parameter(torch.tensor(float(getattr(classifier.config, "reward_gain", 1.0))))', ("reward",)),
-    Mutant("reward read one token early", "models", "last = mask.shape[1] - 1 - mask.flip(-1)", "last = mask.shape[1] - 2 - mask.flip(-1)"),
-    Mutant("reward read at the last column, pad or not", "models", "mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)", "mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1) * 0"),
-    Mutant("bias before the gain", "models", "return self.gain * raw + self.bias", "return self.gain * (raw + self.bias)"),
+    Mutant(
+        "positions count pads",
+        "models",
+        "    return (mask.long().cumsum(-1) - 1).clamp(min=0)\n",
+        "    return torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)\n",
+    ),
+    Mutant(
+        "positions start at one",
+        "models",
+        "(mask.long().cumsum(-1) - 1).clamp(min=0)",
+        "mask.long().cumsum(-1)",
+    ),
+    Mutant(
+        "positions not passed to the model",
+        "models",
+        'where = {"position_ids": places} if self.takes_positions else {}',
+        "where = {}",
+    ),
+    Mutant(
+        "gain trained",
+        "models",
+        'self.register_buffer("gain", torch.tensor(float(getattr(classifier.config, "reward_gain", 1.0))))',
+        'self.gain = nn.Parameter(torch.tensor(float(getattr(classifier.config, "reward_gain", 1.0))))',
+        ("reward",),
+    ),
+    Mutant(
+        "reward read one token early",
+        "models",
+        "last = mask.shape[1] - 1 - mask.flip(-1)",
+        "last = mask.shape[1] - 2 - mask.flip(-1)",
+    ),
+    Mutant(
+        "reward read at the last column, pad or not",
+        "models",
+        "mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)",
+        "mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1) * 0",
+    ),
+    Mutant(
+        "bias before the gain",
+        "models",
+        "return self.gain * raw + self.bias",
+        "return self.gain * (raw + self.bias)",
+    ),
     Mutant("value head not zero", "models", "        nn.init.zeros_(self.value_head.weight)\n", ""),
     Mutant("reward head too wide", "models", "/ (width + 1) ** 0.5", "/ width ** 0.25"),
-    Mutant("dropout left on", "pretrained", "            module.p = 0.0\n", "            pass\n", ("models",)),
-    Mutant("reference shares the policy's weights", "models", "reference = copy.deepcopy(self, still)", "reference = self"),
+    Mutant(
+        "dropout left on",
+        "runtime/pretrained",
+        "            module.p = 0.0\n",
+        "            pass\n",
+        ("models",),
+    ),
+    Mutant(
+        "reference shares the policy's weights",
+        "models",
+        "reference = copy.deepcopy(self, still)",
+        "reference = self",
+    ),
     # sampling
-    Mutant("only the likeliest tokens sampled", "sampling", "draw(logits / temperature, u)", "draw((logits / temperature).where(logits >= logits.topk(3).values[:, -1:], -1e9), u)"),
-    Mutant("tokens after a stop do not count", "sampling", "mask = torch.ones_like(responses, dtype=torch.bool)", "mask = (responses == 1).cumsum(-1) == 0"),
+    Mutant(
+        "only the likeliest tokens sampled",
+        "sampling",
+        "draw(logits / temperature, u)",
+        "draw((logits / temperature).where(logits >= logits.topk(3).values[:, -1:], -1e9), u)",
+    ),
+    Mutant(
+        "tokens after a stop do not count",
+        "sampling",
+        "mask = torch.ones_like(responses, dtype=torch.bool)",
+        "mask = (responses == 1).cumsum(-1) == 0",
+    ),
     Mutant("sampling keeps gradients", "sampling", "@torch.no_grad()\ndef sample(", "def sample("),
-    Mutant("slice off by one in the replay", "sampling", "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] :]", "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] - 1 : -1]"),
-    Mutant("sampled at temperature 1", "sampling", "draw(logits / temperature, u)", "draw(logits, u)"),
-    Mutant("replayed at temperature 1", "sampling", "token_logprobs(logits, responses, temperature)", "token_logprobs(logits, responses)"),
-    Mutant("query mask forgotten in the replay", "sampling", "mask = torch.cat([queries.mask, rollout.mask[:, :-1]], dim=1)", "mask = torch.ones_like(tokens, dtype=torch.bool)"),
+    Mutant(
+        "slice off by one in the replay",
+        "sampling",
+        "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] :]",
+        "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] - 1 : -1]",
+    ),
+    Mutant(
+        "sampled at temperature 1", "sampling", "draw(logits / temperature, u)", "draw(logits, u)"
+    ),
+    Mutant(
+        "replayed at temperature 1",
+        "sampling",
+        "token_logprobs(logits, responses, temperature)",
+        "token_logprobs(logits, responses)",
+    ),
+    Mutant(
+        "query mask forgotten in the replay",
+        "sampling",
+        "mask = torch.cat([queries.mask, rollout.mask[:, :-1]], dim=1)",
+        "mask = torch.ones_like(tokens, dtype=torch.bool)",
+    ),
     # reward
-    Mutant("loss of the option not chosen", "reward", "return cross_entropy(rewards, choices)", "return cross_entropy(-rewards, choices)"),
-    Mutant("penalty before the gain", "reward", "return torch.where(finished, rewards, task.penalty)", "return torch.where(finished, rewards, model.gain * task.penalty + model.bias)"),
-    Mutant("penalty for the finished", "reward", "torch.where(finished, rewards, task.penalty)", "torch.where(finished, task.penalty, rewards)"),
-    Mutant("special tokens read that no labeler sees", "reward", "kept & ~torch.isin(rollout.responses, special)", "kept"),
+    Mutant(
+        "loss of the option not chosen",
+        "reward",
+        "return cross_entropy(rewards, choices)",
+        "return cross_entropy(-rewards, choices)",
+    ),
+    Mutant(
+        "penalty before the gain",
+        "reward",
+        "return torch.where(finished, rewards, task.penalty)",
+        "return torch.where(finished, rewards, model.gain * task.penalty + model.bias)",
+    ),
+    Mutant(
+        "penalty for the finished",
+        "reward",
+        "torch.where(finished, rewards, task.penalty)",
+        "torch.where(finished, task.penalty, rewards)",
+    ),
+    Mutant(
+        "special tokens read that no labeler sees",
+        "reward",
+        "kept & ~torch.isin(rollout.responses, special)",
+        "kept",
+    ),
     Mutant("scores not detached", "reward", "@torch.no_grad()\ndef score(", "def score("),
-    Mutant("scored without cutting", "reward", "_raw_score(model, rollout, kept & rollout.mask, task, tokenizer, micro_batch)", "_raw_score(model, rollout, rollout.mask, task, tokenizer, micro_batch)"),
-    Mutant("normalised by the sample deviation", "reward", "std = raw.std(correction=0)", "std = raw.std()"),
-    Mutant("normalised without the mean", "reward", "model.bias.fill_(-raw.mean() / std)", "model.bias.fill_(0.0)"),
-    Mutant("normalised on cut responses", "reward", "_raw_score(model, rollout, rollout.mask, task, tokenizer, micro_batch)", "_raw_score(model, rollout, tasks.truncate(task, rollout.responses, tokenizer)[0], task, tokenizer)"),
-    Mutant("learning rate of the fit stays", "reward", 'group["lr"] = config.lr * (1 - i / steps)', 'group["lr"] = config.lr'),
-    Mutant("accuracy of the fit counts the lowest reward", "reward", "(rewards.argmax(-1) == choices).sum() / len(batch)", "(rewards.argmin(-1) == choices).sum() / len(batch)"),
-    Mutant("a gradient that is not a number used in the fit", "reward", ', ("gradient", run.ranks.clip_gradients(model, config.max_grad_norm).item())', ","),
-    Mutant("labels fitted in the order given", "reward", "batch = data[run.rows(len(data), min(config.batch, len(data)), i)]", "batch = data[slice(i * config.batch, (i + 1) * config.batch)]"),
+    Mutant(
+        "scored without cutting",
+        "reward",
+        "_raw_score(model, rollout, kept & rollout.mask, task, tokenizer, micro_batch)",
+        "_raw_score(model, rollout, rollout.mask, task, tokenizer, micro_batch)",
+    ),
+    Mutant(
+        "normalised by the sample deviation",
+        "reward",
+        "std = raw.std(correction=0)",
+        "std = raw.std()",
+    ),
+    Mutant(
+        "normalised without the mean",
+        "reward",
+        "model.bias.fill_(-raw.mean() / std)",
+        "model.bias.fill_(0.0)",
+    ),
+    Mutant(
+        "normalised on cut responses",
+        "reward",
+        "_raw_score(model, rollout, rollout.mask, task, tokenizer, micro_batch)",
+        "_raw_score(model, rollout, tasks.truncate(task, rollout.responses, tokenizer)[0], task, "
+        "tokenizer)",
+    ),
+    Mutant(
+        "learning rate of the fit stays",
+        "reward",
+        'group["lr"] = config.lr * (1 - i / steps)',
+        'group["lr"] = config.lr',
+    ),
+    Mutant(
+        "accuracy of the fit counts the lowest reward",
+        "reward",
+        "(rewards.argmax(-1) == choices).sum() / len(batch)",
+        "(rewards.argmin(-1) == choices).sum() / len(batch)",
+    ),
+    Mutant(
+        "a gradient that is not a number used in the fit",
+        "reward",
+        '("loss", total), ("gradient", run.ranks.clip_gradients(model, config.max_grad_norm).item())',
+        '("loss", total)',
+    ),
+    Mutant(
+        "labels fitted in the order given",
+        "reward",
+        "batch = data[run.rows(len(data), min(config.batch, len(data)), i)]",
+        "batch = data[slice(i * config.batch, (i + 1) * config.batch)]",
+    ),
     Mutant("reward model reads the suffix", "reward", "    if after:\n", "    if False:\n"),
-    Mutant("fit forgets the first normalisation", "reward", "    run.describe(**about)\n", "    model.gain.fill_(1.0)\n"),
-    Mutant("online reward model not normalised before its fit", "online", "    reward.normalize(model, reference, samples, task, tokenizer, **options)  # the fit begins in this unit\n", ""),
-    Mutant("commands: reward model not normalised before its fit", "commands", "    reward.normalize(model, policy, samples, task, tokenizer, seed=a.seed, micro_batch=a.micro_batch)  # the fit begins in this unit\n", "", ("cli",)),
-    Mutant("packed answers see each other", "reward", "((part.unsqueeze(1) == part) | (part == 0)).tril()", "torch.ones(len(part), len(part), dtype=torch.bool).tril()"),
-    Mutant("positions run on through packed answers", "reward", "places = row(positions(batch.mask.flatten(0, 1)).view(b, k, width))", "places = positions(row(batch.mask))"),
+    Mutant(
+        "fit forgets the first normalisation",
+        "reward",
+        "    run.describe(**about)\n",
+        "    model.gain.fill_(1.0)\n",
+    ),
+    Mutant(
+        "online reward model not normalised before its fit",
+        "online",
+        "    # the fit begins in this unit\n    reward.normalize(model, reference, samples, task, tokenizer, **options)\n",
+        "",
+    ),
+    Mutant(
+        "commands: reward model not normalised before its fit",
+        "cli/commands",
+        "    # the fit begins in this unit\n    reward.normalize(model, policy, samples, task, tokenizer, seed=a.seed, "
+        "micro_batch=a.micro_batch)\n",
+        "",
+        ("cli",),
+    ),
+    Mutant(
+        "packed answers see each other",
+        "reward",
+        "((part.unsqueeze(1) == part) | (part == 0)).tril()",
+        "torch.ones(len(part), len(part), dtype=torch.bool).tril()",
+    ),
+    Mutant(
+        "positions run on through packed answers",
+        "reward",
+        "places = row(positions(batch.mask.flatten(0, 1)).view(b, k, width))",
+        "places = positions(row(batch.mask))",
+    ),
     # tasks
-    Mutant("prompt starts after the last start token", "tasks", "ids = ids[ids.index(start) + 1 :]", "ids = ids[len(ids) - ids[::-1].index(start) :]"),
+    Mutant(
+        "prompt starts after the last start token",
+        "tasks",
+        "ids = ids[ids.index(start) + 1 :]",
+        "ids = ids[len(ids) - ids[::-1].index(start) :]",
+    ),
     Mutant("pads counted as text", "tasks", "mask[i, width - len(row) :] = True", "mask[i] = True"),
-    Mutant("cut before the earliest token", "tasks", "(index >= task.truncate_after)", "(index >= 0)"),
-    Mutant("cut after the earliest token only", "tasks", "(index >= task.truncate_after)", "(index > task.truncate_after)"),
-    Mutant("the full stop cut off", "tasks", "return index <= first.unsqueeze(-1), finished", "return index < first.unsqueeze(-1), finished"),
-    Mutant("prompt ends with its first stop", "tasks", "ids = ids[: len(ids) - ids[::-1].index(end)]", "ids = ids[: ids.index(end) + 1]"),
+    Mutant(
+        "cut before the earliest token", "tasks", "(index >= task.truncate_after)", "(index >= 0)"
+    ),
+    Mutant(
+        "cut after the earliest token only",
+        "tasks",
+        "(index >= task.truncate_after)",
+        "(index > task.truncate_after)",
+    ),
+    Mutant(
+        "the full stop cut off",
+        "tasks",
+        "return index <= first.unsqueeze(-1), finished",
+        "return index < first.unsqueeze(-1), finished",
+    ),
+    Mutant(
+        "prompt ends with its first stop",
+        "tasks",
+        "ids = ids[: len(ids) - ids[::-1].index(end)]",
+        "ids = ids[: ids.index(end) + 1]",
+    ),
     # ppo
-    Mutant("batches too small to whiten", "ppo", "// self.minibatches < 8:", "// self.minibatches < 1:"),
-    Mutant("KL paid to the policy", "ppo", "-beta * kl_k1(logprobs, reference_logprobs)", "beta * kl_k1(logprobs, reference_logprobs)"),
-    Mutant("k3 as the penalty", "ppo", "-beta * kl_k1(logprobs, reference_logprobs), 0)\n    last", "-beta * ((reference_logprobs - logprobs).expm1() + logprobs - reference_logprobs), 0)\n    last"),
-    Mutant("score on the first token", "ppo", "    last = mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)", "    last = 0 * mask.flip(-1).long().argmax(-1)"),
-    Mutant("minimum for maximum in the policy loss", "ppo", "torch.maximum(-advantages * ratio, -advantages * clipped)", "torch.minimum(-advantages * ratio, -advantages * clipped)"),
-    Mutant("minimum for maximum in the value loss", "ppo", "torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)", "torch.minimum((values - returns) ** 2, (clipped - returns) ** 2)"),
-    Mutant("value loss not halved", "ppo", "return 0.5 * masked_mean(torch.maximum", "return masked_mean(torch.maximum"),
-    Mutant("ratio upside down", "ppo", "ratio = (logprobs - old_logprobs).exp()", "ratio = (old_logprobs - logprobs).exp()"),
-    Mutant("returns after whitening", "ppo", "    returns = advantages + batch.values  #", "    returns = standardize(advantages, batch.mask) + batch.values  #"),
-    Mutant("returns without the values", "ppo", "returns = advantages + batch.values", "returns = advantages"),
+    Mutant(
+        "batches too small to whiten", "ppo", "// self.minibatches < 8:", "// self.minibatches < 1:"
+    ),
+    Mutant(
+        "KL paid to the policy",
+        "ppo",
+        "-beta * kl_k1(logprobs, reference_logprobs)",
+        "beta * kl_k1(logprobs, reference_logprobs)",
+    ),
+    Mutant(
+        "k3 as the penalty",
+        "ppo",
+        "-beta * kl_k1(logprobs, reference_logprobs), 0)",
+        "-beta * ((reference_logprobs - logprobs).expm1() + logprobs - reference_logprobs), 0)",
+    ),
+    Mutant(
+        "score on the first token",
+        "ppo",
+        "    last = mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)",
+        "    last = 0 * mask.flip(-1).long().argmax(-1)",
+    ),
+    Mutant(
+        "minimum for maximum in the policy loss",
+        "ppo",
+        "torch.maximum(-advantages * ratio, -advantages * clipped)",
+        "torch.minimum(-advantages * ratio, -advantages * clipped)",
+    ),
+    Mutant(
+        "minimum for maximum in the value loss",
+        "ppo",
+        "torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)",
+        "torch.minimum((values - returns) ** 2, (clipped - returns) ** 2)",
+    ),
+    Mutant(
+        "value loss not halved",
+        "ppo",
+        "return 0.5 * masked_mean(torch.maximum",
+        "return masked_mean(torch.maximum",
+    ),
+    Mutant(
+        "ratio upside down",
+        "ppo",
+        "ratio = (logprobs - old_logprobs).exp()",
+        "ratio = (old_logprobs - logprobs).exp()",
+    ),
+    Mutant(
+        "returns after whitening",
+        "ppo",
+        "    returns = advantages + batch.values",
+        "    returns = standardize(advantages, batch.mask) + batch.values",
+    ),
+    Mutant(
+        "returns without the values",
+        "ppo",
+        "returns = advantages + batch.values",
+        "returns = advantages",
+    ),
     Mutant("rewards never whitened", "ppo", "    if config.whiten_rewards:\n", "    if False:\n"),
-    Mutant("approximate KL not halved", "ppo", "0.5 * masked_mean(ratio**2, batch.mask)", "masked_mean(ratio**2, batch.mask)"),
-    Mutant("approximate KL not squared", "ppo", "masked_mean(ratio**2, batch.mask)", "masked_mean(ratio.abs(), batch.mask)"),
-    Mutant("clip fraction of the likelier alone", "ppo", "(ratio.exp() - 1).abs().gt(config.cliprange)", "(ratio.exp() - 1).gt(config.cliprange)"),
-    Mutant("clip fraction of the log ratio", "ppo", "(ratio.exp() - 1).abs().gt(config.cliprange)", "ratio.abs().gt(config.cliprange)"),
-    Mutant("explained variance the wrong way round", "ppo", "explained_variance(batch.values, returns, batch.mask), batch", "explained_variance(returns, batch.values, batch.mask), batch"),
-    Mutant("explained variance of whitened advantages", "ppo", "explained_variance(batch.values, returns, batch.mask), batch", "explained_variance(batch.values, advantages, batch.mask), batch"),
-    Mutant("only the last update logged", "ppo", "torch.stack([h[name] for h in history]).sum()).item() / updates", "history[-1][name]).item()"),
-    Mutant("variance logged as deviation", "ppo", '"score_std": scores.std().item()', '"score_std": scores.var().item()'),
-    Mutant("policy loss logged as value loss", "ppo", '"value_loss": vf.detach(),', '"value_loss": pg.detach(),'),
-    Mutant("reference not detached", "ppo", "    with torch.no_grad():\n        reference_logprobs", "    with torch.enable_grad():\n        reference_logprobs"),
+    Mutant(
+        "approximate KL not halved",
+        "ppo",
+        "0.5 * masked_mean(ratio**2, batch.mask)",
+        "masked_mean(ratio**2, batch.mask)",
+    ),
+    Mutant(
+        "approximate KL not squared",
+        "ppo",
+        "masked_mean(ratio**2, batch.mask)",
+        "masked_mean(ratio.abs(), batch.mask)",
+    ),
+    Mutant(
+        "clip fraction of the likelier alone",
+        "ppo",
+        "(ratio.exp() - 1).abs().gt(config.cliprange)",
+        "(ratio.exp() - 1).gt(config.cliprange)",
+    ),
+    Mutant(
+        "clip fraction of the log ratio",
+        "ppo",
+        "(ratio.exp() - 1).abs().gt(config.cliprange)",
+        "ratio.abs().gt(config.cliprange)",
+    ),
+    Mutant(
+        "explained variance the wrong way round",
+        "ppo",
+        "explained_variance(batch.values, returns, batch.mask), batch",
+        "explained_variance(returns, batch.values, batch.mask), batch",
+    ),
+    Mutant(
+        "explained variance of whitened advantages",
+        "ppo",
+        "explained_variance(batch.values, returns, batch.mask), batch",
+        "explained_variance(batch.values, advantages, batch.mask), batch",
+    ),
+    Mutant(
+        "only the last update logged",
+        "ppo",
+        "torch.stack([h[name] for h in history]).sum()).item() / updates",
+        "history[-1][name]).item()",
+    ),
+    Mutant(
+        "variance logged as deviation",
+        "ppo",
+        '"score_std": scores.std().item()',
+        '"score_std": scores.var().item()',
+    ),
+    Mutant(
+        "policy loss logged as value loss",
+        "ppo",
+        '"value_loss": vf.detach(),',
+        '"value_loss": pg.detach(),',
+    ),
+    Mutant(
+        "reference not detached",
+        "ppo",
+        "    with torch.no_grad():\n",
+        "    with torch.enable_grad():\n",
+    ),
     Mutant("value weight forgotten", "ppo", "(pg + config.value_coef * vf)", "(pg + vf)"),
-    Mutant("families: no begin token", "tasks", "full = [[*first_ids(tokenizer), *before,", "full = [[*before,", ("families",)),
-    Mutant("families: begin tokens inside a text", "tasks", "tokenizer(text, add_special_tokens=False)", "tokenizer(text)", ("families",)),
-    Mutant("families: LoRA lost when saved", "pretrained", ' + module.get_delta_weight("default")', "", ("families",)),
-    Mutant("families: LoRA begins anywhere", "pretrained", "        torch.manual_seed(seed)\n", "", ("families",)),
-    Mutant("families: logits in bf16", "models", "with torch.autocast(hidden.device.type, enabled=False):\n            return self.lm", "with self.autocast():\n            return self.lm", ("families",)),
-    Mutant("ranks: parts of a batch not weighted", "ppo", "return share * (pg + config.value_coef * vf)", "return (pg + config.value_coef * vf)", ("ranks",)),
-    Mutant("ranks: gradients of others forgotten", "ppo", "        ranks.add_gradients(policy)\n", "", ("ranks",)),
-    Mutant("ranks: each shuffles for itself", "ppo", "        rows = ranks.agree(rows)\n", "", ("ranks",)),
-    Mutant("ranks: all sample with one seed", "runs", "seed + ranks.SEED_STRIDE * self.ranks.rank)", "seed)", ("ranks",)),
-    Mutant("every epoch the same order", "ppo", "    for _ in range(config.epochs):\n        yield from torch.randperm(config.batch, generator=generator, device=generator.device)", "    rows = torch.randperm(config.batch, generator=generator, device=generator.device)\n    for _ in range(config.epochs):\n        yield from rows"),
+    Mutant(
+        "families: no begin token",
+        "tasks",
+        "full = [[*first_ids(tokenizer), *before,",
+        "full = [[*before,",
+        ("families",),
+    ),
+    Mutant(
+        "families: begin tokens inside a text",
+        "tasks",
+        "tokenizer(text, add_special_tokens=False)",
+        "tokenizer(text)",
+        ("families",),
+    ),
+    Mutant(
+        "families: LoRA lost when saved",
+        "runtime/pretrained",
+        ' + module.get_delta_weight("default")',
+        "",
+        ("families",),
+    ),
+    Mutant(
+        "families: LoRA begins anywhere",
+        "runtime/pretrained",
+        "        torch.manual_seed(seed)\n",
+        "",
+        ("families",),
+    ),
+    Mutant(
+        "families: logits in bf16",
+        "models",
+        "with torch.autocast(hidden.device.type, enabled=False):\n            return self.lm",
+        "with self.autocast():\n            return self.lm",
+        ("families",),
+    ),
+    Mutant(
+        "ranks: parts of a batch not weighted",
+        "ppo",
+        "return share * (pg + config.value_coef * vf)",
+        "return (pg + config.value_coef * vf)",
+        ("ranks",),
+    ),
+    Mutant(
+        "ranks: gradients of others forgotten",
+        "ppo",
+        "        ranks.add_gradients(policy)\n",
+        "",
+        ("ranks",),
+    ),
+    Mutant(
+        "ranks: each shuffles for itself",
+        "ppo",
+        "        rows = ranks.agree(rows)\n",
+        "",
+        ("ranks",),
+    ),
+    Mutant(
+        "ranks: all sample with one seed",
+        "runtime/runs",
+        "seed + ranks.SEED_STRIDE * self.ranks.rank)",
+        "seed)",
+        ("ranks",),
+    ),
+    Mutant(
+        "every epoch the same order",
+        "ppo",
+        "    for _ in range(config.epochs):\n        yield from torch.randperm(config.batch, "
+        "generator=generator, device=generator.device)",
+        "    rows = torch.randperm(config.batch, generator=generator, device=generator.device)\n   "
+        " for _ in range(config.epochs):\n        yield from rows",
+    ),
     Mutant("gradients pile up", "ppo", "        optimizer.zero_grad()\n", ""),
-    Mutant("gradients clipped", "ppo", "ranks.clip_gradients(policy, config.max_grad_norm)", "ranks.clip_gradients(policy, 0.05)"),
-    Mutant("gradients never clipped", "ppo", "ranks.clip_gradients(policy, config.max_grad_norm)", "ranks.clip_gradients(policy)"),
-    Mutant("a gradient that is not a number used", "ppo", '        check_finite("gradient", ranks.clip_gradients(policy, config.max_grad_norm))\n', ""),
-    Mutant("a scorer's columns taken for rows", "ppo", "scores = check_shape(score(rollout), rollout)", "scores = score(rollout)"),
-    Mutant("prompts of another run mixed in", "ppo", '"task": task, **texts, ', '"task": task, ', ("runs",)),
-    Mutant("labels of another run mixed in", "reward", '{"reward": config, **labels, ', '{"reward": config, '),
-    Mutant("reward model of another run mixed in", "ppo", '"reward_model": scored_by', '"reward_model": ""', ("runs",)),
-    Mutant("Adam of PyTorch unasked", "ppo", "TensorFlowAdam if config.tensorflow_adam", "PyTorchAdam if config.tensorflow_adam"),
-    Mutant("an entropy bonus", "ppo", "return share * (pg + config.value_coef * vf), {", "return share * (pg + config.value_coef * vf + 0.01 * now.logprobs.mean()), {"),
-    Mutant("a loss that is not a number used", "ppo", 'check_finite("loss", loss).backward()', "loss.backward()"),
+    Mutant(
+        "gradients clipped",
+        "ppo",
+        "ranks.clip_gradients(policy, config.max_grad_norm)",
+        "ranks.clip_gradients(policy, 0.05)",
+    ),
+    Mutant(
+        "gradients never clipped",
+        "ppo",
+        "ranks.clip_gradients(policy, config.max_grad_norm)",
+        "ranks.clip_gradients(policy)",
+    ),
+    Mutant(
+        "a gradient that is not a number used",
+        "ppo",
+        '        check_finite("gradient", ranks.clip_gradients(policy, config.max_grad_norm))\n',
+        "",
+    ),
+    Mutant(
+        "a scorer's columns taken for rows",
+        "ppo",
+        "scores = check_shape(score(rollout), rollout)",
+        "scores = score(rollout)",
+    ),
+    Mutant(
+        "prompts of another run mixed in",
+        "ppo",
+        '"task": task, **texts,',
+        '"task": task,',
+        ("runs",),
+    ),
+    Mutant(
+        "labels of another run mixed in",
+        "reward",
+        '{"reward": config, **labels, ',
+        '{"reward": config, ',
+    ),
+    Mutant(
+        "reward model of another run mixed in",
+        "ppo",
+        '"reward_model": scored_by',
+        '"reward_model": ""',
+        ("runs",),
+    ),
+    Mutant(
+        "Adam of PyTorch unasked",
+        "ppo",
+        "TensorFlowAdam if config.tensorflow_adam",
+        "PyTorchAdam if config.tensorflow_adam",
+    ),
+    Mutant(
+        "an entropy bonus",
+        "ppo",
+        "return share * (pg + config.value_coef * vf), {",
+        "return share * (pg + config.value_coef * vf + 0.01 * now.logprobs.mean()), {",
+    ),
+    Mutant(
+        "a loss that is not a number used",
+        "ppo",
+        'check_finite("loss", loss).backward()',
+        "loss.backward()",
+    ),
     Mutant("score that is not a number used", "ppo", '    check_finite("score", scores)\n', ""),
-    Mutant("reference follows the policy", "ppo", "reference = reference or policy.frozen_copy()", "reference = reference or policy"),
+    Mutant(
+        "reference follows the policy",
+        "ppo",
+        "reference = reference or policy.frozen_copy()",
+        "reference = reference or policy",
+    ),
     Mutant("controller turned round", "ppo", "kl / self.target - 1", "1 - kl / self.target"),
-    Mutant("controller not clipped", "ppo", "error = max(-0.2, min(0.2, kl / self.target - 1))", "error = kl / self.target - 1"),
-    Mutant("controller ignores the batch", "ppo", "self.beta *= 1 + error * episodes / self.horizon", "self.beta *= 1 + error / self.horizon"),
-    Mutant("KL averaged over tokens", "ppo", "kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean())", "kl_k1(rollout.logprobs, reference_logprobs), 0).mean())"),
-    Mutant("learning rate stays", "ppo", 'group["lr"] = config.lr * (1 - i / config.steps)', 'group["lr"] = config.lr'),
+    Mutant(
+        "controller not clipped",
+        "ppo",
+        "error = max(-0.2, min(0.2, kl / self.target - 1))",
+        "error = kl / self.target - 1",
+    ),
+    Mutant(
+        "controller ignores the batch",
+        "ppo",
+        "self.beta *= 1 + error * episodes / self.horizon",
+        "self.beta *= 1 + error / self.horizon",
+    ),
+    Mutant(
+        "KL averaged over tokens",
+        "ppo",
+        "kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean())",
+        "kl_k1(rollout.logprobs, reference_logprobs), 0).mean())",
+    ),
+    Mutant(
+        "learning rate stays",
+        "ppo",
+        'group["lr"] = config.lr * (1 - i / config.steps)',
+        'group["lr"] = config.lr',
+    ),
     # optim, evaluation, labelers, runs
-    Mutant("PyTorch's eps", "optim", " / math.sqrt(1 - group[\"betas\"][1] ** group[\"steps\"])", ""),
-    Mutant("eps of other optimizers", "optim", "EPS = 1e-5", "EPS = 1e-8"),
-    Mutant("weight decay", "optim", "super().__init__(params, lr=lr, eps=eps, betas=betas)", "super().__init__(params, lr=lr, eps=eps, betas=betas, weight_decay=0.1)"),
-    Mutant("only the newest labels", "online", "asked.rounds(0, round)", "asked.rounds(round, round)"),
-    Mutant("online reward model goes on from the policy", "online", "[retrain(reference, tokenizer,", "[retrain(policy, tokenizer,"),
-    Mutant("later rounds sampled from the base", "online", "label_round(policy, tokenizer, task, pool, ask, asked, wanted", "label_round(reference, tokenizer, task, pool, ask, asked, wanted"),
-    Mutant("rounds ask in the order of the pool", "online", "torch.randperm(len(pool), generator=generator) for", "torch.arange(len(pool)) for"),
-    Mutant("rounds ask in one order", "online", "generator = torch.Generator().manual_seed(seed * 100_003 + round)", "generator = torch.Generator().manual_seed(seed * 100_003)"),
-    Mutant("rounds sample with one seed", "online", "seed=seed * 100_003 + round, source=source", "seed=seed * 100_003, source=source"),
-    Mutant("rounds evenly spaced in steps", "online", "(1 - (1 - k / self.rounds) ** 0.5)", "k / self.rounds"),
-    Mutant("others' labels learnt from", "online", "asked.store.labels(task.name, labeler_of(ask))", "asked.store.labels(task.name)"),
-    Mutant("others' questions taken for the run's own", "online", "    comparisons = asked.rounds(0, round)\n", "    comparisons = asked.store.comparisons(task.name)\n"),
-    Mutant("micro-batches forgotten in the online fit", "online", ", micro_batch=run.ranks.micro_batch)", ")"),
-    Mutant("comparisons sampled at temperature 1", "labelers", "task.response_length, task.temperature, generator)", "task.response_length, 1.0, generator)"),
-    Mutant("the optimum of the opposite taste", "evaluation", "weights = (scores / beta).softmax(-1)", "weights = (-scores / beta).softmax(-1)"),
-    Mutant("KL of the optimum without the number of samples", "evaluation", "weights * scores.shape[1]", "weights"),
-    Mutant("sides never uncovered", "evaluation", "float((chosen[comparison.id] == 0) == is_zero)", "float(chosen[comparison.id] == 0)"),
-    Mutant("negation ignored", "labelers", "sign = -1.0 if i - last_negation <= 3 else 1.0", "sign = 1.0"),
-    Mutant("noise of the labeler upside down", "labelers", "math.exp((u - best) / self.temperature)", "math.exp((best - u) / self.temperature)"),
-    Mutant("prompts in the same order each pass", "runs", "self.seed * 100_003 + p", "self.seed * 100_003"),
-    Mutant("moments of the optimizer not restored", "runs", '"state": entries, "param_groups"', '"state": {}, "param_groups"'),
-    Mutant("beta not restored", "runs", '            controller.beta = state["beta"]\n', "            pass\n"),
-    Mutant("metrics of lost steps kept", "runs", '(self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:  #', '(self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:  #'),
-    Mutant("old checkpoint removed before the new one is whole", "runs", "            shutil.rmtree(new, ignore_errors=True)\n            new.mkdir()\n", "            shutil.rmtree(final, ignore_errors=True)\n            shutil.rmtree(new, ignore_errors=True)\n            new.mkdir()\n"),
-    Mutant("settings of another run mixed in", "runs", "if begun and \"settings\" in described and before != now:", "if False:"),
-    Mutant("seed of another run mixed in", "runs", '{"seed": self.seed} | settings', '{"seed": described["seed"]} | settings'),
-    Mutant("description written in place", "files", 'new = path.with_name(path.name + ".new")', "new = path", ("runs",)),
-    Mutant("generator not restored", "runs", '            self.generator.set_state(tensors["generator"][self.ranks.rank].clone())\n', "            pass\n"),
-]  # fmt: skip
+    Mutant(
+        "PyTorch's eps",
+        "runtime/optim",
+        ' / math.sqrt(1 - group["betas"][1] ** group["steps"])',
+        "",
+    ),
+    Mutant("eps of other optimizers", "runtime/optim", "EPS = 1e-5", "EPS = 1e-8"),
+    Mutant(
+        "weight decay",
+        "runtime/optim",
+        "super().__init__(params, lr=lr, eps=eps, betas=betas)",
+        "super().__init__(params, lr=lr, eps=eps, betas=betas, weight_decay=0.1)",
+    ),
+    Mutant(
+        "only the newest labels", "online", "asked.rounds(0, round)", "asked.rounds(round, round)"
+    ),
+    Mutant(
+        "online reward model goes on from the policy",
+        "online",
+        "[retrain(reference, tokenizer,",
+        "[retrain(policy, tokenizer,",
+    ),
+    Mutant(
+        "later rounds sampled from the base",
+        "online",
+        "label_round(policy, tokenizer, task, pool, ask, asked, wanted",
+        "label_round(reference, tokenizer, task, pool, ask, asked, wanted",
+    ),
+    Mutant(
+        "rounds ask in the order of the pool",
+        "online",
+        "torch.randperm(len(pool), generator=generator) for",
+        "torch.arange(len(pool)) for",
+    ),
+    Mutant(
+        "rounds ask in one order",
+        "online",
+        "generator = torch.Generator().manual_seed(seed * 100_003 + round)",
+        "generator = torch.Generator().manual_seed(seed * 100_003)",
+    ),
+    Mutant(
+        "rounds sample with one seed",
+        "online",
+        "seed=seed * 100_003 + round, source=source",
+        "seed=seed * 100_003, source=source",
+    ),
+    Mutant(
+        "rounds evenly spaced in steps",
+        "online",
+        "(1 - (1 - k / self.rounds) ** 0.5)",
+        "k / self.rounds",
+    ),
+    Mutant(
+        "others' labels learnt from",
+        "online",
+        "asked.store.labels(task.name, labeler_of(ask))",
+        "asked.store.labels(task.name)",
+    ),
+    Mutant(
+        "others' questions taken for the run's own",
+        "online",
+        "    comparisons = asked.rounds(0, round)\n",
+        "    comparisons = asked.store.comparisons(task.name)\n",
+    ),
+    Mutant(
+        "micro-batches forgotten in the online fit",
+        "online",
+        ", micro_batch=run.ranks.micro_batch)",
+        ")",
+    ),
+    Mutant(
+        "comparisons sampled at temperature 1",
+        "labelers",
+        "task.response_length, task.temperature, generator)",
+        "task.response_length, 1.0, generator)",
+    ),
+    Mutant(
+        "the optimum of the opposite taste",
+        "evaluation",
+        "weights = (scores / beta).softmax(-1)",
+        "weights = (-scores / beta).softmax(-1)",
+    ),
+    Mutant(
+        "KL of the optimum without the number of samples",
+        "evaluation",
+        "weights * scores.shape[1]",
+        "weights",
+    ),
+    Mutant(
+        "sides never uncovered",
+        "evaluation",
+        "float((chosen[comparison.id] == 0) == is_zero)",
+        "float(chosen[comparison.id] == 0)",
+    ),
+    Mutant(
+        "negation ignored",
+        "labelers",
+        "sign = -1.0 if i - last_negation <= 3 else 1.0",
+        "sign = 1.0",
+    ),
+    Mutant(
+        "noise of the labeler upside down",
+        "labelers",
+        "math.exp((u - best) / self.temperature)",
+        "math.exp((best - u) / self.temperature)",
+    ),
+    Mutant(
+        "prompts in the same order each pass",
+        "runtime/runs",
+        "self.seed * 100_003 + p",
+        "self.seed * 100_003",
+    ),
+    Mutant(
+        "moments of the optimizer not restored",
+        "runtime/runs",
+        '"state": entries, "param_groups"',
+        '"state": {}, "param_groups"',
+    ),
+    Mutant(
+        "beta not restored",
+        "runtime/runs",
+        '            controller.beta = state["beta"]\n',
+        "            pass\n",
+    ),
+    Mutant(
+        "metrics of lost steps kept",
+        "runtime/runs",
+        '(self.folder / "metrics.jsonl").open("w", encoding="utf-8") as file,',
+        '(self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file,',
+    ),
+    Mutant(
+        "old checkpoint removed before the new one is whole",
+        "runtime/runs",
+        "            shutil.rmtree(new, ignore_errors=True)\n            new.mkdir()\n",
+        "            shutil.rmtree(final, ignore_errors=True)\n            shutil.rmtree(new, "
+        "ignore_errors=True)\n            new.mkdir()\n",
+    ),
+    Mutant(
+        "settings of another run mixed in",
+        "runtime/runs",
+        'if begun and "settings" in described and before != now:',
+        "if False:",
+    ),
+    Mutant(
+        "seed of another run mixed in",
+        "runtime/runs",
+        '{"seed": self.seed} | settings',
+        '{"seed": described["seed"]} | settings',
+    ),
+    Mutant(
+        "description written in place",
+        "runtime/files",
+        'new = path.with_name(path.name + ".new")',
+        "new = path",
+        ("runs",),
+    ),
+    Mutant(
+        "generator not restored",
+        "runtime/runs",
+        '            self.generator.set_state(tensors["generator"][self.ranks.rank].clone())\n',
+        "            pass\n",
+    ),
+]
 
 
 def plant(mutant: Mutant, source: str) -> str:
-    """Return the source with the fault; raises ValueError unless the text to replace is there exactly once."""
-    if source.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.fault}: its text is {source.count(mutant.old)} times in {mutant.module}.py, not once: {mutant.old!r}")
-    return source.replace(mutant.old, mutant.new)
+    """Return the source with the fault, however the text to replace is broken into lines.
+
+    Raises ValueError unless that text is there exactly once.
+    """
+    start, text, end = re.fullmatch(r"(\s*)(.*?)(\s*)", mutant.old, re.DOTALL).groups()
+    pattern = re.sub(r"(?:\\\s)+", r"\\s+", re.escape(text))
+    pattern = re.sub(r"(\\[(\[{])", r"\1\\s*", pattern)
+    pattern = re.sub(r"(\\[)\]}])", r",?\\s*\1", pattern)
+    found = re.findall(re.escape(start) + pattern + re.escape(end), source)
+    if len(found) != 1:
+        raise ValueError(
+            f"{mutant.fault}: its text is {len(found)} times in {mutant.module}.py, "
+            f"not once: {mutant.old!r}"
+        )
+    return source.replace(found[0], mutant.new)
 
 
 def test_files(mutant: Mutant) -> tuple[str, ...]:
     """Name the tests that must notice a fault."""
-    return tuple(f"tests/test_{name}.py" for name in mutant.tests or (mutant.module,))
+    return tuple(f"tests/test_{name}.py" for name in mutant.tests or (Path(mutant.module).name,))
 
 
 def passes(files: tuple[str, ...], mutant: Mutant | None = None) -> bool:
-    """Run tests on a copy of the package, with the fault if one is given, and say whether all passed."""
+    """Run tests on a copy of the package, with the fault if one is given, and say whether all
+    passed."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        shutil.copytree(ROOT / "rlhf_helpers", copy / "rlhf_helpers", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__", "browser"))
+        shutil.copytree(
+            ROOT / "rlhf_helpers",
+            copy / "rlhf_helpers",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        shutil.copytree(
+            ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__", "browser")
+        )
         for name in ("data", "notebooks", "docs", "scripts", "benchmarks"):  # tests read them
             (copy / name).symlink_to(ROOT / name)
         shutil.copy(ROOT / "pyproject.toml", copy)
@@ -216,12 +873,16 @@ def passes(files: tuple[str, ...], mutant: Mutant | None = None) -> bool:
         process.join()
         code = process.exitcode - PYTEST
     if code not in (0, 1):
-        raise RuntimeError(f"{mutant.fault if mutant else files}: the tests ended with {code}, which is neither passed nor failed")
+        raise RuntimeError(
+            f"{mutant.fault if mutant else files}: the tests ended with {code}, which is neither "
+            "passed nor failed"
+        )
     return code == 0
 
 
 def run_tests(folder: str, files: tuple[str, ...]) -> None:
-    """Run tests in a fork of its own, on the package in `folder`, without a word; exits with pytest's code, plus `PYTEST`."""
+    """Run tests in a fork of its own, on the package in `folder`, without a word; exits with
+    pytest's code, plus `PYTEST`."""
     os.chdir(folder)
     os.environ["PYTHONPATH"] = folder  # for processes that tests start
     sys.path.insert(0, folder)
@@ -237,7 +898,9 @@ def timed(files: tuple[str, ...], mutant: Mutant | None = None) -> tuple[bool, f
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="faults whose name or module contains this")
     args = parser.parse_args(arguments)
@@ -246,17 +909,31 @@ def main(arguments: list[str] | None = None) -> None:
     sets = sorted({test_files(m) for m in chosen})
     survivors = []
     with ThreadPoolExecutor(args.jobs) as pool:
-        broken = [" ".join(files) for files, fine in zip(sets, pool.map(passes, sets), strict=True) if not fine]
+        broken = [
+            " ".join(files)
+            for files, fine in zip(sets, pool.map(passes, sets), strict=True)
+            if not fine
+        ]
         if broken:  # they would seem to notice everything
-            raise SystemExit(f"with no fault planted these fail already: {'; '.join(broken)}. Mend them first")
+            raise SystemExit(
+                f"with no fault planted these fail already: {'; '.join(broken)}. Mend them first"
+            )
         hunted = pool.map(timed, map(test_files, chosen), chosen)
-        for number, (mutant, (survived, seconds)) in enumerate(zip(chosen, hunted, strict=True), start=1):
+        for number, (mutant, (survived, seconds)) in enumerate(
+            zip(chosen, hunted, strict=True), start=1
+        ):
             said = "SURVIVED" if survived else "noticed "
-            print(f"{number:3} of {len(chosen)}  {said}  {seconds:4.0f} s  {mutant.module}: {mutant.fault}", flush=True)
+            print(
+                f"{number:3} of {len(chosen)}  {said}  {seconds:4.0f} s  {mutant.module}: "
+                f"{mutant.fault}",
+                flush=True,
+            )
             survivors += [mutant] if survived else []
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} faults noticed")
     if survivors:
-        raise SystemExit("no test noticed: " + "; ".join(f"{m.module}: {m.fault}" for m in survivors))
+        raise SystemExit(
+            "no test noticed: " + "; ".join(f"{m.module}: {m.fault}" for m in survivors)
+        )
 
 
 if __name__ == "__main__":

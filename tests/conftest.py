@@ -1,4 +1,5 @@
-"""What the tests share: models of a few thousand weights, a tokenizer of letters, a task that fits both."""
+"""What the tests share: models of a few thousand weights, a tokenizer of letters, a task that fits
+both."""
 
 import pytest
 import torch
@@ -37,12 +38,21 @@ def letters():
 
 @pytest.fixture
 def task():
-    return Task("toy", "none", query_length=6, response_length=5, truncate_text=".", truncate_after=2, temperature=0.7)
+    return Task(
+        "toy",
+        "none",
+        query_length=6,
+        response_length=5,
+        truncate_text=".",
+        truncate_after=2,
+        temperature=0.7,
+    )
 
 
 @pytest.fixture
 def make_policy():
-    """Make a tiny policy whose every weight (value head included) was stirred, so that all of them matter."""
+    """Make a tiny policy whose every weight (value head included) was stirred, so that all of them
+    matter."""
 
     def make(seed=0, stir=0.3, **sizes):
         policy = models.tiny_policy(seed=seed, **sizes)

@@ -1,4 +1,5 @@
-"""A real PostgreSQL for tests: in a temporary folder, on a socket in it, as a user without rights, gone afterwards."""
+"""A real PostgreSQL for tests: in a temporary folder, on a socket in it, as a user without rights,
+gone afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def missing() -> str | None:
     if _program("initdb") is None or _program("postgres") is None:
         return "no PostgreSQL here: install it (Debian: apt-get install postgresql)"
     if os.geteuid() == 0 and _user() is None:
-        return "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"
+        return (
+            "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"
+        )
     return None
 
 
@@ -38,13 +41,28 @@ class Server:
         self._as = {"user": _user(), "group": _group()} if os.geteuid() == 0 else {}
         if self._as:
             shutil.chown(folder, self._as["user"], self._as["group"])
-        self._run("initdb", "-D", folder / "data", "-U", "labels", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", check=True)
+        self._run(
+            "initdb",
+            "-D",
+            folder / "data",
+            "-U",
+            "labels",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+            check=True,
+        )
 
     def start(self) -> None:
         setting = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60")
         command = [_program("postgres"), "-D", self.folder / "data", "-k", self.folder, *setting]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/", **self._as)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/", **self._as
+            )
         for _ in range(300):
             try:
                 self.query("select 1")
@@ -77,20 +95,29 @@ class Server:
         import psycopg
 
         if self.connection is None or self.connection.closed:
-            self.connection = psycopg.connect(f"host={self.folder} user=labels dbname=postgres", autocommit=True)
+            self.connection = psycopg.connect(
+                f"host={self.folder} user=labels dbname=postgres", autocommit=True
+            )
         self.connection.execute(f"set search_path to {place}")
         cursor = self.connection.execute(text)
         return cursor.fetchall() if cursor.description else []
 
     def _run(self, program: str, *arguments: object, check: bool) -> None:
-        done = subprocess.run([_program(program), *map(str, arguments)], capture_output=True, text=True, cwd="/", **self._as)
+        done = subprocess.run(
+            [_program(program), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            **self._as,
+        )
         assert not check or done.returncode == 0, done.stderr
 
 
 @contextmanager
 def server() -> Iterator[Server]:
     """Start a server in a new folder, and stop it and remove the folder in the end."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: the name of a socket has at most 107 letters
+    # short: the name of a socket has at most 107 letters
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
     made = None
     try:
         made = Server(folder)
@@ -104,7 +131,10 @@ def server() -> Iterator[Server]:
 
 def _program(name: str) -> str | None:
     """Find a program of the server; Debian keeps them out of the PATH, one folder a version."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name) if p.parent.name.isdigit() else 0)
+    folders = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"),
+        key=lambda p: int(p.parent.name) if p.parent.name.isdigit() else 0,
+    )
     found = [folder / name for folder in reversed(folders) if (folder / name).exists()]
     return shutil.which(name) or (str(found[0]) if found else None)
 

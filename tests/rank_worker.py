@@ -8,15 +8,26 @@ from pathlib import Path
 
 import torch
 
-from rlhf_helpers import models, ppo, ranks, reward, sampling
+from rlhf_helpers import models, ppo, reward, sampling
 from rlhf_helpers.ppo import PPOConfig
 from rlhf_helpers.records import Comparison, Label, Queries
 from rlhf_helpers.reward import RewardConfig
-from rlhf_helpers.runs import Run
+from rlhf_helpers.runtime import ranks
+from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
 
-TASK = Task("toy", "none", query_length=6, response_length=5, truncate_text=".", truncate_after=2, temperature=0.7)
-CONFIG = PPOConfig(episodes=64, batch=16, minibatches=2, epochs=2, lr=1e-2, kl_target=1.0, kl_horizon=100)
+TASK = Task(
+    "toy",
+    "none",
+    query_length=6,
+    response_length=5,
+    truncate_text=".",
+    truncate_after=2,
+    temperature=0.7,
+)
+CONFIG = PPOConfig(
+    episodes=64, batch=16, minibatches=2, epochs=2, lr=1e-2, kl_target=1.0, kl_horizon=100
+)
 
 
 def pool():
@@ -41,8 +52,11 @@ def score(rollout):
 
 
 def tune(folder, *, config=CONFIG, score=score, sharded=False, quiet=True, micro_batch=None):
-    """Tune the toy policy in `folder`; returns policy and lines, and writes down what each rank sampled first."""
-    run = Run(folder, seed=7, device="cpu", checkpoint_every=2, quiet=quiet, micro_batch=micro_batch)
+    """Tune the toy policy in `folder`; returns policy and lines, and writes down what each rank
+    sampled first."""
+    run = Run(
+        folder, seed=7, device="cpu", checkpoint_every=2, quiet=quiet, micro_batch=micro_batch
+    )
     first = []
 
     def watched(rollout):
@@ -60,7 +74,10 @@ def tune(folder, *, config=CONFIG, score=score, sharded=False, quiet=True, micro
 
 def fit(folder, micro_batch=None):
     """Fit the toy reward model; returns weights and lines."""
-    comparisons = [Comparison("toy", "abc"[: 1 + i % 3], ("ab.", "cde.", f"f{'abcdefg'[i % 7]}.")) for i in range(21)]
+    comparisons = [
+        Comparison("toy", "abc"[: 1 + i % 3], ("ab.", "cde.", f"f{'abcdefg'[i % 7]}."))
+        for i in range(21)
+    ]
     labels = [Label(c.id, "x", i % 3) for i, c in enumerate(comparisons)]
     from conftest import Letters
 
@@ -76,7 +93,9 @@ def main(what, folder, rank):
     if what in ("tune", "sharded"):
         weights, lines, first, run = tune(folder / "run", sharded=what == "sharded")
         generator = {"generator": run.generator.get_state(), "seed": run.generator.initial_seed()}
-        torch.save({"weights": weights, "lines": lines, "first": first} | generator, folder / f"{rank}.pt")
+        torch.save(
+            {"weights": weights, "lines": lines, "first": first} | generator, folder / f"{rank}.pt"
+        )
     elif what == "fit":
         weights, lines = fit(None)
         torch.save({"weights": weights, "lines": lines}, folder / f"{rank}.pt")
@@ -90,7 +109,8 @@ def main(what, folder, rank):
             return score(rollout)
 
         tune(folder / "run", score=dying)
-    elif what == "lost in the middle":  # of a forward pass with gradients, whose weights are in shards
+    # of a forward pass with gradients, whose weights are in shards
+    elif what == "lost in the middle":
         calls, real = [], sampling.replay
 
         def dying_replay(*args, **kwargs):

@@ -5,20 +5,26 @@ import math
 import numpy as np
 import pytest
 
-from rlhf_helpers import agreement
+from rlhf_helpers.labels import agreement
+from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Comparison, Label
-from rlhf_helpers.store import LabelStore
 
 ITEMS = [Comparison("sentiment", f"prompt {i}", tuple("abcd")) for i in range(30)]
 
 
 def rows(*people):
     """Labels from one list of choices per person; None is a missing label."""
-    return [Label(f"c{i:02}", f"p{k}", c) for k, person in enumerate(people) for i, c in enumerate(person) if c is not None]
+    return [
+        Label(f"c{i:02}", f"p{k}", c)
+        for k, person in enumerate(people)
+        for i, c in enumerate(person)
+        if c is not None
+    ]
 
 
 def test_raw_agreement_counts_pairs_of_labels():
-    # c00: three the same = 3 pairs of 3; c01: two of three = 1 of 3; c02: one pair, different; c03 has one label only.
+    # c00: three the same = 3 pairs of 3; c01: two of three = 1 of 3; c02: one pair, different; c03
+    # has one label only.
     found = agreement.raw(rows([0, 1, 2, 3], [0, 1, 3, None], [0, 2, None, None]))
     assert found.value == pytest.approx(4 / 7) and (found.comparisons, found.labelers) == (3, 3)
 
@@ -34,7 +40,8 @@ def test_cohens_kappa_hand_worked():
 
 
 def test_fleiss_kappa_of_a_hand_worked_table():
-    # Four comparisons, three labels each, counts (3,0) (2,1) (1,2) (0,3): P = (1 + 1/3 + 1/3 + 1) / 4, chance 1/2.
+    # Four comparisons, three labels each, counts (3,0) (2,1) (1,2) (0,3): P = (1 + 1/3 + 1/3 + 1) /
+    # 4, chance 1/2.
     found = agreement.fleiss(rows([0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 1, 1]))
     assert found.value == pytest.approx((2 / 3 - 0.5) / 0.5)
     with pytest.raises(ValueError, match=r"\[2, 3\] labels.*use krippendorff"):
@@ -42,26 +49,43 @@ def test_fleiss_kappa_of_a_hand_worked_table():
 
 
 def by_coincidences(table):
-    """Alpha from its definition: values paired within units, each unit weighted by 1 / (labels - 1)."""
+    """Alpha from its definition: values paired within units, each unit weighted by 1 / (labels -
+    1)."""
     units = [[c for c in column if c is not None] for column in zip(*table, strict=True)]
     units = [u for u in units if len(u) > 1]
     n = sum(map(len, units))
-    observed = sum(sum(a != b for i, a in enumerate(u) for j, b in enumerate(u) if i != j) / (len(u) - 1) for u in units) / n
+    observed = (
+        sum(
+            sum(a != b for i, a in enumerate(u) for j, b in enumerate(u) if i != j) / (len(u) - 1)
+            for u in units
+        )
+        / n
+    )
     values = [c for u in units for c in u]
-    expected = sum(a != b for i, a in enumerate(values) for j, b in enumerate(values) if i != j) / (n * (n - 1))
+    expected = sum(a != b for i, a in enumerate(values) for j, b in enumerate(values) if i != j) / (
+        n * (n - 1)
+    )
     return 1 - observed / expected
 
 
 def test_krippendorffs_alpha_equals_its_definition():
     rng = np.random.default_rng(0)
     truth = rng.integers(4, size=25)
-    table = [[None if rng.random() < 0.3 else int(t if rng.random() < 0.6 else rng.integers(4)) for t in truth] for _ in range(5)]
+    table = [
+        [
+            None if rng.random() < 0.3 else int(t if rng.random() < 0.6 else rng.integers(4))
+            for t in truth
+        ]
+        for _ in range(5)
+    ]
     assert agreement.krippendorff(rows(*table)).value == pytest.approx(by_coincidences(table))
 
 
 def test_intervals_narrow_with_more_comparisons_and_luck_is_zero():
     rng = np.random.default_rng(1)
-    few, many = (agreement.krippendorff(rows(*rng.integers(4, size=(2, n)).tolist())) for n in (30, 400))
+    few, many = (
+        agreement.krippendorff(rows(*rng.integers(4, size=(2, n)).tolist())) for n in (30, 400)
+    )
     assert many.low < 0 < many.high and many.high - many.low < few.high - few.low
     assert "400 comparisons, 2 labelers" in str(many)
 
@@ -79,7 +103,11 @@ def test_everybody_gets_the_same_work_and_every_comparison_enough_labelers(peopl
     assert max(sizes) - min(sizes) <= 1 and sum(sizes) == 30 * overlap
     assert all(len({c.id for c in items}) == len(items) for items in given.values())
     assert all(sum(c in items for items in given.values()) == overlap for c in ITEMS)
-    assert given == agreement.assign(ITEMS, names, overlap, seed=3) != agreement.assign(ITEMS, names, overlap, seed=4)
+    assert (
+        given
+        == agreement.assign(ITEMS, names, overlap, seed=3)
+        != agreement.assign(ITEMS, names, overlap, seed=4)
+    )
 
 
 def test_too_few_people_are_refused():
@@ -93,7 +121,9 @@ def test_merging_is_harmless_to_repeat_and_reports_contradictions(tmp_path):
     ada.add(ITEMS[:3])
     ben.add(ITEMS[1:4])
     ada.add_labels([Label(c.id, "ada", 0, 2.0, 5.0) for c in ITEMS[:3]])
-    ben.add_labels([Label(c.id, "ben", 1, 2.0, 5.0) for c in ITEMS[1:4]] + [Label(ITEMS[2].id, "ada", 3)])
+    ben.add_labels(
+        [Label(c.id, "ben", 1, 2.0, 5.0) for c in ITEMS[1:4]] + [Label(ITEMS[2].id, "ada", 3)]
+    )
     for _ in range(2):
         conflicts = agreement.merge(target, [ada, ben])
         assert len(conflicts) == 1 and ITEMS[2].id in conflicts[0] and "ben.db" in conflicts[0]
@@ -114,7 +144,9 @@ def test_a_merge_takes_the_whole_history_and_what_changed_since_the_last_one(tmp
     ada.record("ada", ITEMS[1].id, "choose", 3)  # she changed her mind: no contradiction
     for _ in range(2):
         assert agreement.merge(target, [ada]) == [] and target.contents() == ada.contents()
-    assert target.labels() == ada.labels() and target.progress("ada", "sentiment") == ada.progress("ada", "sentiment")
+    assert target.labels() == ada.labels() and target.progress("ada", "sentiment") == ada.progress(
+        "ada", "sentiment"
+    )
     target.undo("ada")  # taken back in the class's store: it stays so
     assert agreement.merge(target, [ada]) == [] and [x.choice for x in target.labels()] == [2]
 
@@ -126,25 +158,42 @@ def test_two_who_disagree_on_gold_or_on_who_wrote_what_are_reported(tmp_path):
         store.add_judgements([pair], [systems])
         store.set_gold({pair.id: choice})
     conflicts = agreement.merge(target, [other])
-    assert len(conflicts) == 2 and "gold choice" in conflicts[0] and "tuned and base here but by base and tuned there" in conflicts[1]
+    assert (
+        len(conflicts) == 2
+        and "gold choice" in conflicts[0]
+        and "tuned and base here but by base and tuned there" in conflicts[1]
+    )
     assert target.gold() == {pair.id: 0}
 
 
 def test_pseudonyms_hide_names_and_stay_the_same(tmp_path):
     first = agreement.pseudonym("Ada Lovelace", "secret")
     assert first == agreement.pseudonym(" ada lovelace ", "secret") and "ada" not in first.lower()
-    assert len({first, agreement.pseudonym("Ada Lovelace", "other"), agreement.pseudonym("Ben", "secret")}) == 3
+    assert (
+        len(
+            {
+                first,
+                agreement.pseudonym("Ada Lovelace", "other"),
+                agreement.pseudonym("Ben", "secret"),
+            }
+        )
+        == 3
+    )
     source, target = LabelStore(tmp_path / "a.db"), LabelStore(tmp_path / "b.db")
     source.add(ITEMS[:1])
     source.add_labels([Label(ITEMS[0].id, "Ada Lovelace", 2)])
-    assert agreement.merge(target, [source], lambda name, file: agreement.pseudonym(name, "secret")) == []
+    assert (
+        agreement.merge(target, [source], lambda name, file: agreement.pseudonym(name, "secret"))
+        == []
+    )
     assert [x.labeler for x in target.labels()] == [first]
     with pytest.raises(ValueError, match="needs a secret"):
         agreement.pseudonym("Ada", "")
 
 
 def desks(tmp_path, *choices):
-    """One file for each student, all of whom are called "me", with these choices for the first items."""
+    """One file for each student, all of whom are called "me", with these choices for the first
+    items."""
     made = []
     for k, theirs in enumerate(choices):
         made.append(LabelStore(tmp_path / f"student {k}.db"))
@@ -156,15 +205,23 @@ def desks(tmp_path, *choices):
 
 def test_two_students_of_one_name_are_not_merged_into_one_labeler(tmp_path):
     """They were: of two files of six labels each, six were left."""
-    target, (first, second) = LabelStore(tmp_path / "class.db"), desks(tmp_path, [0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 1, 2])
+    target, (first, second) = (
+        LabelStore(tmp_path / "class.db"),
+        desks(tmp_path, [0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 1, 2]),
+    )
     for files in ([first, second], [second]):
-        with pytest.raises(ValueError, match="'me' labelled in .* share no sitting.*rename=lambda name, file"):
+        with pytest.raises(
+            ValueError, match="'me' labelled in .* share no sitting.*rename=lambda name, file"
+        ):
             agreement.merge(target, files)
         assert len(target.labels()) == (0 if files[0] is first else 6)
         agreement.merge(target, [first])
     others = LabelStore(tmp_path / "others.db")
     for _ in range(2):
-        assert agreement.merge(others, [first, second], lambda name, file: f"{name} of {file[-4]}") == []
+        assert (
+            agreement.merge(others, [first, second], lambda name, file: f"{name} of {file[-4]}")
+            == []
+        )
         assert sorted(x.labeler for x in others.labels()) == ["me of 0"] * 6 + ["me of 1"] * 6
 
 
@@ -173,11 +230,13 @@ def test_one_person_at_two_computers_is_merged_when_that_is_said(tmp_path):
     assert agreement.merge(target, [first, second], same=["me"]) == []
     assert len(target.labels()) == 3 and len(target.sittings()) == 2
     second.record("me", ITEMS[5].id, "choose", 1)
-    assert agreement.merge(target, [second]) == [] and len(target.labels()) == 4  # its sittings are known by now
+    # its sittings are known by now
+    assert agreement.merge(target, [second]) == [] and len(target.labels()) == 4
 
 
 def test_a_pseudonym_hides_the_computer_too(tmp_path):
-    """A host is often called after its owner, and it stayed in the merged sittings and in what was exported from them."""
+    """A host is often called after its owner, and it stayed in the merged sittings and in what was
+    exported from them."""
     target, (desk,) = LabelStore(tmp_path / "class.db"), desks(tmp_path, [0])
     assert desk.sittings()[0].host
     agreement.merge(target, [desk], lambda name, file: "labeler 1")
@@ -188,21 +247,43 @@ def test_leaving_one_labeler_out():
     labels = rows([0, 1], [1, 1], [2, None])
     views = {person: (theirs, others) for person, theirs, others in agreement.leave_one_out(labels)}
     assert sorted(views) == ["p0", "p1", "p2"]
-    assert all({x.labeler for x in theirs} == {p} and p not in {x.labeler for x in others} for p, (theirs, others) in views.items())
+    assert all(
+        {x.labeler for x in theirs} == {p} and p not in {x.labeler for x in others}
+        for p, (theirs, others) in views.items()
+    )
     assert all(len(theirs) + len(others) == 5 for theirs, others in views.values())
 
 
 def test_published_examples():
-    # Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", section C: four observers, twelve units, nominal data: 0.743.
-    units = ["11.1", "2232", "3333", "3333", "2222", "1234", "4444", "1121", "2222", ".555", "..11", "..3."]
-    found = agreement.krippendorff(rows(*[[None if u[k] == "." else int(u[k]) for u in units] for k in range(4)]))
+    # Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", section C: four observers,
+    # twelve units, nominal data: 0.743.
+    units = [
+        "11.1",
+        "2232",
+        "3333",
+        "3333",
+        "2222",
+        "1234",
+        "4444",
+        "1121",
+        "2222",
+        ".555",
+        "..11",
+        "..3.",
+    ]
+    found = agreement.krippendorff(
+        rows(*[[None if u[k] == "." else int(u[k]) for u in units] for k in range(4)])
+    )
     assert found.value == pytest.approx(0.743, abs=5e-4)
-    # Cohen's kappa, its textbook case with 50 grant proposals: 0.40. The interval agrees with the asymptotic standard error.
+    # Cohen's kappa, its textbook case with 50 grant proposals: 0.40. The interval agrees with the
+    # asymptotic standard error.
     a, b = [0] * 25 + [1] * 25, [0] * 20 + [1] * 5 + [0] * 10 + [1] * 15
     kappa = agreement.cohen(rows(a, b))
     po, pe = 0.7, 0.5
     error = (po * (1 - po) / (50 * (1 - pe) ** 2)) ** 0.5  # Cohen (1960)
-    assert (kappa.low, kappa.high) == pytest.approx((kappa.value - 1.96 * error, kappa.value + 1.96 * error), abs=0.05)
+    assert (kappa.low, kappa.high) == pytest.approx(
+        (kappa.value - 1.96 * error, kappa.value + 1.96 * error), abs=0.05
+    )
 
 
 def test_when_everybody_says_the_same_there_is_no_chance_to_correct_for():
@@ -216,16 +297,30 @@ def test_perfect_agreement_on_a_few_claims_no_certainty():
     for measure in (agreement.raw, agreement.cohen, agreement.fleiss, agreement.krippendorff):
         found = measure(rows([0, 1, 2, 3, 0], [0, 1, 2, 3, 0]))
         assert found.value == 1 and math.isnan(found.low) and math.isnan(found.high)
-        assert str(found) == "1.00 (no interval: the comparisons do not differ; 5 comparisons, 2 labelers)"
+        assert (
+            str(found)
+            == "1.00 (no interval: the comparisons do not differ; 5 comparisons, 2 labelers)"
+        )
 
 
 def test_labels_of_several_tasks_are_refused_in_one_measure(tmp_path):
-    """Judging in the same store changed the agreement on sentiment, and a labeler's pairs were held out with the rest."""
+    """Judging in the same store changed the agreement on sentiment, and a labeler's pairs were held
+    out with the rest."""
     store = LabelStore(tmp_path / "labels.db")
     pairs = [Comparison("sentiment-judging", c.query, ("a", "b")) for c in ITEMS]
     store.add([*ITEMS, *pairs])
-    store.add_labels([Label(c.id, who, i % 2) for who in ("ada", "ben") for i, c in enumerate([*ITEMS, *pairs])])
-    for measure in (agreement.raw, agreement.cohen, agreement.fleiss, agreement.krippendorff, lambda x: list(agreement.leave_one_out(x))):
-        with pytest.raises(ValueError, match=r"tasks sentiment, sentiment-judging.*store.labels\('sentiment'\)"):
+    store.add_labels(
+        [Label(c.id, who, i % 2) for who in ("ada", "ben") for i, c in enumerate([*ITEMS, *pairs])]
+    )
+    for measure in (
+        agreement.raw,
+        agreement.cohen,
+        agreement.fleiss,
+        agreement.krippendorff,
+        lambda x: list(agreement.leave_one_out(x)),
+    ):
+        with pytest.raises(
+            ValueError, match=r"tasks sentiment, sentiment-judging.*store.labels\('sentiment'\)"
+        ):
             measure(store.labels())
     assert agreement.raw(store.labels("sentiment")).comparisons == 30

@@ -1,4 +1,5 @@
-"""The benchmarks run from end to end on a toy, and measure the same work: the plain implementation gives the numbers of the package."""
+"""The benchmarks run from end to end on a toy, and measure the same work: the plain implementation
+gives the numbers of the package."""
 
 import importlib
 import re
@@ -31,17 +32,25 @@ def work(bench):
 def test_every_part_runs_and_reports_a_ratio_for_everybody(bench, capsys, part):
     small = "--model toy --batch 8 --query 6 --response 5 --epochs 1 --rounds 1 --machine-size 32".split()
     bench("speed").main([*small, "--clock", "processor", "--parts", part])
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ") and "over it" not in line]
+    rows = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("| ") and "over it" not in line
+    ]
     contenders = [row for row in rows if "floor" not in row]
     assert len(contenders) >= 3 and len(rows) == len(contenders) + 2
-    assert all(re.search(r"\| [\d.,e+]+ \| [\d.]+ \| [\d.]+ \| [\d,-]+ \|$", row) for row in contenders), rows
+    assert all(
+        re.search(r"\| [\d.,e+]+ \| [\d.]+ \| [\d.]+ \| [\d,-]+ \|$", row) for row in contenders
+    ), rows
     assert "| 1.00 |" in contenders[0] and contenders[0].startswith("| ours, fp32")
 
 
 def test_generate_writes_every_token_though_the_model_knows_an_end(bench, work):
-    """It stopped at the model's own end token, which transformers 5 takes where the settings say None: less work than ours did."""
+    """It stopped at the model's own end token, which transformers 5 takes where the settings say
+    None: less work than ours did."""
     lm = work.language_model()
-    lm.generation_config.eos_token_id = list(range(lm.config.vocab_size))  # whatever is drawn ends it
+    # whatever is drawn ends it
+    lm.generation_config.eos_token_id = list(range(lm.config.vocab_size))
     assert bench("plain").generate(lm, work.queries(2).tokens, 5, 1.0).shape == (2, work.query + 5)
 
 
@@ -51,7 +60,9 @@ def test_layers_written_out_draw_the_same_tokens_as_the_package(bench, work):
     rollout = sampling.sample(policy, queries, 5, 0.7, ours)
     uniform = torch.rand(8, 5, generator=torch.Generator().manual_seed(4))
     tokens, logprobs = bench("lean").sample(lm, queries.tokens, uniform, 0.7, torch.float32)
-    assert torch.equal(tokens, rollout.responses) and torch.allclose(logprobs, rollout.logprobs, atol=1e-5)
+    assert torch.equal(tokens, rollout.responses) and torch.allclose(
+        logprobs, rollout.logprobs, atol=1e-5
+    )
 
 
 def test_ratios_are_medians_within_rounds(bench):
@@ -84,9 +95,21 @@ def test_plain_ppo_has_the_loss_and_the_gradient_of_the_package(bench, work):
             head.weight.copy_(torch.linspace(-1, 1, 16)), head.bias.fill_(0.3)
     rollout = sampling.sample(policy, work.queries(8), 5, 0.7, torch.Generator().manual_seed(0))
     noise = torch.randn(3, 8, 5, generator=torch.Generator().manual_seed(1))
-    rollout = Rollout(rollout.queries, rollout.responses, rollout.mask, rollout.logprobs + 0.3 * noise[0], rollout.values + 0.3 * noise[1])
+    rollout = Rollout(
+        rollout.queries,
+        rollout.responses,
+        rollout.mask,
+        rollout.logprobs + 0.3 * noise[0],
+        rollout.values + 0.3 * noise[1],
+    )
     task = Task("toy", "none", 6, 5, ".", 2, 0.7)
-    ours, _ = ppo.losses(policy, rollout, noise[2], task, ppo.PPOConfig(batch=8, minibatches=1, lam=0.95, whiten_rewards=True))
+    ours, _ = ppo.losses(
+        policy,
+        rollout,
+        noise[2],
+        task,
+        ppo.PPOConfig(batch=8, minibatches=1, lam=0.95, whiten_rewards=True),
+    )
     tokens = torch.cat([rollout.queries.tokens, rollout.responses], 1)
     theirs = plain.loss(tokens, 6, rollout.logprobs, rollout.values, noise[2], 0.7, 0.95)
     ours.backward(), theirs.backward()
@@ -99,25 +122,34 @@ def test_plain_ppo_has_the_loss_and_the_gradient_of_the_package(bench, work):
 def test_plain_rewards_are_those_of_the_packed_rows(bench, work):
     tokens = work.ids(8, 4, 11)
     tokens[:, :, :6] = tokens[:, :1, :6]
-    data = reward.Encoded(tokens, torch.ones_like(tokens, dtype=torch.bool), torch.zeros(8, dtype=torch.long), 6)
+    data = reward.Encoded(
+        tokens, torch.ones_like(tokens, dtype=torch.bool), torch.zeros(8, dtype=torch.long), 6
+    )
     ours = reward.option_rewards(RewardModel(work.classifier()), data)
     assert torch.allclose(ours, bench("plain").option_rewards(work.classifier(), tokens), atol=1e-5)
 
 
 def test_counted_products_are_those_that_torch_counts(bench, work):
     floor, lm = bench("floor"), work.language_model()
-    lm.config._attn_implementation = "eager"  # whose products are counted one by one: all pairs of tokens, read or not
+    # whose products are counted one by one: all pairs of tokens, read or not
+    lm.config._attn_implementation = "eager"
     with FlopCounterMode(display=False) as counter:
         lm(work.ids(3, 9))
-    assert counter.get_total_flops() == 3 * (floor.trunk_flops(lm.config, 9, 9 * 9) + floor.head_flops(lm.config, 9))
+    assert counter.get_total_flops() == 3 * (
+        floor.trunk_flops(lm.config, 9, 9 * 9) + floor.head_flops(lm.config, 9)
+    )
     # Only pairs that see each other: 9 tokens at once, or 5 after 4 in a cache.
     assert floor.pass_flops(lm.config, 9) == floor.trunk_flops(lm.config, 9, sum(range(1, 10)))
-    assert floor.pass_flops(lm.config, 9, 4) == pytest.approx(floor.pass_flops(lm.config, 9) - floor.pass_flops(lm.config, 4))
+    assert floor.pass_flops(lm.config, 9, 4) == pytest.approx(
+        floor.pass_flops(lm.config, 9) - floor.pass_flops(lm.config, 4)
+    )
 
 
 def test_the_floor_waits_for_memory_where_that_is_slower(bench, work):
     floor, config = bench("floor"), work.language_model().config
     weights = 12 * 16**2 + 16 * 3072  # one layer, width 16
-    still = floor.Machine({"fp32": 1e30}, memory=1.0)  # multiplies in no time, reads a byte a second
-    read = sum(4 * (weights + 8 * 2 * 16 * length) for length in (7, 8, 9, 10))  # 4 steps after the prefill: weights, keys and values
+    # multiplies in no time, reads a byte a second
+    still = floor.Machine({"fp32": 1e30}, memory=1.0)
+    # 4 steps after the prefill: weights, keys and values
+    read = sum(4 * (weights + 8 * 2 * 16 * length) for length in (7, 8, 9, 10))
     assert floor.sampling_seconds(still, config, 8, 6, 5, "fp32") == pytest.approx(read)

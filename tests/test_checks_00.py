@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from rlhf_helpers import checks, runs
+from rlhf_helpers.course import checks, profile
 from rlhf_helpers.ppo import PPOConfig
 
 GOOD = {"guessing": 0.25, "base_score": 0.0, "first_kl": 0, "win_rate": 0.7}
@@ -15,7 +15,10 @@ def test_right_predictions_pass(capsys):
     assert capsys.readouterr().out.count("Right") == 4
 
 
-@pytest.mark.parametrize("unsolved", [dict.fromkeys(GOOD, ...), dict.fromkeys(GOOD), {}, ..., None, 3, {"guessing": 0.25}])
+@pytest.mark.parametrize(
+    "unsolved",
+    [dict.fromkeys(GOOD, ...), dict.fromkeys(GOOD), {}, ..., None, 3, {"guessing": 0.25}],
+)
 def test_unsolved_predictions_say_so(unsolved, capsys):
     assert checks.nb00_predictions(unsolved) is False
     assert "Not solved yet" in capsys.readouterr().out
@@ -63,7 +66,12 @@ def test_the_right_knob_passes(answer):
 @pytest.mark.parametrize("target", [50.0, None])
 def test_a_second_knob_is_not_nothing_else(target, capsys):
     """`kl_target` was let through, and the verdict then said "kl_coef = 0 and nothing else"."""
-    assert checks.nb00_one_knob(PPOConfig(), dataclasses.replace(PPOConfig(), kl_coef=0.0, kl_target=target)) is False
+    assert (
+        checks.nb00_one_knob(
+            PPOConfig(), dataclasses.replace(PPOConfig(), kl_coef=0.0, kl_target=target)
+        )
+        is False
+    )
     assert "also changed kl_target" in capsys.readouterr().out
 
 
@@ -99,11 +107,15 @@ def test_something_else_than_a_config_is_refused(capsys):
 
 def test_the_machine_is_described_without_paths(tmp_path, monkeypatch):
     monkeypatch.setenv("RLHF_RUNS", str(tmp_path / "mine"))
-    monkeypatch.setattr(runs, "RECORDED", tmp_path / "nothing")
+    monkeypatch.setattr(profile, "RECORDED", tmp_path / "nothing")
     table = checks.nb00_machine()
     assert list(table.columns) == ["needed", "found", "verdict"] and len(table) == 5
     text = table.to_string()
-    assert str(tmp_path) not in text and "RLHF_RUNS" in text and "missing: sentiment_comparisons.parquet" in text
+    assert (
+        str(tmp_path) not in text
+        and "RLHF_RUNS" in text
+        and "missing: sentiment_comparisons.parquet" in text
+    )
     assert list((tmp_path / "mine").iterdir()) == []  # the probe is gone
 
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from rlhf_helpers import checks, tensors
+from rlhf_helpers import tensors
+from rlhf_helpers.course import checks
 
 
 def said(capsys, function, answer):
@@ -13,7 +14,13 @@ def said(capsys, function, answer):
     return verdict, capsys.readouterr().out
 
 
-ALL = [checks.nb01_logprob, checks.nb01_entropy, checks.nb01_response_logits, checks.nb01_ends_at, checks.nb01_perplexity]
+ALL = [
+    checks.nb01_logprob,
+    checks.nb01_entropy,
+    checks.nb01_response_logits,
+    checks.nb01_ends_at,
+    checks.nb01_perplexity,
+]
 
 
 @pytest.mark.parametrize("check", ALL)
@@ -30,7 +37,9 @@ def test_a_student_function_that_raises_is_reported(check, capsys):
 
 
 @pytest.mark.parametrize("check", ALL)
-@pytest.mark.parametrize("answer", [lambda *_: "word", lambda *_: torch.zeros(2, 2), lambda *_: float("nan"), 3])
+@pytest.mark.parametrize(
+    "answer", [lambda *_: "word", lambda *_: torch.zeros(2, 2), lambda *_: float("nan"), 3]
+)
 def test_nonsense_is_refused_without_raising(check, answer, capsys):
     verdict, text = said(capsys, check, answer)
     assert verdict is False and text.startswith("Not yet")
@@ -44,7 +53,10 @@ def logprob(x, y, t):
     ("answer", "named"),
     [
         (logprob, "Right"),
-        (lambda x, y, t: tensors.token_logprobs(x.view(1, 1, -1), torch.tensor([[y]]), t)[0, 0], "Right"),
+        (
+            lambda x, y, t: tensors.token_logprobs(x.view(1, 1, -1), torch.tensor([[y]]), t)[0, 0],
+            "Right",
+        ),
         (lambda x, y, t: logprob(x, y, t).item(), "Right"),
         (lambda x, y, t: logprob(x, y, 1 / t), "multiplied by the temperature"),
         (lambda x, y, t: logprob(x, y, 1), "forgot the temperature"),
@@ -78,8 +90,7 @@ def exponentiates_in_place(x):
 
 @pytest.mark.parametrize(
     ("check", "answer"),
-    [(checks.nb01_logprob, shifts_in_place), (checks.nb01_entropy, scales_in_place), (checks.nb01_perplexity, exponentiates_in_place),
-     (checks.nb01_response_logits, lambda x, r: x.mul_(1.5)[:, -r - 1 : -1] / 1.5)],
+    [(checks.nb01_logprob, shifts_in_place), (checks.nb01_entropy, scales_in_place), (checks.nb01_perplexity, exponentiates_in_place), (checks.nb01_response_logits, lambda x, r: x.mul_(1.5)[:, -r - 1 : -1] / 1.5)],
 )  # fmt: skip
 def test_an_answer_that_writes_into_what_it_is_given_is_told_so(check, answer, capsys):
     """The next case then met other logits, and the student a number that explained nothing."""
@@ -101,7 +112,10 @@ def surprises(x, t):
         (lambda x, t: surprises(x, 1).sum(), "forgot the temperature"),
         (lambda x, t: surprises(x, 1 / t).sum(), "multiplied by the temperature"),
         (lambda x, t: surprises(x, t).mean(), "MEAN"),
-        (lambda x, t: -(x / t).log_softmax(-1).mean(), "weights are missing: this is the plain mean"),
+        (
+            lambda x, t: -(x / t).log_softmax(-1).mean(),
+            "weights are missing: this is the plain mean",
+        ),
         (lambda x, t: -(x / t).log_softmax(-1).sum(), "weights are missing: this is the plain sum"),
         (lambda x, t: surprises(x, t).sum() / math.log(2), "bits"),
         (lambda x, t: -(x / t).log_softmax(-1).max(), "likeliest token only"),
@@ -146,7 +160,10 @@ def found(ids, period, start):
         (lambda ids, p, a: max(found(ids, p, a), default=None), "LAST period"),
         (lambda ids, p, a: found(ids, p, a)[0] + 1 if found(ids, p, a) else None, "one too high"),
         (lambda ids, p, a: ids[a:].index(p) if p in ids[a:] else None, "start of the response"),
-        (lambda ids, p, a: found(ids, p, a)[0] if found(ids, p, a) else len(ids) - 1, "return None"),
+        (
+            lambda ids, p, a: found(ids, p, a)[0] if found(ids, p, a) else len(ids) - 1,
+            "return None",
+        ),
         (lambda ids, p, a: found(ids, p, a)[0] if found(ids, p, a) else -1, "return None"),
         (lambda ids, p, a: bool(found(ids, p, a)), "WHETHER"),
         (lambda ids, p, a: 2, "expected 5"),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rlhf_helpers.checks import nb02 as checks
+from rlhf_helpers.course.checks import nb02 as checks
 
 
 def agreement(first, second):
@@ -40,25 +40,38 @@ SLIPS = {
     checks.nb02_agreement: [
         (lambda a, b: agreement(a, b) * len(a.keys() & b.keys()) / len(a), "first labeler"),
         (lambda a, b: agreement(a, b) * len(a.keys() & b.keys()) / len(b), "second labeler"),
-        (lambda a, b: agreement(a, b) * len(a.keys() & b.keys()) / len(a.keys() | b.keys()), "either has seen"),
+        (
+            lambda a, b: agreement(a, b) * len(a.keys() & b.keys()) / len(a.keys() | b.keys()),
+            "either has seen",
+        ),
         (lambda a, b: 1 - agreement(a, b), "DISAGREE"),
         (lambda a, b: agreement(a, b) * len(a.keys() & b.keys()), "count"),
-        (lambda a, b: sum(x == y for x, y in zip(a.values(), b.values())) / min(len(a), len(b)), "order they were given"),
+        (
+            lambda a, b: sum(x == y for x, y in zip(a.values(), b.values())) / min(len(a), len(b)),
+            "order they were given",
+        ),
     ],
     checks.nb02_kappa: [
         (lambda a, b: sum(x == y for x, y in zip(a, b)) / len(a), "raw agreement"),
         (lambda a, b: (sum(x == y for x, y in zip(a, b)) / len(a) - 0.25) / 0.75, "one in four"),
-        (lambda a, b: kappa(a, b) * (1 - sum(a.count(k) * b.count(k) for k in range(4)) / len(a) ** 2), "did not divide"),
         (
             lambda a, b: (
-                lambda o, c: (o - c) / (1 - c)
-            )(sum(x == y for x, y in zip(a, b)) / len(a), sum(a.count(k) ** 2 for k in range(4)) / len(a) ** 2),
+                kappa(a, b) * (1 - sum(a.count(k) * b.count(k) for k in range(4)) / len(a) ** 2)
+            ),
+            "did not divide",
+        ),
+        (
+            lambda a, b: (lambda o, c: (o - c) / (1 - c))(
+                sum(x == y for x, y in zip(a, b)) / len(a),
+                sum(a.count(k) ** 2 for k in range(4)) / len(a) ** 2,
+            ),
             "first labeler's habits",
         ),
         (
-            lambda a, b: (
-                lambda o, c: (o - c) / (1 - c)
-            )(sum(x == y for x, y in zip(a, b)) / len(a), sum(b.count(k) ** 2 for k in range(4)) / len(a) ** 2),
+            lambda a, b: (lambda o, c: (o - c) / (1 - c))(
+                sum(x == y for x, y in zip(a, b)) / len(a),
+                sum(b.count(k) ** 2 for k in range(4)) / len(a) ** 2,
+            ),
             "second labeler's habits",
         ),
         (lambda a, b: -kappa(a, b), "sign"),
@@ -71,16 +84,24 @@ SLIPS = {
         (lambda p, q: expected_agreement(p, q) / 4, "mean over options"),
         (lambda p, q: 1 - expected_agreement(p, q), "DISAGREE"),
         (
-            lambda p, q: sum(sum(r[k] for r in p) / len(p) * sum(r[k] for r in q) / len(q) for k in range(4)),
+            lambda p, q: sum(
+                sum(r[k] for r in p) / len(p) * sum(r[k] for r in q) / len(q) for k in range(4)
+            ),
             "averaged the probabilities",
         ),
     ],
     checks.nb02_length_bias: [
         (lambda o, c: -length_bias(o, c), "sign"),
-        (lambda o, c: sum(len(r[k]) - sum(map(len, r)) / len(r) for r, k in zip(o, c)) / len(c), "letters"),
+        (
+            lambda o, c: sum(len(r[k]) - sum(map(len, r)) / len(r) for r, k in zip(o, c)) / len(c),
+            "letters",
+        ),
         (lambda o, c: length_bias(o, c) * 4 / 3, "OTHER three"),
         (lambda o, c: sum(words_of(r)[k] for r, k in zip(o, c)) / len(c), "Subtract"),
-        (lambda o, c: sum(words_of(r)[k] - words_of(r)[0] for r, k in zip(o, c)) / len(c), "first option"),
+        (
+            lambda o, c: sum(words_of(r)[k] - words_of(r)[0] for r, k in zip(o, c)) / len(c),
+            "first option",
+        ),
         (lambda o, c: length_bias(o, c) * len(c), "sum"),
     ],
 }
@@ -98,7 +119,9 @@ def test_right_answer_passes(check, capsys):
     assert capsys.readouterr().out.startswith("Right")
 
 
-@pytest.mark.parametrize(("check", "slip", "named"), [(c, s, n) for c, slips in SLIPS.items() for s, n in slips])
+@pytest.mark.parametrize(
+    ("check", "slip", "named"), [(c, s, n) for c, slips in SLIPS.items() for s, n in slips]
+)
 def test_slip_is_named(check, slip, named, capsys):
     assert check(slip) is False
     out = capsys.readouterr().out
@@ -113,7 +136,9 @@ def test_unsolved_says_so(check, unsolved, capsys):
 
 
 @pytest.mark.parametrize("check", RIGHT, ids=lambda c: c.__name__)
-@pytest.mark.parametrize("broken", [raises, lambda *a: "text", lambda *a: math.nan, lambda *a: [1, 2]])
+@pytest.mark.parametrize(
+    "broken", [raises, lambda *a: "text", lambda *a: math.nan, lambda *a: [1, 2]]
+)
 def test_broken_answer_never_raises(check, broken, capsys):
     assert check(broken) is False
     assert "Not yet" in capsys.readouterr().out

@@ -1,4 +1,5 @@
-"""Notebook 03's checks: the right answer passes, every named slip is named, an unsolved exercise is no error."""
+"""Notebook 03's checks: the right answer passes, every named slip is named, an unsolved exercise is
+no error."""
 
 import math
 
@@ -7,9 +8,15 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from rlhf_helpers import reward
-from rlhf_helpers.checks import nb03 as checks
+from rlhf_helpers.course.checks import nb03 as checks
 
-ALL = [checks.nb03_choice_loss, checks.nb03_pairwise, checks.nb03_last_real_token, checks.nb03_ceiling, checks.nb03_normalise]
+ALL = [
+    checks.nb03_choice_loss,
+    checks.nb03_pairwise,
+    checks.nb03_last_real_token,
+    checks.nb03_ceiling,
+    checks.nb03_normalise,
+]
 
 
 def log_p(r, c):
@@ -50,7 +57,16 @@ def test_unsolved_is_said_without_raising(check, stub, capsys):
 
 
 @pytest.mark.parametrize("check", ALL)
-@pytest.mark.parametrize("wrong", [lambda *_: 1 / 0, lambda *_: "text", lambda *_: torch.zeros(2, 3), lambda: 0, lambda *_: object()])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda *_: 1 / 0,
+        lambda *_: "text",
+        lambda *_: torch.zeros(2, 3),
+        lambda: 0,
+        lambda *_: object(),
+    ],
+)
 def test_nonsense_is_refused_without_raising(check, wrong, capsys):
     assert check(wrong) is False
     assert capsys.readouterr().out.startswith("Not yet: ")
@@ -61,9 +77,17 @@ def test_nonsense_is_refused_without_raising(check, wrong, capsys):
     [
         (checks.nb03_choice_loss, reward.choice_loss),
         (checks.nb03_choice_loss, lambda r, c: -log_p(r, c).mean()),
-        (checks.nb03_choice_loss, lambda r, c: (r.logsumexp(-1) - (r * torch.eye(4)[c]).sum(-1)).mean()),
+        (
+            checks.nb03_choice_loss,
+            lambda r, c: (r.logsumexp(-1) - (r * torch.eye(4)[c]).sum(-1)).mean(),
+        ),
         (checks.nb03_pairwise, lambda a, b: -logsigmoid(a - b).mean()),
-        (checks.nb03_pairwise, lambda a, b: reward.choice_loss(torch.stack([a, b], -1), torch.zeros(len(a), dtype=torch.long))),
+        (
+            checks.nb03_pairwise,
+            lambda a, b: reward.choice_loss(
+                torch.stack([a, b], -1), torch.zeros(len(a), dtype=torch.long)
+            ),
+        ),
         (checks.nb03_last_real_token, last),
         (checks.nb03_last_real_token, lambda m: (m * torch.arange(m.shape[1])).argmax(-1)),
         (checks.nb03_last_real_token, lambda m: m.cumsum(-1).argmax(-1)),
@@ -85,26 +109,58 @@ def test_right_answers_pass(check, answer, capsys):
         (checks.nb03_choice_loss, lambda r, c: -log_p(r, c), "forget the mean"),
         (checks.nb03_choice_loss, lambda r, c: -log_p(r, c).exp().mean(), "logarithm is missing"),
         (checks.nb03_choice_loss, lambda r, c: -pick(r, c).mean(), "no softmax"),
-        (checks.nb03_choice_loss, lambda r, c: -pick(r.log_softmax(0), c).mean(), "over the batch; it must run over the options"),
-        (checks.nb03_choice_loss, lambda r, c: -r.log_softmax(-1).max(-1).values.mean(), "highest reward"),
-        (checks.nb03_choice_loss, lambda r, c: -r.log_softmax(-1).mean(), "averaged over all options"),
+        (
+            checks.nb03_choice_loss,
+            lambda r, c: -pick(r.log_softmax(0), c).mean(),
+            "over the batch; it must run over the options",
+        ),
+        (
+            checks.nb03_choice_loss,
+            lambda r, c: -r.log_softmax(-1).max(-1).values.mean(),
+            "highest reward",
+        ),
+        (
+            checks.nb03_choice_loss,
+            lambda r, c: -r.log_softmax(-1).mean(),
+            "averaged over all options",
+        ),
         (checks.nb03_choice_loss, lambda r, c: -log_p(r, c).mean() / math.log(2), "base 2"),
-        (checks.nb03_choice_loss, lambda r, c: -(pick(r.exp(), c) / r.exp().sum(-1)).log().mean(), "overflow"),
+        (
+            checks.nb03_choice_loss,
+            lambda r, c: -(pick(r.exp(), c) / r.exp().sum(-1)).log().mean(),
+            "overflow",
+        ),
         (checks.nb03_choice_loss, lambda r, c: torch.tensor(17.0), "got 17"),
         (checks.nb03_pairwise, lambda a, b: -logsigmoid(b - a).mean(), "wrong way round"),
         (checks.nb03_pairwise, lambda a, b: logsigmoid(a - b).mean(), "minus sign"),
         (checks.nb03_pairwise, lambda a, b: -logsigmoid(a - b).sum(), "sum over the batch"),
         (checks.nb03_pairwise, lambda a, b: -logsigmoid(a - b), "forget the mean"),
-        (checks.nb03_pairwise, lambda a, b: -(a - b).sigmoid().mean(), "minus the mean probability"),
-        (checks.nb03_pairwise, lambda a, b: (a - b).sigmoid().mean(), "this is the mean probability"),
+        (
+            checks.nb03_pairwise,
+            lambda a, b: -(a - b).sigmoid().mean(),
+            "minus the mean probability",
+        ),
+        (
+            checks.nb03_pairwise,
+            lambda a, b: (a - b).sigmoid().mean(),
+            "this is the mean probability",
+        ),
         (checks.nb03_pairwise, lambda a, b: -(a - b).mean(), "no sigmoid"),
         (checks.nb03_pairwise, lambda a, b: -logsigmoid(a).mean(), "needs the difference"),
         (checks.nb03_pairwise, lambda a, b: -(a - b).sigmoid().log().mean(), "use logsigmoid"),
         (checks.nb03_last_real_token, lambda m: m.sum(-1) - 1, "on the LEFT"),
         (checks.nb03_last_real_token, lambda m: m.sum(-1), "counted the real tokens"),
-        (checks.nb03_last_real_token, lambda m: torch.full((len(m),), m.shape[1] - 1), "always took the last column"),
+        (
+            checks.nb03_last_real_token,
+            lambda m: torch.full((len(m),), m.shape[1] - 1),
+            "always took the last column",
+        ),
         (checks.nb03_last_real_token, lambda m: m.long().argmax(-1), "FIRST"),
-        (checks.nb03_last_real_token, lambda m: m.flip(-1).long().argmax(-1), "did not turn the answer back"),
+        (
+            checks.nb03_last_real_token,
+            lambda m: m.flip(-1).long().argmax(-1),
+            "did not turn the answer back",
+        ),
         (checks.nb03_last_real_token, lambda m: last(m) + 1, "one too far"),
         (checks.nb03_last_real_token, lambda m: last(m) - 1, "one short"),
         (checks.nb03_last_real_token, lambda m: -1, "one column for each"),
@@ -112,20 +168,46 @@ def test_right_answers_pass(check, answer, capsys):
         (checks.nb03_ceiling, lambda c, x, u: ceiling(c, x, u) * len(x), "number of hits"),
         (checks.nb03_ceiling, lambda c, x, u: 1 - ceiling(c, x, u), "misses"),
         (checks.nb03_ceiling, lambda c, x, u: ceiling(c, x, lambda t: -u(t)), "LOWEST"),
-        (checks.nb03_ceiling, lambda c, x, u: sum(y.choice in tied(u, d) for d, y in zip(c, x)) / len(x), "coin flip"),
         (
             checks.nb03_ceiling,
-            lambda c, x, u: sum((y.choice in tied(u, d)) / len(tied(u, d)) for d, y in zip(c, x)) / len(x),
+            lambda c, x, u: sum(y.choice in tied(u, d) for d, y in zip(c, x)) / len(x),
+            "coin flip",
+        ),
+        (
+            checks.nb03_ceiling,
+            lambda c, x, u: (
+                sum((y.choice in tied(u, d)) / len(tied(u, d)) for d, y in zip(c, x)) / len(x)
+            ),
             "shared ties out",
         ),
-        (checks.nb03_ceiling, lambda c, x, u: sum(y.choice == tied(u, d)[-1] for d, y in zip(c, x)) / len(x), "took the last"),
-        (checks.nb03_ceiling, lambda c, x, u: sum(u(d.options[y.choice]) for d, y in zip(c, x)) / len(x), "averaged the utility"),
-        (checks.nb03_normalise, lambda raw: (gain_bias(raw)[0], -raw.mean()), "the gain multiplies first"),
+        (
+            checks.nb03_ceiling,
+            lambda c, x, u: sum(y.choice == tied(u, d)[-1] for d, y in zip(c, x)) / len(x),
+            "took the last",
+        ),
+        (
+            checks.nb03_ceiling,
+            lambda c, x, u: sum(u(d.options[y.choice]) for d, y in zip(c, x)) / len(x),
+            "averaged the utility",
+        ),
+        (
+            checks.nb03_normalise,
+            lambda raw: (gain_bias(raw)[0], -raw.mean()),
+            "the gain multiplies first",
+        ),
         (checks.nb03_normalise, lambda raw: (gain_bias(raw)[0], -gain_bias(raw)[1]), "wrong sign"),
         (checks.nb03_normalise, lambda raw: gain_bias(raw)[::-1], "wrong way round"),
         (checks.nb03_normalise, lambda raw: (gain_bias(raw)[0], 0.0), "forgets the mean"),
-        (checks.nb03_normalise, lambda raw: (raw.std(correction=0), -raw.mean() * raw.std(correction=0)), "divide by it"),
-        (checks.nb03_normalise, lambda raw: (1 / raw.var(correction=0), -raw.mean() / raw.var(correction=0)), "variance"),
+        (
+            checks.nb03_normalise,
+            lambda raw: (raw.std(correction=0), -raw.mean() * raw.std(correction=0)),
+            "divide by it",
+        ),
+        (
+            checks.nb03_normalise,
+            lambda raw: (1 / raw.var(correction=0), -raw.mean() / raw.var(correction=0)),
+            "variance",
+        ),
         (checks.nb03_normalise, lambda raw: (1 / raw.std(), -raw.mean() / raw.std()), "n - 1"),
         (checks.nb03_normalise, lambda raw: (raw.mean(), raw.std(correction=0)), "themselves"),
         (checks.nb03_normalise, lambda raw: (raw.std(correction=0), raw.mean()), "themselves"),
@@ -143,16 +225,41 @@ def test_slips_are_named(check, answer, named, capsys):
 @pytest.mark.parametrize(
     "check, answer, named",
     [
-        (checks.nb03_choice_loss, lambda r, c: -log_p(r, c).mean().item(), "nothing can be trained"),
-        (checks.nb03_choice_loss, lambda r, c: -log_p(r, c).mean().detach(), "nothing can be trained"),
-        (checks.nb03_choice_loss, lambda r, c: torch.tensor(-log_p(r, c).mean().item(), requires_grad=True), "gradient is not"),
-        (checks.nb03_choice_loss, lambda r, c: (r.logsumexp(-1).detach() - pick(r, c)).mean(), "gradient is not"),
-        (checks.nb03_pairwise, lambda a, b: -logsigmoid(a - b).mean().item(), "nothing can be trained"),
-        (checks.nb03_pairwise, lambda a, b: -logsigmoid(a.detach() - b).mean() + 0 * a.sum(), "gradient is not"),
+        (
+            checks.nb03_choice_loss,
+            lambda r, c: -log_p(r, c).mean().item(),
+            "nothing can be trained",
+        ),
+        (
+            checks.nb03_choice_loss,
+            lambda r, c: -log_p(r, c).mean().detach(),
+            "nothing can be trained",
+        ),
+        (
+            checks.nb03_choice_loss,
+            lambda r, c: torch.tensor(-log_p(r, c).mean().item(), requires_grad=True),
+            "gradient is not",
+        ),
+        (
+            checks.nb03_choice_loss,
+            lambda r, c: (r.logsumexp(-1).detach() - pick(r, c)).mean(),
+            "gradient is not",
+        ),
+        (
+            checks.nb03_pairwise,
+            lambda a, b: -logsigmoid(a - b).mean().item(),
+            "nothing can be trained",
+        ),
+        (
+            checks.nb03_pairwise,
+            lambda a, b: -logsigmoid(a.detach() - b).mean() + 0 * a.sum(),
+            "gradient is not",
+        ),
     ],
 )
 def test_a_loss_with_the_right_number_must_train(check, answer, named, capsys):
-    """A number without a gradient earned "Right", and the next cell stopped, or trained on nothing."""
+    """A number without a gradient earned "Right", and the next cell stopped, or trained on
+    nothing."""
     assert check(answer) is False
     assert named in capsys.readouterr().out
 
@@ -167,6 +274,7 @@ def test_a_loss_with_the_right_number_must_train(check, answer, named, capsys):
     ],
 )
 def test_columns_must_be_an_index_in_masks_of_any_width(answer, named, capsys):
-    """`hidden[torch.arange(B), columns]` of the next cell refuses floats, and makes (B, B) of a column of shape (B, 1)."""
+    """`hidden[torch.arange(B), columns]` of the next cell refuses floats, and makes (B, B) of a
+    column of shape (B, 1)."""
     assert checks.nb03_last_real_token(answer) is False
     assert named in capsys.readouterr().out

@@ -1,4 +1,5 @@
-"""Notebook 05's checks: the right answer passes, every named slip is named, an unsolved exercise is no error."""
+"""Notebook 05's checks: the right answer passes, every named slip is named, an unsolved exercise is
+no error."""
 
 import math
 
@@ -6,12 +7,21 @@ import pytest
 import torch
 
 from rlhf_helpers import ppo, tensors
-from rlhf_helpers.checks import nb05 as checks
+from rlhf_helpers.course.checks import nb05 as checks
 
 ALL = [
-    checks.nb05_kl_penalty, checks.nb05_place_score, checks.nb05_rescale, checks.nb05_gae, checks.nb05_policy_loss, checks.nb05_next_beta,
+    checks.nb05_kl_penalty, checks.nb05_place_score, checks.nb05_rescale, checks.nb05_gae,
+    checks.nb05_policy_loss, checks.nb05_next_beta,
 ]  # fmt: skip
-SUSPECTS = dict.fromkeys(("flipped KL sign", "score on the first token", "returns after whitening", "forgotten temperature"), 0)
+SUSPECTS = dict.fromkeys(
+    (
+        "flipped KL sign",
+        "score on the first token",
+        "returns after whitening",
+        "forgotten temperature",
+    ),
+    0,
+)
 
 
 def masked(mask, x):
@@ -42,7 +52,11 @@ def backwards(rewards, values, lam, bootstrap=0.0, next_value=True, use_values=T
     out, carry = torch.zeros_like(rewards), 0.0
     following = values[:, -1] * bootstrap
     for t in reversed(range(rewards.shape[1])):
-        delta = rewards[:, t] + (following if next_value and use_values else 0) - (values[:, t] if use_values else 0)
+        delta = (
+            rewards[:, t]
+            + (following if next_value and use_values else 0)
+            - (values[:, t] if use_values else 0)
+        )
         out[:, t] = carry = delta + lam * carry
         following = values[:, t]
     return out
@@ -160,13 +174,17 @@ SLIPS = [
 
 
 def _rolled(rewards, values, lam):
-    """What `values.roll(-1)` adds: the first value comes round as the next value of the last token."""
+    """What `values.roll(-1)` adds: the first value comes round as the next value of the last
+    token."""
     steps = torch.arange(rewards.shape[1] - 1, -1, -1)
     return values[:, :1] * lam**steps
 
 
 def per_row(x, m):
-    rows = [(r - r[k].mean()) / r[k].std(correction=0).clamp(min=1e-4) + r[k].mean() for r, k in zip(x, m)]
+    rows = [
+        (r - r[k].mean()) / r[k].std(correction=0).clamp(min=1e-4) + r[k].mean()
+        for r, k in zip(x, m)
+    ]
     return torch.stack(rows)
 
 
@@ -198,7 +216,14 @@ def test_unsolved_is_said_without_raising(check, stub, capsys):
 @pytest.mark.parametrize("check", ALL)
 @pytest.mark.parametrize(
     "wrong",
-    [lambda *_: 1 / 0, lambda *_: "text", lambda *_: torch.zeros(2, 3), lambda: 0, lambda *_: object(), lambda x, *_: x * math.nan],
+    [
+        lambda *_: 1 / 0,
+        lambda *_: "text",
+        lambda *_: torch.zeros(2, 3),
+        lambda: 0,
+        lambda *_: object(),
+        lambda x, *_: x * math.nan,
+    ],
 )
 def test_nonsense_is_refused_without_raising(check, wrong, capsys):
     assert check(wrong) is False
@@ -266,12 +291,15 @@ def test_an_unknown_name_is_refused(capsys):
     ],
 )
 def test_a_policy_loss_with_the_right_number_must_train(answer, named, capsys):
-    """A number without a gradient earned "Right", and the next cell, which asks for the slope, stopped."""
+    """A number without a gradient earned "Right", and the next cell, which asks for the slope,
+    stopped."""
     assert checks.nb05_policy_loss(answer) is False
     assert named in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("check, answer", [(checks.nb05_kl_penalty, kl_penalty), (checks.nb05_gae, gae)])
+@pytest.mark.parametrize(
+    "check, answer", [(checks.nb05_kl_penalty, kl_penalty), (checks.nb05_gae, gae)]
+)
 def test_lists_of_the_right_numbers_are_no_tensor(check, answer, capsys):
     assert check(lambda *given: answer(*given).tolist()) is False
     assert "as a tensor, not as a list" in capsys.readouterr().out

@@ -1,4 +1,5 @@
-"""Notebook 06's checks: the right answer passes, every named slip is named, an unsolved exercise is no error."""
+"""Notebook 06's checks: the right answer passes, every named slip is named, an unsolved exercise is
+no error."""
 
 import math
 from pathlib import Path
@@ -7,20 +8,22 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from rlhf_helpers import checks as every_check
-from rlhf_helpers import memory, pretrained
-from rlhf_helpers.checks import nb06 as checks
+from rlhf_helpers.course import checks as every_check
+from rlhf_helpers.course.checks import nb06 as checks
 from rlhf_helpers.models import Policy
+from rlhf_helpers.runtime import memory, pretrained
 
 FUNCTIONS = [checks.nb06_weights, checks.nb06_bill, checks.nb06_whole_loss, checks.nb06_lora]
 ALL = [*FUNCTIONS, checks.nb06_plan, checks.nb06_checkpoint]
 
 
-# ---- the right answers are those of the real thing ---------------------------------------------------------------------------------------
+# ---- the right answers are those of the real thing -----------------------------------------------
 
 
 def shaped(vocabulary, positions, width, layers):
-    return GPT2Config(vocab_size=vocabulary, n_positions=positions, n_embd=width, n_layer=layers, n_head=2)
+    return GPT2Config(
+        vocab_size=vocabulary, n_positions=positions, n_embd=width, n_layer=layers, n_head=2
+    )
 
 
 def real_weights(v, p, d, n):
@@ -51,7 +54,10 @@ RIGHT = [
     (checks.nb06_bill, lambda p, r: tuple(bill(p, r))),
     (checks.nb06_whole_loss, whole),
     (checks.nb06_whole_loss, lambda m, n: torch.cat([v.repeat(k) for v, k in zip(m, n)]).mean()),
-    (checks.nb06_whole_loss, lambda m, n: sum(v * k for v, k in zip(m.tolist(), n.tolist())) / sum(n.tolist())),
+    (
+        checks.nb06_whole_loss,
+        lambda m, n: sum(v * k for v, k in zip(m.tolist(), n.tolist())) / sum(n.tolist()),
+    ),
     (checks.nb06_lora, lora),
 ]
 
@@ -62,7 +68,9 @@ def test_right_answers_pass(check, answer, capsys):
     assert capsys.readouterr().out.startswith("Right: ")
 
 
-@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, lambda lines: [float(x) for x in lines]])
+@pytest.mark.parametrize(
+    "kind", [list, tuple, torch.tensor, lambda lines: [float(x) for x in lines]]
+)
 def test_what_passes_as_a_bill_passes_in_the_next_cell(kind, capsys):
     """The notebook adds the lines up and holds them against the map's, to the last byte."""
 
@@ -79,14 +87,26 @@ def test_what_passes_as_a_bill_passes_in_the_next_cell(kind, capsys):
 
     assert checks.nb06_bill(answer) is True
     source = Path(__file__).parents[1] / "notebooks/src/06_gpt2_on_a_gpu.py"
-    (cell,) = [cell for cell in source.read_text().split("\n# %%") if "held = memory.PARTS[:5]" in cell]
-    exec(cell, {"memory": Map, "checks": every_check, "GB": memory.GB, "my_bill": answer, "style_step": {},
-                "counted": lambda c: weights(c.vocab_size, c.n_positions, c.n_embd, c.n_layer)})  # fmt: skip
+    (cell,) = [
+        cell for cell in source.read_text().split("\n# %%") if "held = memory.PARTS[:5]" in cell
+    ]
+    exec(
+        cell,
+        {
+            "memory": Map,
+            "checks": every_check,
+            "GB": memory.GB,
+            "my_bill": answer,
+            "style_step": {},
+            "counted": lambda c: weights(c.vocab_size, c.n_positions, c.n_embd, c.n_layer),
+        },
+    )
     assert "bit for bit" in capsys.readouterr().out
 
 
 def test_the_bill_is_that_of_a_real_policy_and_reward_model():
-    """The exercise's five numbers against the map, which another test holds against real models byte for byte."""
+    """The exercise's five numbers against the map, which another test holds against real models
+    byte for byte."""
     config = shaped(50, 20, 8, 3)
     parts = memory.memory_map(config, batch=8, query=6, response=4)
     n = real_weights(50, 20, 8, 3)
@@ -95,12 +115,17 @@ def test_the_bill_is_that_of_a_real_policy_and_reward_model():
 
 def test_loras_weights_are_those_that_a_real_policy_trains():
     policy = Policy(GPT2LMHeadModel(shaped(50, 20, 8, 3)))
-    layers = [tuple(m.weight.shape) for m in policy.lm.base_model.modules() if isinstance(m, pretrained.LINEAR)]
+    layers = [
+        tuple(m.weight.shape)
+        for m in policy.lm.base_model.modules()
+        if isinstance(m, pretrained.LINEAR)
+    ]
     small = Policy(GPT2LMHeadModel(shaped(50, 20, 8, 3)), lora=2)
-    assert sum(p.numel() for p in small.parameters() if p.requires_grad) == lora(layers, 2) + 8 + 1  # and the value head
+    # and the value head
+    assert sum(p.numel() for p in small.parameters() if p.requires_grad) == lora(layers, 2) + 8 + 1
 
 
-# ---- slips -------------------------------------------------------------------------------------------------------------------------------
+# ---- slips ---------------------------------------------------------------------------------------
 
 
 def bills(**changed):
@@ -212,14 +237,21 @@ def test_unsolved_is_said_without_raising(check, stub, capsys):
 @pytest.mark.parametrize("check", FUNCTIONS)
 @pytest.mark.parametrize(
     "wrong",
-    [lambda *_: 1 / 0, lambda *_: "text", lambda *_: torch.zeros(2, 3), lambda: 0, lambda *_: object(), lambda *_: math.nan],
+    [
+        lambda *_: 1 / 0,
+        lambda *_: "text",
+        lambda *_: torch.zeros(2, 3),
+        lambda: 0,
+        lambda *_: object(),
+        lambda *_: math.nan,
+    ],
 )
 def test_nonsense_is_refused_without_raising(check, wrong, capsys):
     assert check(wrong) is False
     assert capsys.readouterr().out.startswith("Not yet: ")
 
 
-# ---- the plan for one GPU ----------------------------------------------------------------------------------------------------------------
+# ---- the plan for one GPU ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -249,13 +281,18 @@ def test_plans_that_fit(plan, capsys):
         ({}, "of activations"),
         ({"micro_batch": 64}, "35.4 GB, but only 21.6 GB"),  # docs/launch.md
         ({"micro_batch": 64, "precision": "bf16"}, "32.2 GB"),  # docs/launch.md
-        ({"micro_batch": 64, "precision": "bf16", "checkpointing": True}, "3.5 GB for sampling: fewer rows"),  # docs/launch.md
+        # docs/launch.md
+        (
+            {"micro_batch": 64, "precision": "bf16", "checkpointing": True},
+            "3.5 GB for sampling: fewer rows",
+        ),
         ({"micro_batch": 16, "precision": "bf16"}, "of activations"),
         ({"ranks": 8}, "there is one GPU"),
         ({"sharded": True}, "there is one GPU"),
         ({"batch": 64}, "'batch' is no option"),
         ({"precision": "int4"}, "takes 'fp32' or 'bf16'"),
-        ({"checkpointing": "no", "micro_batch": 16}, "takes True or False"),  # a word is true, and the plan was called right
+        # a word is true, and the plan was called right
+        ({"checkpointing": "no", "micro_batch": 16}, "takes True or False"),
         ({"micro_batch": 0}, "takes rows, 1 or more"),
         ({"micro_batch": 8.5}, "takes rows, 1 or more"),
         ({"lora": -4}, "takes a rank, 0 or more"),
@@ -269,20 +306,30 @@ def test_plans_that_do_not_fit_say_where_the_memory_goes(plan, word, capsys):
 
 @pytest.mark.parametrize("rows", [{"micro_batch": 8}, {"micro_batch": 32, "checkpointing": True}])
 def test_bf16_saves_nothing_where_rows_are_few(rows):
-    """So the notebook says of its exercise: copies of the weights in bf16 outweigh what is saved."""
+    """So the notebook says of its exercise: copies of the weights in bf16 outweigh what is
+    saved."""
     step = {"batch": 512, "query": 64, "response": 24, **rows}
-    fp32, bf16 = (memory.memory_map(memory.SIZES["774M"], precision=precision, **step)["total"] for precision in ("fp32", "bf16"))
+    fp32, bf16 = (
+        memory.memory_map(memory.SIZES["774M"], precision=precision, **step)["total"]
+        for precision in ("fp32", "bf16")
+    )
     assert bf16 > fp32
 
 
 def test_at_64_rows_only_lora_fits():
-    """So the exercise is one: with all of 774M's weights trained, no setting of the table leaves a tenth of 24 GB free."""
+    """So the exercise is one: with all of 774M's weights trained, no setting of the table leaves a
+    tenth of 24 GB free."""
     for precision in ("fp32", "bf16"):
         for checkpointing in (False, True):
-            assert checks.nb06_plan({"precision": precision, "checkpointing": checkpointing, "micro_batch": 64}) is False
+            assert (
+                checks.nb06_plan(
+                    {"precision": precision, "checkpointing": checkpointing, "micro_batch": 64}
+                )
+                is False
+            )
 
 
-# ---- what a checkpoint holds -------------------------------------------------------------------------------------------------------------
+# ---- what a checkpoint holds ---------------------------------------------------------------------
 
 
 def test_the_five_things_of_a_checkpoint(capsys):
@@ -311,7 +358,10 @@ def test_an_unsolved_checkpoint_is_no_error(unsolved, capsys):
     assert "not solved yet" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("chosen", "named"), [({"weights", "luck"}, "'luck'"), (["weights", 5], "5"), ([["weights"]], "['weights']")])
+@pytest.mark.parametrize(
+    ("chosen", "named"),
+    [({"weights", "luck"}, "'luck'"), (["weights", 5], "5"), ([["weights"]], "['weights']")],
+)
 def test_an_unknown_thing_is_refused(chosen, named, capsys):
     assert checks.nb06_checkpoint(chosen) is False
     assert f"{named} is not on the list" in capsys.readouterr().out
@@ -320,4 +370,7 @@ def test_an_unknown_thing_is_refused(chosen, named, capsys):
 @pytest.mark.parametrize("chosen", [5, "weights", "", {"weights": True}, True])
 def test_what_is_no_set_or_list_of_names_is_refused(chosen, capsys):
     assert checks.nb06_checkpoint(chosen) is False
-    assert f"a set or a list of names is expected, such as {{'weights', 'gradients'}}, not {chosen!r}." in capsys.readouterr().out
+    assert (
+        f"a set or a list of names is expected, such as {{'weights', 'gradients'}}, not {chosen!r}."
+        in capsys.readouterr().out
+    )

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from rlhf_helpers import evaluation
-from rlhf_helpers.checks import nb07 as checks
+from rlhf_helpers.course.checks import nb07 as checks
 
 Z = 1.959963984540054
 
@@ -34,7 +34,11 @@ def wilson_with(centre_shrinks=True, half_shrinks=True, last=True, pulled=True):
     def formula(wins, total):
         rate, shrink = wins / total, 1 + Z**2 / total
         centre = (rate + Z**2 / (2 * total)) / (shrink if centre_shrinks else 1) if pulled else rate
-        half = Z * math.sqrt(rate * (1 - rate) / total + (Z**2 / (4 * total**2) if last else 0)) / (shrink if half_shrinks else 1)
+        half = (
+            Z
+            * math.sqrt(rate * (1 - rate) / total + (Z**2 / (4 * total**2) if last else 0))
+            / (shrink if half_shrinks else 1)
+        )
         return centre - half, centre + half
 
     return formula
@@ -60,7 +64,10 @@ SLIPS = {
         (lambda c, z: uncover(c, z)[:-1], "entries"),
         (lambda c, z: ((x == 0) == y for x, y in zip(c, z)), "not a generator"),
         (lambda c, z: tuple(uncover(c, z)), "not a tuple"),
-        (lambda c, z: [(c.pop(0) == 0) == z.pop(0) for _ in range(len(c))], "changes the lists it is given"),
+        (
+            lambda c, z: [(c.pop(0) == 0) == z.pop(0) for _ in range(len(c))],
+            "changes the lists it is given",
+        ),
     ],
     checks.nb07_wilson: [
         (wald, "no width"),
@@ -83,7 +90,11 @@ SLIPS = {
         (lambda r: math.ceil(((Z / 2 + 0.8416 * r * (1 - r)) / (r - 0.5)) ** 2), "square root"),
     ],
 }
-RIGHT = {checks.nb07_uncover: uncover, checks.nb07_wilson: wilson, checks.nb07_pairs_needed: pairs_needed}
+RIGHT = {
+    checks.nb07_uncover: uncover,
+    checks.nb07_wilson: wilson,
+    checks.nb07_pairs_needed: pairs_needed,
+}
 
 
 @pytest.mark.parametrize("check", RIGHT, ids=lambda c: c.__name__)
@@ -92,7 +103,9 @@ def test_right_answer_passes(check, capsys):
     assert capsys.readouterr().out.startswith("Right")
 
 
-@pytest.mark.parametrize(("check", "slip", "named"), [(c, s, n) for c, slips in SLIPS.items() for s, n in slips])
+@pytest.mark.parametrize(
+    ("check", "slip", "named"), [(c, s, n) for c, slips in SLIPS.items() for s, n in slips]
+)
 def test_slip_is_named(check, slip, named, capsys):
     assert check(slip) is False
     out = capsys.readouterr().out
@@ -107,7 +120,10 @@ def test_unsolved_says_so(check, unsolved, capsys):
 
 
 @pytest.mark.parametrize("check", RIGHT, ids=lambda c: c.__name__)
-@pytest.mark.parametrize("broken", [lambda *a: 1 / 0, lambda *a: "text", lambda *a: math.nan, lambda *a: [1], lambda *a: 0])
+@pytest.mark.parametrize(
+    "broken",
+    [lambda *a: 1 / 0, lambda *a: "text", lambda *a: math.nan, lambda *a: [1], lambda *a: 0],
+)
 def test_broken_answer_never_raises(check, broken, capsys):
     assert check(broken) is False
     assert "Not yet" in capsys.readouterr().out
@@ -120,12 +136,15 @@ def test_oracle_and_package_agree(wins, total):
 
 
 def test_pairs_needed_gives_the_power_it_promises():
-    """Add up the binomial: with the formula's pairs, the true rate is told from one half about four times in five."""
+    """Add up the binomial: with the formula's pairs, the true rate is told from one half about four
+    times in five."""
     for rate, slack in ((0.75, 0.07), (0.6, 0.03), (0.55, 0.02)):
         total = pairs_needed(rate)
 
         def chance_of(wins, n=total, p=rate):
             return math.comb(n, wins) * p**wins * (1 - p) ** (n - wins)
 
-        power = sum(chance_of(w) for w in range(total + 1) if evaluation.win_rate(w, total).low > 0.5)
+        power = sum(
+            chance_of(w) for w in range(total + 1) if evaluation.win_rate(w, total).low > 0.5
+        )
         assert power == pytest.approx(0.8, abs=slack)

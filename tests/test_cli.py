@@ -1,4 +1,5 @@
-"""The command line: the whole road on a tiny model, help with examples, exit codes; the configs are those of the notebooks."""
+"""The command line: the whole road on a tiny model, help with examples, exit codes; the configs are
+those of the notebooks."""
 
 import dataclasses
 import io
@@ -17,9 +18,12 @@ import transformers
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel, pipeline
 
-from rlhf_helpers import cli, commands, exchange, hub, models, options, ppo, presets, ranks, reward, sampling, tasks
+from rlhf_helpers import cli, hub, models, ppo, presets, reward, sampling, tasks
+from rlhf_helpers.cli import commands, options
+from rlhf_helpers.labels import exchange
+from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Comparison, Label
-from rlhf_helpers.store import LabelStore
+from rlhf_helpers.runtime import ranks
 
 SHORT = "--ppo.batch 8 --ppo.minibatches 1 --ppo.epochs 1 --device cpu"
 
@@ -30,8 +34,18 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     tokenizer = models.load_tokenizer()
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=1024, n_embd=16, n_layer=1, n_head=2,
-                               bos_token_id=0, eos_token_id=0, pad_token_id=1)).save_pretrained(folder)  # fmt: skip
+    GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer),
+            n_positions=1024,
+            n_embd=16,
+            n_layer=1,
+            n_head=2,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=1,
+        )
+    ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -44,10 +58,12 @@ def two_ranks():
 
 @pytest.fixture
 def run(model, tmp_path, monkeypatch, capsys):
-    """Run a command line in an empty folder; returns (exit code, what it printed, what it complained of)."""
+    """Run a command line in an empty folder; returns (exit code, what it printed, what it
+    complained of)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RLHF_HEADLESS", raising=False)
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)  # five seconds after each shuffled stream
+    # five seconds after each shuffled stream
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
 
     def call(line, typed=""):
         monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
@@ -65,24 +81,44 @@ def run(model, tmp_path, monkeypatch, capsys):
 def test_the_whole_road(run, tmp_path):
     code, said, _ = run("sample --model MODEL --count 12 --store labels.db --device cpu")
     assert code == 0 and said.count("\n  4  ") == 12 and "12 of 12 comparisons are new" in said
-    assert run("sample --model MODEL --count 12 --store labels.db --device cpu")[1].endswith("label --store labels.db\n")
-    assert len(LabelStore("labels.db").comparisons("sentiment")) == 12  # the same samples, added once
+    assert run("sample --model MODEL --count 12 --store labels.db --device cpu")[1].endswith(
+        "label --store labels.db\n"
+    )
+    # the same samples, added once
+    assert len(LabelStore("labels.db").comparisons("sentiment")) == 12
 
-    code, said, _ = run("label --store labels.db --labeler ada", typed="1\n4\nt\nu\n2\n" + "3\n" * 20)
+    code, said, _ = run(
+        "label --store labels.db --labeler ada", typed="1\n4\nt\nu\n2\n" + "3\n" * 20
+    )
     labels = LabelStore("labels.db").labels("sentiment")
-    assert code == 0 and len(labels) == 12 and {x.labeler for x in labels} == {"ada"} and not any(x.simulated for x in labels)
+    assert (
+        code == 0
+        and len(labels) == 12
+        and {x.labeler for x in labels} == {"ada"}
+        and not any(x.simulated for x in labels)
+    )
 
     code, said, _ = run("export --store labels.db --format pairs --out pairs.jsonl")
     pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     assert code == 0 and len(pairs) == 36 and {"prompt", "chosen", "rejected"} <= pairs[0].keys()
 
     for form, size in (("csv", 12), ("openai", 12), ("store", 12), ("dataset", 12)):
-        code, said, _ = run(f"export --store labels.db --format {form} --out mine.{form} --model MODEL")
-        assert code == 0 and said == f"{size} records in mine.{form}.\n" and (tmp_path / f"mine.{form}").exists()
+        code, said, _ = run(
+            f"export --store labels.db --format {form} --out mine.{form} --model MODEL"
+        )
+        assert (
+            code == 0
+            and said == f"{size} records in mine.{form}.\n"
+            and (tmp_path / f"mine.{form}").exists()
+        )
 
     line = "fit-reward --model MODEL --labels labels.db --out reward --config.batch 4 --held-out 0.25 --normalize-samples 8 --device cpu"
     code, said, _ = run(line)
-    assert code == 0 and "Fitted on 9 labels (0 of all 12 simulated)" in said and "chance is 25%" in said
+    assert (
+        code == 0
+        and "Fitted on 9 labels (0 of all 12 simulated)" in said
+        and "chance is 25%" in said
+    )
 
     line = f"tune --model MODEL --reward reward --out tuned --ppo.episodes 16 {SHORT} --prompts 16"
     code, said, _ = run(line)
@@ -93,13 +129,22 @@ def test_the_whole_road(run, tmp_path):
     assert (tmp_path / "tuned/model/model.safetensors").read_bytes() == before
 
     code, said, _ = run("summarize-run tuned")
-    assert code == 0 and re.search(r"^score +-?[\d.e-]+ +-?[\d.e-]+$", said, re.MULTILINE) and "kl_nats_per_response" in said
-    with (tmp_path / "tuned/metrics.jsonl").open("a") as file:  # a process that is killed, or writes right now, has written half a line
+    assert (
+        code == 0
+        and re.search(r"^score +-?[\d.e-]+ +-?[\d.e-]+$", said, re.MULTILINE)
+        and "kl_nats_per_response" in said
+    )
+    # a process that is killed, or writes right now, has written half a line
+    with (tmp_path / "tuned/metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "sco')
     assert run("summarize-run tuned") == (0, said, "")
     code, said, _ = run("judge --model MODEL --tuned tuned --count 4 --device cpu")
-    assert code == 0 and re.search(r"Tuned preferred by a simulated judge: .*\(.*4 pairs\b.*\)", said)
-    code, said, _ = run("judge --model MODEL --tuned tuned --count 4 --by ada --device cpu", typed="1\n" * 4)
+    assert code == 0 and re.search(
+        r"Tuned preferred by a simulated judge: .*\(.*4 pairs\b.*\)", said
+    )
+    code, said, _ = run(
+        "judge --model MODEL --tuned tuned --count 4 --by ada --device cpu", typed="1\n" * 4
+    )
     assert code == 0 and re.search(r"Tuned preferred by ada: .*\(.*4 pairs\b.*\)", said)
 
 
@@ -109,14 +154,23 @@ def test_the_whole_road(run, tmp_path):
     ("tldr", "paper", ["content", "summary"]),
     ("cnndm", "released", ["article", "highlights"]),
 ])  # fmt: skip
-def test_the_papers_presets_run_from_local_copies_of_the_published_files(run, tmp_path, task, preset, columns):
-    """Texts in parquet and labels in the released JSON, as published; the preset's lengths, the batch cut down to a test's size."""
-    lines = ["the boat came home at dusk .", "nobody on the quay knew why .", "she laughed , and he put the kettle on ."]
+def test_the_papers_presets_run_from_local_copies_of_the_published_files(
+    run, tmp_path, task, preset, columns
+):
+    """Texts in parquet and labels in the released JSON, as published; the preset's lengths, the
+    batch cut down to a test's size."""
+    lines = [
+        "the boat came home at dusk .",
+        "nobody on the quay knew why .",
+        "she laughed , and he put the kettle on .",
+    ]
     books = [f"{i} : {lines[i % 3]}" for i in range(1_920)]
     poems = ["\n".join(lines[(i + k) % 3] for k in range(9 + i)) for i in range(96)]
     preset_task = presets.get(task, preset).task
     (tmp_path / preset_task.dataset).mkdir()
-    table = datasets.Dataset.from_dict({name: books if name == "text" else poems for name in columns})
+    table = datasets.Dataset.from_dict(
+        {name: books if name == "text" else poems for name in columns}
+    )
     for split in ("train", "test") if hub.SOURCES[preset_task.dataset].has_test else ("train",):
         table.to_parquet(tmp_path / preset_task.dataset / f"{split}-00000-of-00001.parquet")
     tokenizer = models.load_tokenizer()
@@ -124,20 +178,32 @@ def test_the_papers_presets_run_from_local_copies_of_the_published_files(run, tm
     for i in range(40):
         texts_of = [lines[i % 3]] + [f" {word} {i}." for word in ("Good", "Bad", "Long", "Short")]
         ids = tokenizer(texts_of)["input_ids"]
-        records.append({"query": ids[0], **{f"sample{k}": ids[k + 1] for k in range(4)}, "best": i % 4})
+        records.append(
+            {"query": ids[0], **{f"sample{k}": ids[k + 1] for k in range(4)}, "best": i % 4}
+        )
     file = tmp_path / "labels" / hub.LABEL_FILES[task]
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(records))
 
     shared = f"--model MODEL --task {task} --preset {preset} --data-dir . --device cpu"
-    code, said, complaint = run(f"fit-reward {shared} --labels released --normalize-samples 8 --out fit")
+    code, said, complaint = run(
+        f"fit-reward {shared} --labels released --normalize-samples 8 --out fit"
+    )
     assert code == 0 and "Fitted on 36 labels (0 of all 40 simulated)" in said, complaint
-    code, said, complaint = run(f"tune {shared} --reward fit --prompts 16 --ppo.episodes 16 --ppo.batch 8 --ppo.minibatches 1 --out tuned")
+    code, said, complaint = run(
+        f"tune {shared} --reward fit --prompts 16 --ppo.episodes 16 --ppo.batch 8 "
+        "--ppo.minibatches 1 --out tuned"
+    )
     assert code == 0 and "the model is in tuned/model" in said, complaint
-    lines = [json.loads(line) for line in (tmp_path / "tuned/metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "tuned/metrics.jsonl").read_text().splitlines()
+    ]
     wanted = presets.get(task, preset).ppo
     assert len(lines) == 2 and (lines[0]["beta"], lines[0]["lr"]) == (wanted.kl_coef, wanted.lr)
-    assert lines[0]["entropy_nats_per_response"] == pytest.approx(preset_task.response_length * math.log(3072), rel=0.02)  # knows nothing
+    # knows nothing
+    assert lines[0]["entropy_nats_per_response"] == pytest.approx(
+        preset_task.response_length * math.log(3072), rel=0.02
+    )
     code, said, complaint = run(f"judge {shared} --tuned tuned --count 1 --by ada", typed="1\n")
     assert code == 0 and "Tuned preferred by ada" in said, complaint
 
@@ -146,21 +212,32 @@ def test_the_papers_presets_run_from_local_copies_of_the_published_files(run, tm
     "-m torch.distributed.run --standalone --nproc-per-node 2",
     "-m accelerate.commands.launch --multi_gpu --num_processes 2",
 ])  # fmt: skip
-def test_the_launchers_of_torch_and_accelerate_start_the_command_on_two_ranks(launcher, model, tmp_path, two_ranks, run):
+def test_the_launchers_of_torch_and_accelerate_start_the_command_on_two_ranks(
+    launcher, model, tmp_path, two_ranks, run
+):
     models.RewardModel.from_policy(models.Policy.load(model), 0).save(tmp_path / "reward")
     line = f"tune --model {model} --reward {tmp_path}/reward --ppo.episodes 32 --ppo.batch 16 --ppo.epochs 1 --prompts 16 --device cpu"
     words = shlex.split(f"{launcher} -m rlhf_helpers {line} --out {tmp_path}/tuned")
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0 and done.stdout.count("the model is in") == 1, done.stderr[-3_000:]
     lines, weights = read_run(tmp_path / "tuned")
     assert [x["episodes"] for x in lines] == [16, 32] and lines[1]["kl_nats_per_response"] > 0
     assert run(f"{line} --out alone")[0] == 0
-    first, alone = lines[0]["entropy_nats_per_response"], read_run(tmp_path / "alone")[0][0]["entropy_nats_per_response"]
-    assert first == pytest.approx(alone, rel=0.02) and first != pytest.approx(alone, rel=1e-5)  # half of the batch had another seed
-    known = two_ranks.setdefault("run", (lines, weights))  # the other launcher's: the same run, but for the number of threads
+    first, alone = (
+        lines[0]["entropy_nats_per_response"],
+        read_run(tmp_path / "alone")[0][0]["entropy_nats_per_response"],
+    )
+    # half of the batch had another seed
+    assert first == pytest.approx(alone, rel=0.02) and first != pytest.approx(alone, rel=1e-5)
+    # the other launcher's: the same run, but for the number of threads
+    known = two_ranks.setdefault("run", (lines, weights))
     for ours, theirs in zip(lines, known[0], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
-    assert all(torch.allclose(weight, known[1][name], atol=2e-5) for name, weight in weights.items())
+    assert all(
+        torch.allclose(weight, known[1][name], atol=2e-5) for name, weight in weights.items()
+    )
 
 
 def read_run(folder):
@@ -168,10 +245,17 @@ def read_run(folder):
     return lines, load_file(folder / "model/model.safetensors")
 
 
-def test_the_folder_of_a_run_is_not_taken_for_another_reward_model_or_other_labels(run, model, tmp_path):
-    asked = [Comparison("sentiment", f"The harbour {word}.", (" A good day.", " A grim night.")) for word in "abcdefgh"]
+def test_the_folder_of_a_run_is_not_taken_for_another_reward_model_or_other_labels(
+    run, model, tmp_path
+):
+    asked = [
+        Comparison("sentiment", f"The harbour {word}.", (" A good day.", " A grim night."))
+        for word in "abcdefgh"
+    ]
     for choice in (0, 1):
-        exchange.write(tmp_path / f"{choice}.csv", "csv", asked, [Label(c.id, "x", choice) for c in asked])
+        exchange.write(
+            tmp_path / f"{choice}.csv", "csv", asked, [Label(c.id, "x", choice) for c in asked]
+        )
     line = "fit-reward --model MODEL --out fit0 --config.batch 4 --held-out 0 --normalize-samples 8 --device cpu --labels "
     assert run(line + "0.csv")[0] == 0
     code, _, said = run(line + "1.csv")
@@ -184,7 +268,8 @@ def test_the_folder_of_a_run_is_not_taken_for_another_reward_model_or_other_labe
     assert code == 1 and "tuned holds a run with other settings (reward_model is" in said
     config = tmp_path / "fit0/model/config.json"
     settings = json.loads(config.read_text())
-    for name in ("reward_gain", "reward_bias"):  # the same weights in another unit are another reward model
+    # the same weights in another unit are another reward model
+    for name in ("reward_gain", "reward_bias"):
         config.write_text(json.dumps(settings | {name: settings[name] + 0.5}))
         assert run(line + "fit0")[0] == 1
     config.write_text(json.dumps(settings))
@@ -196,11 +281,15 @@ def test_fit_reward_begins_and_ends_in_the_unit_of_the_models_own_samples(run, m
     run("label --store labels.db --labeler ada", typed="1\n" * 8)
     real, seen = reward.fit, []
 
-    def spread(fitted):  # of the raw rewards of the texts on which the command normalises: gain is one over it
+    # of the raw rewards of the texts on which the command normalises: gain is one over it
+    def spread(fitted):
         policy, tokenizer = models.Policy.load(model), models.load_tokenizer(model)
         queries = tasks.queries(tasks.SENTIMENT, tokenizer, 8, seed=0)
         rollout = sampling.sample(policy, queries, 24, 0.7, torch.Generator().manual_seed(0))
-        text, mask = torch.cat([queries.tokens, rollout.responses], 1), torch.cat([queries.mask, rollout.mask], 1)
+        text, mask = (
+            torch.cat([queries.tokens, rollout.responses], 1),
+            torch.cat([queries.mask, rollout.mask], 1),
+        )
         with torch.no_grad():
             return ((fitted(text, mask) - fitted.bias) / fitted.gain).std(correction=0).item()
 
@@ -232,43 +321,82 @@ def test_every_command_has_help_with_an_example_that_can_be_parsed(name, run):
 
 def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
     assert cli.parse(["tune"]).ppo == ppo.PPOConfig() and cli.parse(["tune"]).lora == 0
-    command = cli.parse(shlex.split("tune --task tldr --preset=paper --ppo.lr 3e-6 --data-dir texts"))
+    command = cli.parse(
+        shlex.split("tune --task tldr --preset=paper --ppo.lr 3e-6 --data-dir texts")
+    )
     assert command.ppo == dataclasses.replace(presets.get("tldr", "paper").ppo, lr=3e-6)
-    assert (command.prompts, cli.parse(["tune"]).prompts) == (50_000, 2_000)  # a million episodes from 2,000 prompts see each 500 times
+    # a million episodes from 2,000 prompts see each 500 times
+    assert (command.prompts, cli.parse(["tune"]).prompts) == (50_000, 2_000)
     assert cli.parse(shlex.split("sample --texts someone/else")).texts == "someone/else"
     command = cli.parse(shlex.split("fit-reward --preset released --task cnndm"))
-    assert (command.config, command.normalize_samples) == (presets.get("cnndm", "released").reward, 256)
+    assert (command.config, command.normalize_samples) == (
+        presets.get("cnndm", "released").reward,
+        256,
+    )
     assert isinstance(command, options.FitReward)
 
 
-@pytest.mark.parametrize("line, code, words", [
-    ("", 2, "Missing subcommand"),
-    ("sing", 2, "sing"),
-    ("tune --reward reward --batch 8", 2, "--ppo.batch"),  # and says what was probably meant
-    ("tune --task poems", 2, "sentiment"),
-    ("tune --ppo.batch 4", 2, "whitening needs at least 8"),
-    ("fit-reward --held-out 1", 2, "it is a share, from 0 to less than 1"),
-    ("fit-reward --held-out -0.1", 2, "it is a share, from 0 to less than 1"),
-    ("label --store nothing.db", 1, "fill one with `python -m rlhf_helpers sample --store nothing.db`"),
-    ("export --store nothing.db --out x", 1, "there is no label store nothing.db"),
-    ("judge --model MODEL --tuned runs/nowhere/else --device cpu", 1, "no model folder at runs/nowhere/else: train one first"),
-    ("tune --model nobody/nothing --reward nowhere --device cpu", 1, "could not be fetched"),
-    ("sample --model MODEL --count 0 --device cpu", 1, "0 prompts for sentiment are asked for"),  # it looked for them for ever
-    ("sample --model MODEL --count 2 --options 1 --device cpu", 1, "1 options leave nothing to choose from"),
-    ("sample --model MODEL --device gpu", 1, "there is no kind of device called 'gpu'"),
-    ("sample --model MODEL/config.json", 1, "is a file: name the folder that holds the model"),
-    ("tune --checkpoint-every 0", 1, "a checkpoint every 0 steps cannot be"),  # it was found out after the first step
-    ("tune --ppo.minibatches 0", 2, "give 1 to take the batch whole"),
-    ("tune --ppo.kl-coef nan", 2, "kl_coef is nan: it must be a number"),
-    ("fit-reward --config.lr nan", 2, "lr is nan: it must be a number, 0 or more"),
-    ("label --store MODEL/config.json", 1, "config.json"),  # a StoreError was shown as a traceback
-    ("fit-reward --model MODEL --labels nothing.csv", 1, 'give --labels a store (.db), a file, "recorded" or "released"'),
-    ("fit-reward --model MODEL --labels released --preset released --data-dir .", 1, "Download https://"),
-    ("sample --model MODEL --device cuda", 1, "torch finds no GPU here"),
-    ("tune --model MODEL --reward runs/nothing --device cpu", 1, "fit one with `python -m rlhf_helpers fit-reward --out runs/nothing`"),
-    ("summarize-run .", 1, "holds no metrics.jsonl"),
-    ("sample --model MODEL --preset released --data-dir nothing", 1, "hf download"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line, code, words",
+    [
+        ("", 2, "Missing subcommand"),
+        ("sing", 2, "sing"),
+        ("tune --reward reward --batch 8", 2, "--ppo.batch"),  # and says what was probably meant
+        ("tune --task poems", 2, "sentiment"),
+        ("tune --ppo.batch 4", 2, "whitening needs at least 8"),
+        ("fit-reward --held-out 1", 2, "it is a share, from 0 to less than 1"),
+        ("fit-reward --held-out -0.1", 2, "it is a share, from 0 to less than 1"),
+        (
+            "label --store nothing.db",
+            1,
+            "fill one with `python -m rlhf_helpers sample --store nothing.db`",
+        ),
+        ("export --store nothing.db --out x", 1, "there is no label store nothing.db"),
+        (
+            "judge --model MODEL --tuned runs/nowhere/else --device cpu",
+            1,
+            "no model folder at runs/nowhere/else: train one first",
+        ),
+        ("tune --model nobody/nothing --reward nowhere --device cpu", 1, "could not be fetched"),
+        # it looked for them for ever
+        ("sample --model MODEL --count 0 --device cpu", 1, "0 prompts for sentiment are asked for"),
+        (
+            "sample --model MODEL --count 2 --options 1 --device cpu",
+            1,
+            "1 options leave nothing to choose from",
+        ),
+        ("sample --model MODEL --device gpu", 1, "there is no kind of device called 'gpu'"),
+        ("sample --model MODEL/config.json", 1, "is a file: name the folder that holds the model"),
+        # it was found out after the first step
+        ("tune --checkpoint-every 0", 1, "a checkpoint every 0 steps cannot be"),
+        ("tune --ppo.minibatches 0", 2, "give 1 to take the batch whole"),
+        ("tune --ppo.kl-coef nan", 2, "kl_coef is nan: it must be a number"),
+        ("fit-reward --config.lr nan", 2, "lr is nan: it must be a number, 0 or more"),
+        (
+            "label --store MODEL/config.json",
+            1,
+            "config.json",
+        ),  # a StoreError was shown as a traceback
+        (
+            "fit-reward --model MODEL --labels nothing.csv",
+            1,
+            'give --labels a store (.db), a file, "recorded" or "released"',
+        ),
+        (
+            "fit-reward --model MODEL --labels released --preset released --data-dir .",
+            1,
+            "Download https://",
+        ),
+        ("sample --model MODEL --device cuda", 1, "torch finds no GPU here"),
+        (
+            "tune --model MODEL --reward runs/nothing --device cpu",
+            1,
+            "fit one with `python -m rlhf_helpers fit-reward --out runs/nothing`",
+        ),
+        ("summarize-run .", 1, "holds no metrics.jsonl"),
+        ("sample --model MODEL --preset released --data-dir nothing", 1, "hf download"),
+    ],
+)
 def test_what_is_wrong_is_said_in_a_sentence_with_an_exit_code(run, monkeypatch, line, code, words):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -284,35 +412,56 @@ def test_export_never_writes_over_a_store_or_into_another_folder(run, tmp_path):
     run("label --store labels.db --labeler ada", typed="1\n" * 4)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/README.md").write_text("mine")
-    for line, words in (("--out labels.db", "is a database"), ("--format store --out labels.db", "is a database"),
-                        ("--format dataset --out notes", "something else"), ("--task tldr --out x", "nothing to export")):  # fmt: skip
+    for line, words in (
+        ("--out labels.db", "is a database"),
+        ("--format store --out labels.db", "is a database"),
+        ("--format dataset --out notes", "something else"),
+        ("--task tldr --out x", "nothing to export"),
+    ):
         code, _, said = run(f"export --store labels.db {line}")
         assert code == 1 and words in said, line
-    assert len(LabelStore("labels.db").labels("sentiment")) == 4 and (tmp_path / "notes/README.md").read_text() == "mine"
-    assert [run("export --store labels.db --format dataset --out set")[0] for _ in range(2)] == [0, 0]  # its own folder again
+    assert (
+        len(LabelStore("labels.db").labels("sentiment")) == 4
+        and (tmp_path / "notes/README.md").read_text() == "mine"
+    )
+    # its own folder again
+    assert [run("export --store labels.db --format dataset --out set")[0] for _ in range(2)] == [
+        0,
+        0,
+    ]
 
 
 def test_labels_of_another_task_are_named(run):
     """It said that there were no labels yet, to somebody who had just given some."""
     run("sample --model MODEL --count 4 --store labels.db --device cpu")
     run("label --store labels.db --labeler ada", typed="1\n" * 4)
-    code, _, said = run("fit-reward --model MODEL --labels labels.db --task descriptiveness --device cpu")
-    assert code == 1 and "no labels of descriptiveness, but it has sentiment: give the --task" in said
+    code, _, said = run(
+        "fit-reward --model MODEL --labels labels.db --task descriptiveness --device cpu"
+    )
+    assert (
+        code == 1 and "no labels of descriptiveness, but it has sentiment: give the --task" in said
+    )
 
 
 def test_a_reward_model_of_another_base_model_is_named(run, model, tmp_path):
-    """GPT-2's largest was tuned with the reward model of its smallest, in the unit of that one's samples, without a word."""
+    """GPT-2's largest was tuned with the reward model of its smallest, in the unit of that one's
+    samples, without a word."""
     shutil.copytree(model, tmp_path / "large")
     shared = "--config.epochs 1 --normalize-samples 8 --device cpu --held-out 0.999"
     assert run(f"fit-reward --model MODEL {shared} --out fit")[0] == 0
     for name, words in (("MODEL", False), ("large", True)):
-        code, said, _ = run(f"tune --model {name} --reward fit --out tuned-{words} --ppo.episodes 8 {SHORT} --prompts 8")
+        code, said, _ = run(
+            f"tune --model {name} --reward fit --out tuned-{words} --ppo.episodes 8 {SHORT} "
+            "--prompts 8"
+        )
         assert code == 0 and ("Note: the reward model in fit was fitted on" in said) == words
 
 
 def test_encoder_decoders_are_refused_by_tune_too(run, tmp_path):
     """The memory check came first and showed all the families that transformers knows."""
-    transformers.T5Config(vocab_size=16, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2).save_pretrained(tmp_path / "t5")
+    transformers.T5Config(
+        vocab_size=16, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
+    ).save_pretrained(tmp_path / "t5")
     code, _, said = run("tune --model t5 --reward fit --device cpu")
     assert code == 1 and "t5 holds no causal language model that transformers knows" in said
 
@@ -328,7 +477,10 @@ def test_run_json_tells_of_the_attempt_that_trained(run, tmp_path):
     """It kept the settings of a first attempt that had failed before it trained."""
     line = f"tune --model MODEL --out tuned --ppo.episodes 8 {SHORT} --prompts 8 --reward "
     assert run(line + "nothing --ppo.lr 1e-5")[0] == 1
-    run("fit-reward --model MODEL --config.epochs 1 --normalize-samples 8 --device cpu --held-out 0.999 --out fit")
+    run(
+        "fit-reward --model MODEL --config.epochs 1 --normalize-samples 8 --device cpu --held-out "
+        "0.999 --out fit"
+    )
     assert run(line + "fit --ppo.lr 1e-3")[0] == 0
     about = json.loads((tmp_path / "tuned/run.json").read_text())
     assert about["config"]["lr"] == about["settings"]["ppo"]["lr"] == 1e-3
@@ -337,8 +489,7 @@ def test_run_json_tells_of_the_attempt_that_trained(run, tmp_path):
 @pytest.mark.parametrize("error, code", [
     (FloatingPointError("score is nan"), 3),
     (RuntimeError("the policy has collapsed; the last checkpoint in x is from before this step"), 3),
-    (ranks.RankLost("another process has gone"), 3),
-    (KeyboardInterrupt(), 130),
+    (ranks.RankLost("another process has gone"), 3), (KeyboardInterrupt(), 130),
     (MemoryError("too little memory"), 1),
 ])  # fmt: skip
 def test_training_that_stops_has_its_own_exit_code(run, monkeypatch, error, code):
@@ -358,7 +509,11 @@ def test_an_unfinished_run_holds_no_model_yet(tmp_path):
 def test_the_card_opens_on_this_machine_only(run, tmp_path, monkeypatch):
     run("sample --model MODEL --count 2 --store labels.db --device cpu")
     called = []
-    monkeypatch.setattr(subprocess, "run", lambda words, **_: called.append(words) or subprocess.CompletedProcess(words, 0))
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda words, **_: called.append(words) or subprocess.CompletedProcess(words, 0),
+    )
     assert run("label --store labels.db --task sentiment --labeler ada --card")[0] == 0
     assert called[0][1:3] == ["-m", "jupyterlab"] and "--ip=127.0.0.1" in called[0]
     (cell,) = json.loads((tmp_path / "labels.label.ipynb").read_text())["cells"]
@@ -375,12 +530,22 @@ def test_a_jupyterlab_that_does_not_start_is_said_in_a_sentence(run, monkeypatch
 
 
 def test_it_runs_as_a_module(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "rlhf_helpers", "summarize-run", str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "rlhf_helpers", "summarize-run", str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.returncode == 1
+        and done.stderr.startswith("error: ")
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_the_saved_model_opens_with_its_tokenizer_in_a_plain_pipeline(model, tmp_path):
     policy, tokenizer = models.Policy.load(model), models.load_tokenizer(model)
     commands.save(policy, tokenizer, tmp_path)
     write = pipeline("text-generation", model=str(tmp_path / "model"), device="cpu")
-    assert write("The harbour", max_new_tokens=3, do_sample=False)[0]["generated_text"].startswith("The harbour")
+    assert write("The harbour", max_new_tokens=3, do_sample=False)[0]["generated_text"].startswith(
+        "The harbour"
+    )

@@ -1,4 +1,5 @@
-"""Formats of others: files written by hand are read, what is written is read back, faults have a place and a reason."""
+"""Formats of others: files written by hand are read, what is written is read back, faults have a
+place and a reason."""
 
 import csv
 import json
@@ -6,16 +7,30 @@ import re
 
 import pytest
 
-from rlhf_helpers import exchange
+from rlhf_helpers.labels import exchange
+from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Comparison, Label
-from rlhf_helpers.store import LabelStore
 
-FOUR = [Comparison("sentiment", 'She said "no", then', (f" a{i}.", f" b\n{i}.", f" c,{i}.", f" d{i} é."), "imported") for i in range(3)]
-TWO = [Comparison("sentiment", f"prompt {i}", (f" left {i}", f" right {i}"), "imported") for i in range(3)]
+FOUR = [
+    Comparison(
+        "sentiment",
+        'She said "no", then',
+        (f" a{i}.", f" b\n{i}.", f" c,{i}.", f" d{i} é."),
+        "imported",
+    )
+    for i in range(3)
+]
+TWO = [
+    Comparison("sentiment", f"prompt {i}", (f" left {i}", f" right {i}"), "imported")
+    for i in range(3)
+]
 
 
 def labels(comparisons, choices=(1, 0, 1)):
-    return [Label(c.id, "ada", k, 1.5, 20.0, simulated=k == 0) for c, k in zip(comparisons, choices, strict=True)]
+    return [
+        Label(c.id, "ada", k, 1.5, 20.0, simulated=k == 0)
+        for c, k in zip(comparisons, choices, strict=True)
+    ]
 
 
 class Bytes:
@@ -32,7 +47,10 @@ class Bytes:
 
 
 def lines(path, *records):
-    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records), encoding="utf-8")
+    path.write_text(
+        "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -72,30 +90,36 @@ def said(text):
 
 @pytest.mark.parametrize(
     ("record", "query", "texts"),
-    [
-        ({"prompt": "P", "chosen": " good", "rejected": " bad"}, "P", (" good", " bad")),
-        ({"chosen": "The day was good", "rejected": "The day was grim"}, "The day was ", ("good", "grim")),
-        ({"prompt": user("Hi"), "chosen": said("Yes"), "rejected": said("No")}, "Hi", ("Yes", "No")),
-        ({"chosen": user("Hi") + said("Yes"), "rejected": user("Hi") + said("No")}, "Hi", ("Yes", "No")),
-    ],
+    [ ({"prompt": "P", "chosen": " good", "rejected": " bad"}, "P", (" good", " bad")), ({"chosen": "The day was good", "rejected": "The day was grim"}, "The day was ", ("good", "grim")), ({"prompt": user("Hi"), "chosen": said("Yes"), "rejected": said("No")}, "Hi", ("Yes", "No")), ({"chosen": user("Hi") + said("Yes"), "rejected": user("Hi") + said("No")}, "Hi", ("Yes", "No")), ],
 )  # fmt: skip
 def test_pairs_of_preference_libraries(tmp_path, record, query, texts):
     read = exchange.read(lines(tmp_path / "pairs.jsonl", record), "pairs", "sentiment")
     (comparison,), (label,) = read.comparisons, read.labels
-    assert comparison.query == query and comparison.options[label.choice] == texts[0] and set(comparison.options) == set(texts)
+    assert (
+        comparison.query == query
+        and comparison.options[label.choice] == texts[0]
+        and set(comparison.options) == set(texts)
+    )
 
 
 def test_the_chosen_one_is_not_always_on_the_same_side(tmp_path):
-    file = lines(tmp_path / "p.jsonl", *({"prompt": f"{i}", "chosen": "a", "rejected": "b"} for i in range(40)))
+    file = lines(
+        tmp_path / "p.jsonl",
+        *({"prompt": f"{i}", "chosen": "a", "rejected": "b"} for i in range(40)),
+    )
     assert {label.choice for label in exchange.read(file, "pairs", "t").labels} == {0, 1}
 
 
-@pytest.mark.parametrize(("format", "comparisons"), [("csv", FOUR), ("csv", TWO), ("pairwise", TWO), ("openai", FOUR)])
+@pytest.mark.parametrize(
+    ("format", "comparisons"), [("csv", FOUR), ("csv", TWO), ("pairwise", TWO), ("openai", FOUR)]
+)
 def test_what_is_written_is_read_back(tmp_path, format, comparisons):
     given = labels(comparisons)
     assert exchange.write(tmp_path / "out", format, comparisons, given, tokenizer=Bytes()) == 3
     read = exchange.read(tmp_path / "out", format, "sentiment", labeler="ada", tokenizer=Bytes())
-    assert read.comparisons == comparisons and [x.choice for x in read.labels] == [x.choice for x in given]
+    assert read.comparisons == comparisons and [x.choice for x in read.labels] == [
+        x.choice for x in given
+    ]
     if format == "csv":
         assert read.labels == given
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
@@ -108,24 +132,35 @@ def test_four_options_become_three_pairs_and_come_back_as_such(tmp_path):
         (FOUR[0].query, " c,0.", other) for other in (" a0.", " b\n0.", " d0 é.")
     }
     read = exchange.read(tmp_path / "p.jsonl", "pairs", "sentiment")
-    assert [read.comparisons[i].options[x.choice] for i, x in enumerate(read.labels)] == [" c,0."] * 3
+    assert [read.comparisons[i].options[x.choice] for i, x in enumerate(read.labels)] == [
+        " c,0."
+    ] * 3
     assert exchange.write(tmp_path / "again.jsonl", "pairs", read.comparisons, read.labels) == 3
-    assert (tmp_path / "again.jsonl").read_text().replace("imported", "ada") == (tmp_path / "p.jsonl").read_text().replace(
-        "imported", "ada"
-    )
+    assert (tmp_path / "again.jsonl").read_text().replace("imported", "ada") == (
+        tmp_path / "p.jsonl"
+    ).read_text().replace("imported", "ada")
 
 
 def test_faults_have_a_line_and_a_reason_and_the_good_ones_can_be_kept(tmp_path):
     good = {"prompt": "p", "first": "a", "second": "b", "choice": "first"}
-    file = lines(tmp_path / "x.jsonl", good, "{not json", {"prompt": "p", "first": "a", "choice": "first"}, good | {"choice": 3}, "[1]")
+    file = lines(
+        tmp_path / "x.jsonl",
+        good,
+        "{not json",
+        {"prompt": "p", "first": "a", "choice": "first"},
+        good | {"choice": 3},
+        "[1]",
+    )
     with pytest.raises(ValueError, match=r"x.jsonl, record 2: .*nothing was read"):
         exchange.read(file, "pairwise", "t")
     read = exchange.read(file, "pairwise", "t", errors="skip")
     assert len(read.comparisons) == len(read.labels) == 1
     assert [f.line for f in read.faults] == [2, 3, 4, 5]
-    assert ["'second' is missing", 'choice 3 must be "first" or "second"', "expected an object with named fields"] == [
-        f.reason for f in read.faults[1:]
-    ]
+    assert [
+        "'second' is missing",
+        'choice 3 must be "first" or "second"',
+        "expected an object with named fields",
+    ] == [f.reason for f in read.faults[1:]]
 
 
 def test_faulty_rows_of_a_table(tmp_path):
@@ -141,11 +176,16 @@ def test_faulty_rows_of_a_table(tmp_path):
         )
     read = exchange.read(tmp_path / "x.csv", "csv", "t", errors="skip")
     assert len(read.labels) == 1 and [f.line for f in read.faults] == [3, 4, 5]
-    assert "2 options" in read.faults[0].reason and "must be an index" in read.faults[1].reason and "not quoted" in read.faults[2].reason
+    assert (
+        "2 options" in read.faults[0].reason
+        and "must be an index" in read.faults[1].reason
+        and "not quoted" in read.faults[2].reason
+    )
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("[{", "download complete"), ("{}", "one JSON array"), ('[{"query": "text"}]', "record 1")]
+    ("content", "message"),
+    [("[{", "download complete"), ("{}", "one JSON array"), ('[{"query": "text"}]', "record 1")],
 )
 def test_files_that_are_not_openais(tmp_path, content, message):
     (tmp_path / "x.json").write_text(content)
@@ -166,25 +206,40 @@ def test_what_a_format_cannot_hold_is_said_and_leaves_no_file(tmp_path):
 def test_datasets_open_with_the_library_and_the_card_counts_honestly(tmp_path):
     datasets = pytest.importorskip("datasets")
     exchange.save_dataset(tmp_path / "out", FOUR, labels(FOUR), licence="mit")
-    four = datasets.load_dataset(str(tmp_path / "out"), "comparisons", split="train", cache_dir=str(tmp_path / "cache"))
-    pairs = datasets.load_dataset(str(tmp_path / "out"), "pairs", split="train", cache_dir=str(tmp_path / "cache"))
-    assert [tuple(o) for o in four["options"]] == [c.options for c in FOUR] and list(four["choice"]) == [1, 0, 1]
+    four = datasets.load_dataset(
+        str(tmp_path / "out"), "comparisons", split="train", cache_dir=str(tmp_path / "cache")
+    )
+    pairs = datasets.load_dataset(
+        str(tmp_path / "out"), "pairs", split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert [tuple(o) for o in four["options"]] == [c.options for c in FOUR] and list(
+        four["choice"]
+    ) == [1, 0, 1]
     assert len(pairs) == 9 and {"prompt", "chosen", "rejected"} <= set(pairs.column_names)
-    assert "3 labels of 3 comparisons: 2 by 1 people,\n1 simulated" in (tmp_path / "out" / "README.md").read_text()
+    assert (
+        "3 labels of 3 comparisons: 2 by 1 people,\n1 simulated"
+        in (tmp_path / "out" / "README.md").read_text()
+    )
     with pytest.raises(ValueError, match="no labels"):
         exchange.dataset(FOUR, [])
 
 
 def test_what_was_read_goes_into_a_store_once(tmp_path):
     exchange.write(tmp_path / "x.csv", "csv", FOUR, labels(FOUR))
-    read, store = exchange.read(tmp_path / "x.csv", "csv", "sentiment"), LabelStore(tmp_path / "labels.db")
+    read, store = (
+        exchange.read(tmp_path / "x.csv", "csv", "sentiment"),
+        LabelStore(tmp_path / "labels.db"),
+    )
     assert (store.add(read.comparisons), store.add_labels(read.labels)) == (3, 3)
     assert (store.add(read.comparisons), store.add_labels(read.labels)) == (0, 0)
     assert store.labels() == labels(FOUR)
 
 
 def test_everything_of_a_comparison_comes_back(tmp_path):
-    mixed = [Comparison("sentiment", "two", ("a", ""), "m", 3), Comparison("sentiment", "four", ("", "b", "c", ""), "m", 1)]
+    mixed = [
+        Comparison("sentiment", "two", ("a", ""), "m", 3),
+        Comparison("sentiment", "four", ("", "b", "c", ""), "m", 1),
+    ]
     given = [Label(c.id, "ada", 1, 1.5, 20.0) for c in mixed]
     for format, some in (("csv", mixed), ("pairwise", mixed[:1])):
         exchange.write(tmp_path / "x", format, some, given[: len(some)])
@@ -197,28 +252,58 @@ def test_a_real_tokenizer_of_bytes_gives_back_the_text_of_the_openai_format(tmp_
     from transformers import PreTrainedTokenizerFast
 
     trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator([c.query + "".join(c.options) for c in FOUR], vocab_size=300, min_frequency=1)
+    trained.train_from_iterator(
+        [c.query + "".join(c.options) for c in FOUR], vocab_size=300, min_frequency=1
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer)
     exchange.write(tmp_path / "x.json", "openai", FOUR, labels(FOUR), tokenizer=tokenizer)
-    assert exchange.read(tmp_path / "x.json", "openai", "sentiment", tokenizer=tokenizer).comparisons == FOUR
-    (tmp_path / "y.json").write_text(json.dumps([{"query": [1], "sample0": [2], "sample1": [50_258], "best": 0}]))
+    assert (
+        exchange.read(tmp_path / "x.json", "openai", "sentiment", tokenizer=tokenizer).comparisons
+        == FOUR
+    )
+    (tmp_path / "y.json").write_text(
+        json.dumps([{"query": [1], "sample0": [2], "sample1": [50_258], "best": 0}])
+    )
     read = exchange.read(tmp_path / "y.json", "openai", "t", tokenizer=tokenizer, errors="skip")
-    assert read.labels == [] and "token id 50258 is not in this tokenizer's vocabulary of" in read.faults[0].reason
+    assert (
+        read.labels == []
+        and "token id 50258 is not in this tokenizer's vocabulary of" in read.faults[0].reason
+    )
 
 
 def test_labels_without_a_name_are_of_different_people_and_nobody_contradicts_himself(tmp_path):
     pair = {"prompt": "p", "first": "a", "second": "b"}
-    file = lines(tmp_path / "x", pair | {"choice": "first"}, pair | {"choice": "second"}, pair | {"choice": "first", "labeler": "ada"},
-                 pair | {"choice": "second", "labeler": "ada"}, pair | {"choice": "first", "labeler": "ada"})  # fmt: skip
+    file = lines(
+        tmp_path / "x",
+        pair | {"choice": "first"},
+        pair | {"choice": "second"},
+        pair | {"choice": "first", "labeler": "ada"},
+        pair | {"choice": "second", "labeler": "ada"},
+        pair | {"choice": "first", "labeler": "ada"},
+    )
     read = exchange.read(file, "pairwise", "t", errors="skip")
-    assert [(x.labeler, x.choice) for x in read.labels] == [("imported", 0), ("imported 2", 1), ("ada", 0)]
+    assert [(x.labeler, x.choice) for x in read.labels] == [
+        ("imported", 0),
+        ("imported 2", 1),
+        ("ada", 0),
+    ]
     (fault,) = read.faults
-    assert fault.line == 4 and "ada chose option 0 of the same comparison further up, and 1 here" in fault.reason
+    assert (
+        fault.line == 4
+        and "ada chose option 0 of the same comparison further up, and 1 here" in fault.reason
+    )
 
 
 def test_a_quote_that_never_ends_and_bytes_that_are_no_text_are_faults_with_a_line(tmp_path):
     good = b"q,a,b,1\r\n"
-    (tmp_path / "x.csv").write_bytes(b"query,option_0,option_1,choice\r\n" + good + b"q2,\xff\xfe,b,1\r\n" + good + b'q3,"a,b,1\r\n' + good)
+    (tmp_path / "x.csv").write_bytes(
+        b"query,option_0,option_1,choice\r\n"
+        + good
+        + b"q2,\xff\xfe,b,1\r\n"
+        + good
+        + b'q3,"a,b,1\r\n'
+        + good
+    )
     read = exchange.read(tmp_path / "x.csv", "csv", "t", errors="skip")
     assert len(read.labels) == 2 and [f.line for f in read.faults] == [3, 5]
     assert "not UTF-8" in read.faults[0].reason and "is a quote missing" in read.faults[1].reason
@@ -226,7 +311,12 @@ def test_a_quote_that_never_ends_and_bytes_that_are_no_text_are_faults_with_a_li
 
 def test_what_cannot_be_parsed_never_escapes_as_another_error(tmp_path):
     junk = [None, True, 3, "x", [], {}, [[]], {"content": 1}, float("nan"), "\ud800"]
-    records = [{"prompt": a, "chosen": b, "rejected": c, "choice": b, "first": a, "second": c} for a in junk for b in junk for c in junk]
+    records = [
+        {"prompt": a, "chosen": b, "rejected": c, "choice": b, "first": a, "second": c}
+        for a in junk
+        for b in junk
+        for c in junk
+    ]
     file = lines(tmp_path / "x", *records)
     for format in ("pairs", "pairwise"):
         read = exchange.read(file, format, "t", errors="skip")
@@ -243,13 +333,16 @@ def test_datasets_of_both_forms_are_read_back():
     assert [c.options[x.choice] for c, x in zip(pairs.comparisons, pairs.labels, strict=True)] == [
         FOUR[i].options[k] for i, k in enumerate((1, 0, 1)) for _ in range(3)
     ]  # fmt: skip
-    bad = [{"task": "t", "query": "q", "options": ["a", "b"], "choice": 2}, {"task": "t", "query": "q", "options": ["a", "b"], "choice": 1}]
+    bad = [
+        {"task": "t", "query": "q", "options": ["a", "b"], "choice": 2},
+        {"task": "t", "query": "q", "options": ["a", "b"], "choice": 1},
+    ]
     assert [f.line for f in exchange.from_dataset(bad, errors="skip").faults] == [1]
     with pytest.raises(ValueError, match="the dataset, record 1: choice 2.*nothing was read"):
         exchange.from_dataset(bad)
 
 
-# ---- a whole store -----------------------------------------------------------------------------------------------------------------------
+# ---- a whole store -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -278,8 +371,14 @@ def test_a_store_is_written_and_taken_over_with_its_whole_history(store, tmp_pat
     assert (loaded.comparisons, loaded.events, loaded.faults, loaded.conflicts) == (4, 7, [], [])
     again = exchange.load(other, tmp_path / "out.jsonl")
     assert (again.comparisons, again.events, again.conflicts) == (0, 0, [])
-    assert other.contents() == store.contents() and other.labels() == store.labels() and other.judgements() == store.judgements()
-    assert other.progress("ann", "sentiment") == store.progress("ann", "sentiment") and other.labelers() == ["ann"]
+    assert (
+        other.contents() == store.contents()
+        and other.labels() == store.labels()
+        and other.judgements() == store.judgements()
+    )
+    assert other.progress("ann", "sentiment") == store.progress(
+        "ann", "sentiment"
+    ) and other.labelers() == ["ann"]
     assert [p.name for p in tmp_path.glob(".*")] == []
 
 
@@ -289,7 +388,9 @@ def test_what_was_taken_back_stays_taken_back(store, tmp_path):
     store.undo("ann")
     assert exchange.load(store, tmp_path / "before.jsonl").events == 0 and store.labels() == []
     store.record("ann", FOUR[0].id, "choose", 1)
-    assert exchange.load(store, tmp_path / "before.jsonl").events == 0 and [x.choice for x in store.labels()] == [1]
+    assert exchange.load(store, tmp_path / "before.jsonl").events == 0 and [
+        x.choice for x in store.labels()
+    ] == [1]
 
 
 GOOD = '{"task": "t", "query": "q", "options": ["a", "b"]'
@@ -297,61 +398,49 @@ GOOD = '{"task": "t", "query": "q", "options": ["a", "b"]'
 
 @pytest.mark.parametrize(
     ("line", "reason"),
-    [
-        ('{"task": "t"', "delimiter"), ("[1]", "expected an object"), ('{"task": "t", "query": "q"}', "'options' is missing"),
-        ('{"task": "t", "query": "q", "options": ["a"]}', "at least two options"), (GOOD + ', "id": "x"}', "edited by hand"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 2}]}', "options 0 to 1"), (GOOD + ', "labels": [{"choice": 0}]}', "labeler"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "colour": 1}]}', "colour"), (GOOD + ', "labels": {}}', "list of events"),
-        (GOOD + ', "labels": [{"labeler": "ann", "kind": "like"}]}', "no kind of event"), ('{"query": "\\xff"}', "escape"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "seconds": "long"}]}', "seconds must be"), (GOOD + ', "gold": 2}', "gold 2"),
-        (GOOD + ', "systems": ["tuned"]}', "who wrote option 0"),
-        ('{"sitting": {"id": 1}}', "missing"), ('{"sitting": 3}', "sitting|mapping"),
-        ('{"sitting": {"id": "a", "labeler": ["x"], "task": "t", "started": 1}}', "described by texts"),
-        ('{"sitting": {"id": "a", "labeler": "x", "task": "t", "started": "early"}}', "started must be a number"),
-        ('{"sitting": {"id": "' + 40 * "a" + '", "labeler": "x", "task": "t", "started": 1}}', "at most 32"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "note": [1]}]}', "note text"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "simulated": "yes"}]}', "true or false"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "repeat": [1]}]}', "true or false"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "id": "x"}]}', "numbers of events"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "session": [5]}]}', "session text"),
-        ('{"task": "' + 90 * "t" + '", "query": "q", "options": ["a", "b"]}', "at most 80"),
-        (GOOD + ', "round": 1' + 30 * "0" + "}", "number of 31 digits"), (GOOD + ', "round": Infinity}', "infinity"),
-        (GOOD + ', "source": "x\\ud800"}', "no Unicode text"), (GOOD + ', "systems": ["a", 3]}', "who wrote option 0"),
-        (GOOD + ', "systems": ["a", "' + 201 * "b" + '"]}', "at most 200"), (2000 * "[", "recursion|nesting"),
-        (GOOD + ', "labels": [{"labeler": "x\\ud800", "choice": 0}]}', "no Unicode text"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "note": "x\\udfff"}]}', "no Unicode text"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "seconds": 1' + 400 * "0" + "}]}", "seconds must be"),
-        (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "order": [0, true]}]}', "must name each"),
-        ('{"sitting": {"id": "a", "labeler": "x", "task": "t", "started": 1, "host": "\\ud800"}}', "no Unicode text"),
-    ],
+    [ ('{"task": "t"', "delimiter"), ("[1]", "expected an object"), ('{"task": "t", "query": "q"}', "'options' is missing"), ('{"task": "t", "query": "q", "options": ["a"]}', "at least two options"), (GOOD + ', "id": "x"}', "edited by hand"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 2}]}', "options 0 to 1"), (GOOD + ', "labels": [{"choice": 0}]}', "labeler"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "colour": 1}]}', "colour"), (GOOD + ', "labels": {}}', "list of events"), (GOOD + ', "labels": [{"labeler": "ann", "kind": "like"}]}', "no kind of event"), ('{"query": "\\xff"}', "escape"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "seconds": "long"}]}', "seconds must be"), (GOOD + ', "gold": 2}', "gold 2"), (GOOD + ', "systems": ["tuned"]}', "who wrote option 0"), ('{"sitting": {"id": 1}}', "missing"), ('{"sitting": 3}', "sitting|mapping"), ('{"sitting": {"id": "a", "labeler": ["x"], "task": "t", "started": 1}}', "described by texts"), ('{"sitting": {"id": "a", "labeler": "x", "task": "t", "started": "early"}}', "started must be a number"), ('{"sitting": {"id": "' + 40 * "a" + '", "labeler": "x", "task": "t", "started": 1}}', "at most 32"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "note": [1]}]}', "note text"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "simulated": "yes"}]}', "true or false"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "repeat": [1]}]}', "true or false"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "id": "x"}]}', "numbers of events"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "session": [5]}]}', "session text"), ('{"task": "' + 90 * "t" + '", "query": "q", "options": ["a", "b"]}', "at most 80"), (GOOD + ', "round": 1' + 30 * "0" + "}", "number of 31 digits"), (GOOD + ', "round": Infinity}', "infinity"), (GOOD + ', "source": "x\\ud800"}', "no Unicode text"), (GOOD + ', "systems": ["a", 3]}', "who wrote option 0"), (GOOD + ', "systems": ["a", "' + 201 * "b" + '"]}', "at most 200"), (2000 * "[", "recursion|nesting"), (GOOD + ', "labels": [{"labeler": "x\\ud800", "choice": 0}]}', "no Unicode text"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "note": "x\\udfff"}]}', "no Unicode text"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "seconds": 1' + 400 * "0" + "}]}", "seconds must be"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "order": [0, true]}]}', "must name each"), ('{"sitting": {"id": "a", "labeler": "x", "task": "t", "started": 1, "host": "\\ud800"}}', "no Unicode text"), ],
 )  # fmt: skip
-def test_a_malformed_line_is_named_and_the_caller_chooses_what_is_kept(store, tmp_path, line, reason):
+def test_a_malformed_line_is_named_and_the_caller_chooses_what_is_kept(
+    store, tmp_path, line, reason
+):
     file = tmp_path / "bad.jsonl"
-    file.write_text(GOOD + ', "labels": [{"labeler": "ann", "choice": 0}]}\n\n' + line + "\n")  # as the first version wrote it
-    with pytest.raises(ValueError, match=rf"bad\.jsonl, line 3: .*({reason}).*nothing was imported"):
+    # as the first version wrote it
+    file.write_text(GOOD + ', "labels": [{"labeler": "ann", "choice": 0}]}\n\n' + line + "\n")
+    with pytest.raises(
+        ValueError, match=rf"bad\.jsonl, line 3: .*({reason}).*nothing was imported"
+    ):
         exchange.load(store, file)
     assert len(store.comparisons()) == 3 and store.labels() == []
     loaded = exchange.load(store, file, errors="skip")
     (fault,) = loaded.faults
-    assert (loaded.comparisons, loaded.events, fault.line) == (1, 1, 3) and re.search(reason, fault.reason)
+    assert (loaded.comparisons, loaded.events, fault.line) == (1, 1, 3) and re.search(
+        reason, fault.reason
+    )
 
 
-@pytest.mark.parametrize("change", [{}, {"labeler": "eve"}, {"repeat": True}, {"undoes": 99}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, {"labeler": "eve"}, {"repeat": True}, {"undoes": 99}], ids=str
+)
 def test_nobody_takes_back_what_another_answered(store, tmp_path, change):
-    """An undo in a file took back any answer it named: another labeler's, to another comparison. Or it ended the import."""
+    """An undo in a file took back any answer it named: another labeler's, to another comparison. Or
+    it ended the import."""
     store.record("ann", FOUR[0].id, "choose", 1)
     store.record("mallory", FOUR[1].id, "choose", 1)
     (target,) = (e.id for e in store.events(labeler="ann"))
     exchange.export(store, tmp_path / "x.jsonl")
     records = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     (mine,) = (r for r in records if r.get("events") and r["events"][0]["labeler"] == "mallory")
-    mine["events"].append({"labeler": "mallory", "kind": "undo", "undoes": target, "id": 99, "created": 9.0} | change)
+    mine["events"].append(
+        {"labeler": "mallory", "kind": "undo", "undoes": target, "id": 99, "created": 9.0} | change
+    )
     other, file = LabelStore(tmp_path / "other.db"), lines(tmp_path / "x.jsonl", *records)
     with pytest.raises(ValueError, match="takes back event .* nothing was added"):
         exchange.load(other, file)
     loaded = exchange.load(other, file, errors="skip")
     assert len(loaded.conflicts) == 1 and "which is no answer of" in loaded.conflicts[0]
-    assert [x.labeler for x in other.labels()] == ["ann", "mallory"] and other.progress("ann", "sentiment").done == 1
+    assert [x.labeler for x in other.labels()] == ["ann", "mallory"] and other.progress(
+        "ann", "sentiment"
+    ).done == 1
 
 
 def test_numbers_and_letters_that_no_store_can_hold_are_faults_of_their_record(tmp_path):
@@ -359,7 +448,9 @@ def test_numbers_and_letters_that_no_store_can_hold_are_faults_of_their_record(t
     wrong = [{"round": big}, {"seconds": 10**400}, {"labeler": "x\ud800"}, {"created": big}]
     file = lines(tmp_path / "x", pair, *(pair | change for change in wrong))
     read, store = exchange.read(file, "pairwise", "t", errors="skip"), LabelStore(tmp_path / "l.db")
-    assert [f.line for f in read.faults] == [2, 3, 4, 5] and store.add(read.comparisons) == store.add_labels(read.labels) == 1
+    assert [f.line for f in read.faults] == [2, 3, 4, 5] and store.add(
+        read.comparisons
+    ) == store.add_labels(read.labels) == 1
 
 
 def test_a_contradiction_keeps_nothing_or_the_rest(store, tmp_path):
@@ -370,7 +461,9 @@ def test_a_contradiction_keeps_nothing_or_the_rest(store, tmp_path):
         desk.record("ann", FOUR[0].id, "choose", choice)
     other.record("ann", FOUR[1].id, "choose", 1)
     exchange.export(other, tmp_path / "other.jsonl")
-    with pytest.raises(ValueError, match="with option 0 here but option 3 there; nothing was added"):
+    with pytest.raises(
+        ValueError, match="with option 0 here but option 3 there; nothing was added"
+    ):
         exchange.load(store, tmp_path / "other.jsonl")
     assert [x.choice for x in store.labels()] == [0]
     assert len(exchange.load(store, tmp_path / "other.jsonl", errors="skip").conflicts) == 1

@@ -1,4 +1,5 @@
-"""The way in: pins, ranges and conda file agree, and the set-up explains every failure in a sentence."""
+"""The way in: pins, ranges and conda file agree, and the set-up explains every failure in a
+sentence."""
 
 import importlib.util
 import os
@@ -66,7 +67,11 @@ def test_every_pin_is_exact():
 
 def test_everything_that_is_installed_for_us_has_a_pin():
     """Walks the installed packages' own metadata: an oracle that has not seen constraints.txt."""
-    waiting, seen, free = [(requirement.name, requirement.extras) for requirement in DIRECT], set(), set()
+    waiting, seen, free = (
+        [(requirement.name, requirement.extras) for requirement in DIRECT],
+        set(),
+        set(),
+    )
     while waiting:
         name, extras = waiting.pop()
         name = canonicalize_name(name)
@@ -77,7 +82,8 @@ def test_everything_that_is_installed_for_us_has_a_pin():
             lines = metadata.requires(name) or []
         except metadata.PackageNotFoundError:  # not installed, or not for this platform
             continue
-        if name not in PINS and not re.match("nvidia|cuda|triton", name):  # torch names those exactly
+        # torch names those exactly
+        if name not in PINS and not re.match("nvidia|cuda|triton", name):
             free.add(name)
         for requirement in map(Requirement, lines):
             marker = requirement.marker
@@ -97,7 +103,9 @@ def test_what_runs_is_what_is_pinned():
 def test_packages_of_one_platform_carry_a_marker():
     for name in ("appnope", "colorama", "pywinpty", "pexpect", "ptyprocess"):
         assert name not in PINS or PINS[name].marker, f"{name} would be asked for on every platform"
-    assert not [name for name in PINS if re.match("nvidia|cuda|triton", name)], "torch pins its own CUDA packages"
+    assert not [name for name in PINS if re.match("nvidia|cuda|triton", name)], (
+        "torch pins its own CUDA packages"
+    )
 
 
 def test_environment_yml_gives_the_same_versions():
@@ -112,7 +120,9 @@ def test_environment_yml_gives_the_same_versions():
 def test_the_set_up_accepts_exactly_the_pythons_of_pyproject():
     supported = SpecifierSet(PROJECT["requires-python"])
     for minor in range(6, 20):
-        assert (setup_env.python_problem((3, minor, 2)) is None) == supported.contains(f"3.{minor}.2")
+        assert (setup_env.python_problem((3, minor, 2)) is None) == supported.contains(
+            f"3.{minor}.2"
+        )
 
 
 # What the set-up says
@@ -121,7 +131,9 @@ def test_the_set_up_accepts_exactly_the_pythons_of_pyproject():
 @pytest.mark.parametrize("version", [(3, 9, 18), (3, 14, 0), (2, 7, 18)])
 def test_a_python_that_does_not_fit_is_told_what_to_do(version):
     message = setup_env.python_problem(version)
-    assert f"Python {version[0]}.{version[1]};" in message and "make lab PYTHON=python3.13" in message
+    assert (
+        f"Python {version[0]}.{version[1]};" in message and "make lab PYTHON=python3.13" in message
+    )
 
 
 def test_the_set_up_can_be_read_by_an_old_python():
@@ -133,7 +145,10 @@ def test_the_set_up_can_be_read_by_an_old_python():
 def test_a_folder_without_write_access_is_named(tmp_path):
     assert setup_env.write_problem([str(tmp_path)]) is None
     assert str(tmp_path) in setup_env.write_problem([str(tmp_path)], may_write=lambda folder: False)
-    assert setup_env.write_problem([str(tmp_path / "not yet there")], may_write=lambda folder: False) is None
+    assert (
+        setup_env.write_problem([str(tmp_path / "not yet there")], may_write=lambda folder: False)
+        is None
+    )
 
 
 def test_a_full_disk_is_told_with_both_numbers():
@@ -146,11 +161,24 @@ def test_a_full_disk_is_told_with_both_numbers():
 @pytest.mark.parametrize(
     "output, words",
     [
-        ("WARNING: NewConnectionError(...)\nERROR: No matching distribution found for numpy", "needs the network"),
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+        (
+            "WARNING: NewConnectionError(...)\nERROR: No matching distribution found for numpy",
+            "needs the network",
+        ),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on "
+            "device",
+            "disk is full",
+        ),
         ("OSError: [Errno 13] Permission denied: '/opt/x'", "folder of your own"),
-        ("Error: ... not created successfully because ensurepip is not available.", "apt install python3-venv"),
-        ("ERROR: No matching distribution found for torch==2.13.0", "no build of torch for this machine"),
+        (
+            "Error: ... not created successfully because ensurepip is not available.",
+            "apt install python3-venv",
+        ),
+        (
+            "ERROR: No matching distribution found for torch==2.13.0",
+            "no build of torch for this machine",
+        ),
         ("ERROR: No matching distribution found for tqdm==4.70.1", "mirror"),
         ("something new\nand strange\n", "last words were: and strange"),
         ("", "last words were: (none)"),
@@ -180,8 +208,10 @@ NO_NETWORK = "NewConnectionError: Network is unreachable"
     [
         ([None], 50, 1, None),
         ([NO_LOCAL_WHEEL, None], 50, 2, None),
-        ([NO_LOCAL_WHEEL, "error: dns error", None], 50, 3, None),  # only the CPU builds' index is out of reach
-        ([NO_LOCAL_WHEEL, "error: dns error"], 5, 2, "5.0 GB of disk are free"),  # and CUDA would not fit
+        # only the CPU builds' index is out of reach
+        ([NO_LOCAL_WHEEL, "error: dns error", None], 50, 3, None),
+        # and CUDA would not fit
+        ([NO_LOCAL_WHEEL, "error: dns error"], 5, 2, "5.0 GB of disk are free"),
         ([NO_NETWORK], 50, 1, "needs the network"),
     ],
 )
@@ -194,14 +224,18 @@ def test_torch_comes_the_smallest_way_there_is(monkeypatch, capsys, answers, fre
         return failure is None, failure or ""
 
     monkeypatch.setattr(setup_env, "run", run)
-    monkeypatch.setattr(setup_env.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_gb * 1e9))
+    monkeypatch.setattr(
+        setup_env.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_gb * 1e9)
+    )
     if ends is None:
         setup_env.install_torch(gpu=False, system="Linux")
     else:
         with pytest.raises(SystemExit, match=ends):
             setup_env.install_torch(gpu=False, system="Linux")
     assert len(calls) == tried
-    assert ("5 GB of CUDA" in capsys.readouterr().out) == (len(answers) > 1 and "dns" in (answers[1] or ""))
+    assert ("5 GB of CUDA" in capsys.readouterr().out) == (
+        len(answers) > 1 and "dns" in (answers[1] or "")
+    )
 
 
 # The whole script, in a copy of its own
@@ -219,7 +253,9 @@ def checkout(tmp_path):
 
 def call_setup(folder, **environment):
     command = [sys.executable, "scripts/setup_env.py"]
-    return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True
+    )
 
 
 def test_a_second_call_does_nothing(checkout):
@@ -227,7 +263,9 @@ def test_a_second_call_does_nothing(checkout):
     python.parent.mkdir(parents=True)
     python.touch()
     ask = [sys.executable, "-c", "import setup_env; print(setup_env.fingerprint())"]
-    stamp = subprocess.run(ask, cwd=checkout / "scripts", capture_output=True, text=True, check=True).stdout
+    stamp = subprocess.run(
+        ask, cwd=checkout / "scripts", capture_output=True, text=True, check=True
+    ).stdout
     (checkout / ".venv" / "ready").write_text(stamp)
     started = time.monotonic()
     done = call_setup(checkout)
@@ -238,7 +276,11 @@ def test_a_second_call_does_nothing(checkout):
 def test_without_network_it_stops_with_a_sentence(checkout):
     """A real failure: the index is a closed port of this machine."""
     done = call_setup(
-        checkout, PIP_CONFIG_FILE=os.devnull, PIP_INDEX_URL="http://127.0.0.1:9/", PIP_FIND_LINKS="", PIP_RETRIES="1"
+        checkout,
+        PIP_CONFIG_FILE=os.devnull,
+        PIP_INDEX_URL="http://127.0.0.1:9/",
+        PIP_FIND_LINKS="",
+        PIP_RETRIES="1",
     )
     assert done.returncode == 1
     assert "needs the network" in done.stderr and "Traceback" not in done.stderr
@@ -246,40 +288,59 @@ def test_without_network_it_stops_with_a_sentence(checkout):
     assert not (checkout / ".venv" / "ready").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
+)
 def test_in_a_read_only_folder_it_stops_with_a_sentence(checkout):
     checkout.chmod(0o555)
     done = call_setup(checkout)
     checkout.chmod(0o755)
-    assert done.returncode == 1 and "No write access" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1 and "No write access" in done.stderr and "Traceback" not in done.stderr
+    )
 
 
 # make and continuous integration
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="no make here")
-@pytest.mark.parametrize("target", ["lab", "run", "test", "lint", "unit", "data", "base", "notebooks", "pins"])
+@pytest.mark.parametrize(
+    "target", ["lab", "run", "test", "lint", "unit", "data", "base", "notebooks", "pins"]
+)
 def test_every_command_does_the_set_up_first(target):
-    plan = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    plan = subprocess.run(
+        ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert plan.index("scripts/setup_env.py") < plan.index(".venv/bin/python ")
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="no make here")
 def test_a_missing_python_is_named():
-    done = subprocess.run(["make", "setup", "PYTHON=python3.99"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "setup", "PYTHON=python3.99"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode != 0 and "There is no python3.99 here" in done.stdout + done.stderr
 
 
 def test_ci_runs_all_tests():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert re.findall(r"^make (\w+)", script.read_text(), re.MULTILINE) == ["test", "browser", "mutants"]
+    assert re.findall(r"^make (\w+)", script.read_text(), re.MULTILINE) == [
+        "test",
+        "browser",
+        "mutants",
+    ]
     subprocess.run(["bash", "-n", script], check=True)
 
 
-@pytest.mark.parametrize(("made_for", "gpu", "noted"), [("cpu", True, True), ("cpu", False, False), ("gpu", True, False)])
-def test_a_venv_made_without_a_gpu_says_so_where_there_is_one(monkeypatch, tmp_path, capsys, made_for, gpu, noted):
-    """Set up on a cluster's login node, the course trained on the CPU of a node with GPUs without a word."""
+@pytest.mark.parametrize(
+    ("made_for", "gpu", "noted"), [("cpu", True, True), ("cpu", False, False), ("gpu", True, False)]
+)
+def test_a_venv_made_without_a_gpu_says_so_where_there_is_one(
+    monkeypatch, tmp_path, capsys, made_for, gpu, noted
+):
+    """Set up on a cluster's login node, the course trained on the CPU of a node with GPUs without a
+    word."""
     (tmp_path / "ready").write_text(f"{setup_env.fingerprint()} {made_for}")
     monkeypatch.setattr(setup_env, "STAMP", str(tmp_path / "ready"))
     monkeypatch.setattr(setup_env, "PYTHON", sys.executable)

@@ -1,4 +1,5 @@
-"""Simulated labelers: the lexicon scorers by hand, the softmax by its formula, agreement by counting and by expectation."""
+"""Simulated labelers: the lexicon scorers by hand, the softmax by its formula, agreement by
+counting and by expectation."""
 
 import dataclasses
 import math
@@ -43,7 +44,9 @@ def test_sentiment_adds_words_turns_them_after_a_negation_and_forgets_the_negati
 def test_descriptiveness_counts_physical_words_and_nothing_else():
     assert labelers.descriptiveness("The rough, red, brass bell gave a faint clang.") >= 4
     assert labelers.descriptiveness("They went home and thought about it.") == 0
-    assert labelers.descriptiveness("The velvety green moss glistened.") > labelers.descriptiveness("The green moss was there.")
+    assert labelers.descriptiveness("The velvety green moss glistened.") > labelers.descriptiveness(
+        "The green moss was there."
+    )
 
 
 def test_word_lists_are_large_and_no_word_is_in_two_groups():
@@ -61,7 +64,9 @@ def test_choices_follow_softmax_of_utility_over_temperature():
     labeler = labelers.SimulatedLabeler("A", length, temperature=2.0)
     options = ("a", "bbb", "cc", "dddd")
     weights = [math.exp(n / 2.0) for n in (1, 3, 2, 4)]
-    assert labeler.probabilities(options) == pytest.approx([w / sum(weights) for w in weights], rel=1e-9)
+    assert labeler.probabilities(options) == pytest.approx(
+        [w / sum(weights) for w in weights], rel=1e-9
+    )
     chosen = [labeler.choose(Comparison("t", f"q{i}", options)) for i in range(4000)]
     for k, w in enumerate(weights):
         p = w / sum(weights)
@@ -69,13 +74,19 @@ def test_choices_follow_softmax_of_utility_over_temperature():
 
 
 def test_comparisons_are_sampled_at_the_tasks_temperature(make_policy, task):
-    """First letters against transformers' own probabilities, tempered; at temperature 1 their shares would be others."""
+    """First letters against transformers' own probabilities, tempered; at temperature 1 their
+    shares would be others."""
 
     class Letters(conftest.Letters):
         def batch_decode(self, rows, skip_special_tokens=False):
-            return super().batch_decode(rows)  # token 0 stays, so that the first letter is the first token
+            # token 0 stays, so that the first letter is the first token
+            return super().batch_decode(rows)
 
-    policy, task, prompt = make_policy(), dataclasses.replace(task, temperature=0.4), torch.tensor([[3, 9, 2]])
+    policy, task, prompt = (
+        make_policy(),
+        dataclasses.replace(task, temperature=0.4),
+        torch.tensor([[3, 9, 2]]),
+    )
     with torch.no_grad():
         logits = policy.lm(prompt).logits[0, -1].double()
     expected, untempered = ((logits / t).softmax(-1) for t in (0.4, 1.0))
@@ -85,7 +96,9 @@ def test_comparisons_are_sampled_at_the_tasks_temperature(make_policy, task):
     assert len(first) > 3_900  # four equal options, left out, are rare
     shares = torch.bincount(torch.tensor(first), minlength=16) / len(first)
     assert (expected - untempered).abs().max() > 0.1
-    assert ((shares - expected).abs() < 5 * (expected * (1 - expected) / len(first)).sqrt() + 0.005).all()
+    assert (
+        (shares - expected).abs() < 5 * (expected * (1 - expected) / len(first)).sqrt() + 0.005
+    ).all()
 
 
 def test_temperature_zero_takes_the_best_and_shares_ties():
@@ -113,20 +126,30 @@ def test_agreement_counts_shared_comparisons_only():
 
 @pytest.mark.parametrize("name", ["sentiment", "descriptiveness"])
 def test_two_simulated_labelers_agree_as_often_as_people_did_in_the_paper(name):
-    """38 % of choices among four were equal between two people; expectation over the noise: mean of the sum of squared probabilities."""
+    """38 % of choices among four were equal between two people; expectation over the noise: mean of
+    the sum of squared probabilities."""
     task = tasks.get(name)
     comparisons, _ = labelers.recorded(task)
     labeler = labelers.simulated(task)
-    expected = sum(sum(p * p for p in labeler.probabilities(c.options)) for c in comparisons) / len(comparisons)
+    expected = sum(sum(p * p for p in labeler.probabilities(c.options)) for c in comparisons) / len(
+        comparisons
+    )
     assert 0.36 < expected < 0.40
-    counted = labelers.agreement(labelers.simulated(task, "one").label(comparisons), labelers.simulated(task, "two").label(comparisons))
-    assert counted == pytest.approx(expected, abs=0.025)  # four standard errors of 6,000 comparisons
+    counted = labelers.agreement(
+        labelers.simulated(task, "one").label(comparisons),
+        labelers.simulated(task, "two").label(comparisons),
+    )
+    # four standard errors of 6,000 comparisons
+    assert counted == pytest.approx(expected, abs=0.025)
 
 
 def test_recorded_labels_are_simulated_and_belong_to_their_comparisons():
     comparisons, labels = labelers.recorded(tasks.SENTIMENT)
     assert len(comparisons) == len(labels) >= 5_500
-    assert all(x.simulated and x.comparison_id == c.id and x.choice < 4 == len(c.options) for c, x in zip(comparisons, labels, strict=True))
+    assert all(
+        x.simulated and x.comparison_id == c.id and x.choice < 4 == len(c.options)
+        for c, x in zip(comparisons, labels, strict=True)
+    )
 
 
 def test_a_task_without_a_simulated_labeler_says_so():

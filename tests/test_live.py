@@ -12,12 +12,17 @@ from typing import Any
 
 import pytest
 
-from rlhf_helpers import widgets
-from rlhf_helpers.runs import Run
-from rlhf_helpers.widgets import live
-from rlhf_helpers.widgets.live import LiveView
+from rlhf_helpers.course import live
+from rlhf_helpers.course.live import LiveView
+from rlhf_helpers.runtime.runs import Run
 
-NUMBERS = {"score": 0.5, "kl_nats_per_response": 2.0, "entropy_nats_per_response": 30.0, "value_explained_variance": 0.25, "beta": 0.3}
+NUMBERS = {
+    "score": 0.5,
+    "kl_nats_per_response": 2.0,
+    "entropy_nats_per_response": 30.0,
+    "value_explained_variance": 0.25,
+    "beta": 0.3,
+}
 
 
 class Clock:
@@ -42,10 +47,17 @@ def test_it_redraws_once_a_second_and_ends_with_a_picture() -> None:
         clock.now += 0.25
         run.log(step, NUMBERS | {"score": step / 100})
     assert len(shown) == 26 and all("image/png" not in bundle for bundle in shown[:-1])
-    assert "step 5 of 100 · 320 of 6,400 responses · 24 s left" in shown[1]["text/plain"]  # 5 steps in 1.25 s, 95 to go
-    assert shown[-1]["text/plain"].startswith("step 100 of 100 · 6,400 of 6,400 responses · done in 25 s · Score 0.99 · KL from the")
+    # 5 steps in 1.25 s, 95 to go
+    assert "step 5 of 100 · 320 of 6,400 responses · 24 s left" in shown[1]["text/plain"]
+    assert shown[-1]["text/plain"].startswith(
+        "step 100 of 100 · 6,400 of 6,400 responses · done in 25 s · Score 0.99 · KL from the"
+    )
     png = base64.b64decode(shown[-1]["image/png"])
-    assert png[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", png[16:24])[0] > 600 and len(png) < 150_000
+    assert (
+        png[:8] == b"\x89PNG\r\n\x1a\n"
+        and struct.unpack(">II", png[16:24])[0] > 600
+        and len(png) < 150_000
+    )
     _, metadata = view.picture()
     assert metadata["image/png"]["alt"] == shown[-1]["text/plain"]
 
@@ -63,8 +75,12 @@ def test_the_curves_are_the_numbers() -> None:
     assert [x for x, _ in points] == [0, live.WIDTH / 2, live.WIDTH]
     heights = [live.HEIGHT - 3 - y for _, y in points]
     assert heights == pytest.approx([v / 4 * (live.HEIGHT - 6) for v in values], abs=0.06)
-    assert float(mean[-1].split(",")[1]) == pytest.approx(live.HEIGHT - 3 - 5 / 3 / 4 * (live.HEIGHT - 6), abs=0.06)  # 0, 2, 5/3 of 4
-    assert "Loss: 1 now, between 0 and 4 so far" in page and "Accuracy" not in page  # not a number: not drawn
+    # 0, 2, 5/3 of 4
+    assert float(mean[-1].split(",")[1]) == pytest.approx(
+        live.HEIGHT - 3 - 5 / 3 / 4 * (live.HEIGHT - 6), abs=0.06
+    )
+    # not a number: not drawn
+    assert "Loss: 1 now, between 0 and 4 so far" in page and "Accuracy" not in page
 
 
 def test_a_resumed_run_shows_its_earlier_part_too() -> None:
@@ -105,7 +121,7 @@ def test_headless_draws_the_end_only_and_a_terminal_nothing() -> None:
         run.log(step, NUMBERS)
     assert len(shown) == 1 and "image/png" in shown[0]
     run = Run()
-    view = widgets.watch(run, 5)
+    view = live.watch(run, 5)
     assert run.on_log is view and view.show is None and run.quiet is False
     run.log(4, NUMBERS)
 
@@ -113,8 +129,8 @@ def test_headless_draws_the_end_only_and_a_terminal_nothing() -> None:
 def test_pyplot_is_never_touched() -> None:
     code = """
 import sys
-from rlhf_helpers.runs import Run
-from rlhf_helpers.widgets.live import LiveView
+from rlhf_helpers.runtime.runs import Run
+from rlhf_helpers.course.live import LiveView
 run = Run(quiet=True)
 run.on_log = LiveView(run, 2, show=lambda bundle, _: print(sorted(bundle)))
 for step in range(2):
@@ -122,4 +138,8 @@ for step in range(2):
 print("matplotlib.pyplot" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["['text/html', 'text/plain']", "['image/png', 'text/plain']", "False"], done.stderr
+    assert done.stdout.splitlines() == [
+        "['text/html', 'text/plain']",
+        "['image/png', 'text/plain']",
+        "False",
+    ], done.stderr

@@ -1,4 +1,5 @@
-"""The planted faults of `make mutants` still fit the code: each text to replace is there once, and the copy with the fault compiles."""
+"""The planted faults of `make mutants` still fit the code: each text to replace is there once, and
+the copy with the fault compiles."""
 
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ def test_a_fault_can_be_planted(mutant):
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """A package of one line, with a test that reads a page of the docs; returns a function that hunts there for one fault."""
+    """A package of one line, with a test that reads a page of the docs; returns a function that
+    hunts there for one fault."""
     for name in ("rlhf_helpers", "tests", "data", "notebooks", "docs", "scripts", "benchmarks"):
         (tmp_path / name).mkdir()
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'little'\n")
@@ -37,7 +39,9 @@ def world(tmp_path, monkeypatch):
         mutants.main(["--jobs", "1"])
 
     monkeypatch.setattr(mutants, "ROOT", tmp_path)
-    monkeypatch.setattr(mutants, "MUTANTS", [mutants.Mutant("two for one", "thing", "x = 1", "x = 2")])
+    monkeypatch.setattr(
+        mutants, "MUTANTS", [mutants.Mutant("two for one", "thing", "x = 1", "x = 2")]
+    )
     return hunt
 
 
@@ -46,12 +50,15 @@ def test_tests_that_fail_without_a_fault_are_not_taken_for_watchful(world, capsy
     assert "1 of 1 faults noticed" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="no test noticed: thing: two for one"):
         world("assert page")
-    with pytest.raises(SystemExit, match="with no fault planted these fail already: tests/test_thing.py"):
+    with pytest.raises(
+        SystemExit, match="with no fault planted these fail already: tests/test_thing.py"
+    ):
         world("assert page == 'x is 3'")
 
 
 def test_a_fork_that_dies_before_its_tests_has_noticed_nothing(world):
-    """Its exit code is 1, as that of a test that fails; so pytest's own codes are moved out of its way."""
+    """Its exit code is 1, as that of a test that fails; so pytest's own codes are moved out of its
+    way."""
     with pytest.raises(RuntimeError, match="neither passed nor failed"):
         world("import os; os._exit(1)")
 

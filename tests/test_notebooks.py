@@ -1,4 +1,5 @@
-"""The committed notebooks match their sources and keep the rules; the builder and the runner do what they promise."""
+"""The committed notebooks match their sources and keep the rules; the builder and the runner do
+what they promise."""
 
 import importlib
 import json
@@ -12,9 +13,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "notebooks"))
-build, convert, execute, hygiene = map(importlib.import_module, ("build", "nbtools.convert", "nbtools.execute", "nbtools.hygiene"))
+build, convert, execute, hygiene = map(
+    importlib.import_module, ("build", "nbtools.convert", "nbtools.execute", "nbtools.hygiene")
+)
 
-SOURCE = '''\
+SOURCE = """\
 # %% [markdown]
 # # A small notebook
 #
@@ -52,7 +55,7 @@ double = lambda x: x + x
 
 # %% tags=["slow"]
 print("doubled:", double(size))
-'''
+"""
 
 
 @pytest.fixture
@@ -83,14 +86,14 @@ def sources_of(notebook):
     return [cell.source for cell in notebook.cells]
 
 
-# ---- the notebooks of this repository ------------------------------------------------------------------------------------
+# ---- the notebooks of this repository ------------------------------------------------------------
 
 
 def test_notebooks_match_their_sources_and_keep_the_rules():
     assert hygiene.check(convert.Course()) == []
 
 
-# ---- the builder ---------------------------------------------------------------------------------------------------------
+# ---- the builder ---------------------------------------------------------------------------------
 
 
 def test_the_student_notebook_has_the_stub_and_no_solution(course):
@@ -106,14 +109,21 @@ def test_the_solution_stands_before_the_check_in_the_place_of_the_stub(course):
     solved = sources_of(convert.make(course.sources(["1"])[0], "solution"))
     text = "\n".join(solved)
     assert "return ..." not in text
-    assert [text.index(word) for word in ("Exercise: double", "2 * x", "checks.double", "Two times", "is even", "x + x")] == sorted(
-        text.index(word) for word in ("Exercise: double", "2 * x", "checks.double", "Two times", "is even", "x + x")
+    assert [
+        text.index(word)
+        for word in ("Exercise: double", "2 * x", "checks.double", "Two times", "is even", "x + x")
+    ] == sorted(
+        text.index(word)
+        for word in ("Exercise: double", "2 * x", "checks.double", "Two times", "is even", "x + x")
     )
 
 
 def test_the_same_cell_has_the_same_id_in_both_versions(course):
     source = course.sources(["1"])[0]
-    student, solved = ({c.source: c.id for c in convert.make(source, v).cells if c.cell_type == "code"} for v in convert.VERSIONS)
+    student, solved = (
+        {c.source: c.id for c in convert.make(source, v).cells if c.cell_type == "code"}
+        for v in convert.VERSIONS
+    )
     assert student["size = 3"] == solved["size = 3"] == "01_small-001"
     assert len(set(solved.values())) == len(solved)
 
@@ -131,7 +141,10 @@ def test_a_second_build_changes_no_byte_and_metadata_is_bare(course):
     assert not convert.write(convert.make(source, "student"), path)
     assert path.read_bytes() == before and before.endswith(b"}\n")
     metadata = json.loads(before)["metadata"]
-    assert set(metadata) == {"kernelspec", "language_info"} and "version" not in metadata["language_info"]
+    assert (
+        set(metadata) == {"kernelspec", "language_info"}
+        and "version" not in metadata["language_info"]
+    )
     assert metadata["kernelspec"]["name"] == "python3"
 
 
@@ -141,14 +154,19 @@ def test_a_one_word_edit_changes_one_line(course, version):
     before = course.target(source, version).read_text().splitlines()
     write_source(course, SOURCE.replace("doubled:", "twice:"))
     after = course.target(source, version).read_text().splitlines()
-    assert len(before) == len(after) and sum(a != b for a, b in zip(before, after, strict=True)) == 1
+    assert (
+        len(before) == len(after) and sum(a != b for a, b in zip(before, after, strict=True)) == 1
+    )
 
 
 def test_unchanged_cells_keep_their_outputs_and_changed_ones_lose_them(course):
     source = course.sources(["1"])[0]
     old, new = (convert.make(source, "solution") for _ in range(2))
     for count, cell in enumerate(convert.code_cells(old), 1):
-        cell.execution_count, cell.outputs = count, [nbformat.v4.new_output("stream", name="stdout", text=f"{count}\n")]
+        cell.execution_count, cell.outputs = (
+            count,
+            [nbformat.v4.new_output("stream", name="stdout", text=f"{count}\n")],
+        )
     new.cells[1].source = "size = 4"
     convert.keep_outputs(new, old)
     kept = [cell.outputs[0].text if cell.outputs else None for cell in convert.code_cells(new)]
@@ -160,26 +178,54 @@ def test_progress_bars_and_widget_views_are_dropped_and_the_rest_stays():
     outputs = [
         new("stream", name="stderr", text="PPO:  50%|#####     | 1/2 [00:01<00:01,  1.0s/it]"),
         new("display_data", data={convert.WIDGET: {"model_id": "1"}, "text/plain": "HBox()"}),
-        new("display_data", data={convert.WIDGET: {"model_id": "1"}, "text/plain": "Card()", "text/html": "<b>card</b>"}),
+        new(
+            "display_data",
+            data={
+                convert.WIDGET: {"model_id": "1"},
+                "text/plain": "Card()",
+                "text/html": "<b>card</b>",
+            },
+        ),
         new("stream", name="stderr", text="careful: few labels\n"),
     ]
-    cell = nbformat.v4.new_code_cell("x", outputs=outputs, metadata={"execution": {"started": "now"}, "tags": ["slow"]})
+    cell = nbformat.v4.new_code_cell(
+        "x", outputs=outputs, metadata={"execution": {"started": "now"}, "tags": ["slow"]}
+    )
     tidied = convert.tidy(nbformat.v4.new_notebook(cells=[cell])).cells[0]
     assert [o.output_type for o in tidied.outputs] == ["display_data", "stream"]
-    assert set(tidied.outputs[0].data) == {"text/plain", "text/html"} and tidied.metadata == {"tags": ["slow"]}
+    assert set(tidied.outputs[0].data) == {"text/plain", "text/html"} and tidied.metadata == {
+        "tags": ["slow"]
+    }
 
 
 def test_a_figure_gets_the_paragraph_that_explains_it_as_alt_text():
     """A screen reader met `image` and no word of what it shows."""
 
     def figure(source):
-        return nbformat.v4.new_code_cell(source, outputs=[nbformat.v4.new_output("display_data", data={"image/png": "iVBOR"})])
+        return nbformat.v4.new_code_cell(
+            source, outputs=[nbformat.v4.new_output("display_data", data={"image/png": "iVBOR"})]
+        )
 
-    reading = nbformat.v4.new_markdown_cell("*How to read it:* up is **better**,\n`x` is KL.\n\nAnother paragraph.")
-    cells = [figure('plots.pipeline("reward+ppo")'), figure("a;"), nbformat.v4.new_code_cell("assert a"), reading, figure("lost;")]
-    far = [nbformat.v4.new_code_cell("1"), nbformat.v4.new_code_cell("2"), nbformat.v4.new_code_cell("3"), figure("lost;")]
+    reading = nbformat.v4.new_markdown_cell(
+        "*How to read it:* up is **better**,\n`x` is KL.\n\nAnother paragraph."
+    )
+    cells = [
+        figure('plots.pipeline("reward+ppo")'),
+        figure("a;"),
+        nbformat.v4.new_code_cell("assert a"),
+        reading,
+        figure("lost;"),
+    ]
+    far = [
+        nbformat.v4.new_code_cell("1"),
+        nbformat.v4.new_code_cell("2"),
+        nbformat.v4.new_code_cell("3"),
+        figure("lost;"),
+    ]
     tidied = convert.tidy(nbformat.v4.new_notebook(cells=cells + far)).cells
-    alts = [c.outputs[0].metadata.get("image/png", {}).get("alt") for c in tidied if c.get("outputs")]
+    alts = [
+        c.outputs[0].metadata.get("image/png", {}).get("alt") for c in tidied if c.get("outputs")
+    ]
     assert alts[0].endswith("This notebook is about: reward+ppo.")
     assert alts[1:] == ["up is better, x is KL.", "up is better, x is KL.", None]
 
@@ -203,7 +249,7 @@ def test_building_does_not_overwrite_a_notebook_somebody_worked_in(course, monke
     assert "mine" not in path.read_text()
 
 
-# ---- the rules: every planted fault is found and named -------------------------------------------------------------------
+# ---- the rules: every planted fault is found and named -------------------------------------------
 
 
 def test_a_clean_notebook_has_no_fault(course):
@@ -214,7 +260,11 @@ SOURCE_FAULTS = {
     "no top heading": ("# # A small", "# A small", "0 top headings"),
     "two top headings": ("# ## Exercise", "# # Exercise", "2 top headings"),
     "picture without alt text": ("![a harbour]", "![]", "without alt text"),
-    "html picture without alt text": ("Two times.", 'Two times. <img src="data.txt">', "without alt text"),
+    "html picture without alt text": (
+        "Two times.",
+        'Two times. <img src="data.txt">',
+        "without alt text",
+    ),
     "dead link": ("(data.txt), [", "(nowhere.txt), [", "link to nowhere.txt leads nowhere"),
     "absolute path": ("size = 3", 'size = "/home/me/labels.db"', "absolute path /home/me"),
     "Windows path": ("size = 3", r'size = r"C:\Users\me"', "absolute path C:"),
@@ -228,9 +278,17 @@ SOURCE_FAULTS = {
     "exercise without solution": ('# %% tags=["solution"]', "# %%", "no solution cell"),
     "solution without exercise": ('# %% tags=["exercise"]', "# %%", "no exercise before it"),
     "no exercise": ('# %% tags=["exercise"]', "# %%", "0 exercises; there should be 1 to 8"),
-    "check of one's own": ("checks.double(double)", "", "calls no function of rlhf_helpers.checks"),
+    "check of one's own": (
+        "checks.double(double)",
+        "",
+        "calls no function of rlhf_helpers.course.checks",
+    ),
     "open hint": ("<details>", "", "a hint needs <details>"),
-    "two parameter cells": ('["slow"]', '["parameters"]', "more than one cell is tagged parameters"),
+    "two parameter cells": (
+        '["slow"]',
+        '["parameters"]',
+        "more than one cell is tagged parameters",
+    ),
 }
 
 
@@ -257,7 +315,11 @@ def planted(change, version="solution"):
 
 
 def say(text, **output):
-    return nbformat.v4.new_output("stream", name="stdout", text=text) if not output else nbformat.v4.new_output(**output)
+    return (
+        nbformat.v4.new_output("stream", name="stdout", text=text)
+        if not output
+        else nbformat.v4.new_output(**output)
+    )
 
 
 def swap_counts(notebook):
@@ -268,15 +330,12 @@ BUILT_FAULTS = {
     "edited cell": (planted(lambda n: n.cells[1].update(source="size = 5")), "1 cell not as in the source, the first is cell 2"),
     "edited student cell": (planted(lambda n: n.cells[1].update(source="size = 5"), "student"), "1 cell not as in the source"),
     "lost cell": (planted(lambda n: n.cells.pop()), "1 cell not as in the source"),
-    "error": (planted(lambda n: n.cells[1].outputs.append(say("", output_type="error", ename="KeyError", evalue="", traceback=[]))),
-              "cell 2: shows an error, KeyError"),
+    "error": (planted(lambda n: n.cells[1].outputs.append(say("", output_type="error", ename="KeyError", evalue="", traceback=[]))), "cell 2: shows an error, KeyError"),
     "counts out of order": (planted(swap_counts), "not executed from top to bottom"),
     "cell not executed": (planted(lambda n: n.cells[1].update(execution_count=None)), "not executed from top to bottom"),
     "absolute path in an output": (planted(lambda n: n.cells[1].outputs.append(say("saved to /tmp/x1/labels"))), "/tmp/x1 in an output"),
     "address in an output": (planted(lambda n: n.cells[1].outputs.append(say("<function f at 0x7f00aa00bb00>"))), "with every run"),
-    "figure without alt text": (
-        planted(lambda n: n.cells[1].outputs.append(say("", output_type="display_data", data={"image/png": "iVBOR"}))),
-        "cell 2: a figure without alt text"),
+    "figure without alt text": ( planted(lambda n: n.cells[1].outputs.append(say("", output_type="display_data", data={"image/png": "iVBOR"}))), "cell 2: a figure without alt text"),
     "widget state": (planted(lambda n: n.metadata.update(widgets={"state": {}})), "metadata.widgets"),
     "jupytext metadata": (planted(lambda n: n.metadata.update(jupytext={}), "student"), "metadata.jupytext"),
     "Python version": (planted(lambda n: n.metadata.language_info.update(version="3.12.1")), "one Python version"),
@@ -301,12 +360,30 @@ def test_a_notebook_without_source_is_named(course):
 
 
 def test_ordinary_words_are_not_taken_for_paths():
-    fine = ["https://example.org/home/me", "and/or", "./tmp/x", "notebooks/work/x", "a ratio of 1/2", "~/runs", "</opt>", "../data/tmp/x"]
+    fine = [
+        "https://example.org/home/me",
+        "and/or",
+        "./tmp/x",
+        "notebooks/work/x",
+        "a ratio of 1/2",
+        "~/runs",
+        "</opt>",
+        "../data/tmp/x",
+    ]
     assert [text for text in fine if hygiene.PATH.search(text)] == []
-    assert all(hygiene.PATH.search(text) for text in ["in /Users/ann/x", '"/root/x"', "file:///home/ann", "(/tmp/pytest-1)", "=/opt/py"])
+    assert all(
+        hygiene.PATH.search(text)
+        for text in [
+            "in /Users/ann/x",
+            '"/root/x"',
+            "file:///home/ann",
+            "(/tmp/pytest-1)",
+            "=/opt/py",
+        ]
+    )
 
 
-# ---- the runner ----------------------------------------------------------------------------------------------------------
+# ---- the runner ----------------------------------------------------------------------------------
 
 
 def run_source(tmp_path, text, version="solution", limits=(60, 60)):
@@ -314,7 +391,9 @@ def run_source(tmp_path, text, version="solution", limits=(60, 60)):
     source = tmp_path / "src" / "05_ppo.py"
     source.write_text(text)
     (job,) = execute.execute_all(
-        execute.plan(convert.Course(tmp_path), [source], (version,), tmp_path / "made", alone=False),
+        execute.plan(
+            convert.Course(tmp_path), [source], (version,), tmp_path / "made", alone=False
+        ),
         execute.Session("quick", tmp_path, limits),
     )
     return job
@@ -328,17 +407,33 @@ def test_both_versions_run_with_profile_and_a_folder_of_their_own(course, tmp_pa
     save = "pathlib.Path(os.environ['RLHF_RUNS'], 'made.txt').write_text('x'); print(pathlib.Path.cwd())\n"
     source.write_text(SOURCE + "\n# %%\n" + ENVIRONMENT + save)
     series = execute.plan(course, [source], convert.VERSIONS, tmp_path / "made", alone=True)
-    student, solved = execute.execute_all(series, execute.Session("quick", course.folder, (60, 60), jobs=2))
+    student, solved = execute.execute_all(
+        series, execute.Session("quick", course.folder, (60, 60), jobs=2)
+    )
     assert student.failure is None and solved.failure is None
-    said = ["".join(o.get("text", "") for c in convert.code_cells(j.notebook) for o in c.outputs) for j in (student, solved)]
-    assert said == [f"{verdict}\ndoubled: 6\nquick 1 1\n{course.folder}\n" for verdict in ("not yet", "right")]
-    assert all((job.runs / "made.txt").exists() for job in (student, solved)) and student.runs != solved.runs
+    said = [
+        "".join(o.get("text", "") for c in convert.code_cells(j.notebook) for o in c.outputs)
+        for j in (student, solved)
+    ]
+    assert said == [
+        f"{verdict}\ndoubled: 6\nquick 1 1\n{course.folder}\n" for verdict in ("not yet", "right")
+    ]
+    assert (
+        all((job.runs / "made.txt").exists() for job in (student, solved))
+        and student.runs != solved.runs
+    )
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and all(line.startswith("ok") and "01_small" in line and "6/6 cells" in line for line in lines)
+    assert len(lines) == 2 and all(
+        line.startswith("ok") and "01_small" in line and "6/6 cells" in line for line in lines
+    )
 
 
 def test_a_failing_notebook_is_reported_with_cell_and_message(tmp_path, capsys):
-    job = run_source(tmp_path, "# %% [markdown]\n# # Title\n\n# %%\nx = 1\n\n# %%\nbeta = {}\nbeta['kl']\n\n# %%\nprint('never')\n")
+    job = run_source(
+        tmp_path,
+        "# %% [markdown]\n# # Title\n\n# %%\nx = 1\n\n# %%\nbeta = {}\nbeta['kl']\n\n# "
+        "%%\nprint('never')\n",
+    )
     place, *rest = job.failure.splitlines()
     assert place == "notebooks/src/05_ppo.py (solution), cell 3 (05_ppo-002)"
     assert rest[:2] == ["    | beta = {}", "    | beta['kl']"] and rest[-1] == "    KeyError: 'kl'"
@@ -361,7 +456,9 @@ def test_the_table_shows_what_is_there_and_a_dash_for_the_rest(tmp_path):
     rows = [{"model": "base", "score": 0.0, "kl_nats": 0.0}, {"model": "tuned", "score": 1.94, "kl_nats": 6.2, "win_rate": 0.91,
             "low": 0.88, "high": 0.93, "seconds": 204.4}]  # fmt: skip
     (tmp_path / "solution" / "runs").mkdir(parents=True)
-    (tmp_path / "solution" / "runs" / "summary.json").write_text(json.dumps({"rows": rows, "look_at": "notebook 07"}))
+    (tmp_path / "solution" / "runs" / "summary.json").write_text(
+        json.dumps({"rows": rows, "look_at": "notebook 07"})
+    )
     lines = execute.summary(tmp_path).splitlines()
     assert lines[2].split() == ["base", "+0.00", "0.0", "-", "-"]
     assert "91.0% (88.0% to 93.0%)" in lines[3] and "+1.94" in lines[3] and "204" in lines[3]
@@ -372,14 +469,18 @@ def test_the_table_shows_what_is_there_and_a_dash_for_the_rest(tmp_path):
 def test_a_missing_or_broken_summary_is_said_and_does_not_stop(tmp_path, content):
     if content is not None:
         (tmp_path / "summary.json").write_text(content)
-    assert execute.summary(tmp_path).startswith("(no summary" if content is None else "(the summary in summary.json cannot be read")
+    assert execute.summary(tmp_path).startswith(
+        "(no summary" if content is None else "(the summary in summary.json cannot be read"
+    )
 
 
 def test_run_writes_nothing_beside_the_sources(course, monkeypatch, capsys):
     monkeypatch.setattr(build, "Course", lambda: course)
     before = {path: path.read_bytes() for path in course.folder.rglob("*") if path.is_file()}
     assert build.main(["run", "--profile", "quick", "--solution", "01"]) == 0
-    assert {path: path.read_bytes() for path in course.folder.rglob("*") if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in course.folder.rglob("*") if path.is_file()
+    } == before
     assert "1 notebooks in" in capsys.readouterr().out
 
 
@@ -400,10 +501,20 @@ def test_every_command_has_help_with_examples(capsys):
         assert "examples:" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")), ids=lambda p: p.stem
+)
 def test_solutions_show_every_figure_they_draw(path):
-    """Without `%matplotlib inline` only the first figure of a notebook was shown, and nothing said so."""
+    """Without `%matplotlib inline` only the first figure of a notebook was shown, and nothing said
+    so."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    drawn = [c for c in cells if c["cell_type"] == "code" and re.search(r"^plots\.\w+\(", "".join(c["source"]), re.MULTILINE)]
-    blank = [c["id"] for c in drawn if not any("image/png" in o.get("data", {}) for o in c["outputs"])]
+    drawn = [
+        c
+        for c in cells
+        if c["cell_type"] == "code"
+        and re.search(r"^plots\.\w+\(", "".join(c["source"]), re.MULTILINE)
+    ]
+    blank = [
+        c["id"] for c in drawn if not any("image/png" in o.get("data", {}) for o in c["outputs"])
+    ]
     assert drawn and blank == []

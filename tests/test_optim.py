@@ -2,7 +2,7 @@
 
 import torch
 
-from rlhf_helpers.optim import TensorFlowAdam
+from rlhf_helpers.runtime.optim import TensorFlowAdam
 
 
 def test_equals_the_formula_of_tensorflow():
@@ -11,7 +11,11 @@ def test_equals_the_formula_of_tensorflow():
     gradients = torch.randn(7, 5, dtype=torch.float64) * 1e-4  # small, so that eps matters
     parameter = torch.nn.Parameter(start.clone())
     optimizer = TensorFlowAdam([parameter], lr=0.01)
-    p, m, v = start.clone(), torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
+    p, m, v = (
+        start.clone(),
+        torch.zeros(5, dtype=torch.float64),
+        torch.zeros(5, dtype=torch.float64),
+    )
     for t, g in enumerate(gradients, start=1):
         parameter.grad = g.clone()
         optimizer.step()

@@ -1,4 +1,5 @@
-"""PPO: every formula by hand, one whole step derived again from the paper, and the optimum it must reach by enumeration."""
+"""PPO: every formula by hand, one whole step derived again from the paper, and the optimum it must
+reach by enumeration."""
 
 import dataclasses
 import inspect
@@ -13,12 +14,14 @@ from torch.distributions import Categorical
 
 from rlhf_helpers import models, ppo, sampling
 from rlhf_helpers.ppo import KLController, PPOConfig
-from rlhf_helpers.ranks import ALONE, Ranks
 from rlhf_helpers.records import Queries
-from rlhf_helpers.runs import Run
+from rlhf_helpers.runtime.ranks import ALONE, Ranks
+from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
 
-SMALL = PPOConfig(episodes=48, batch=8, minibatches=1, epochs=2, lr=1e-3, kl_target=1.0, kl_horizon=100)
+SMALL = PPOConfig(
+    episodes=48, batch=8, minibatches=1, epochs=2, lr=1e-3, kl_target=1.0, kl_horizon=100
+)
 
 
 def generator(seed=0):
@@ -27,30 +30,41 @@ def generator(seed=0):
 
 def letter_score(rollout):
     """Like even tokens, the first ones most."""
-    return ((rollout.responses % 2 == 0).float() * torch.tensor([2.0, 1.0, 1.0, 1.0, 0.5])).sum(-1) - 2
+    return ((rollout.responses % 2 == 0).float() * torch.tensor([2.0, 1.0, 1.0, 1.0, 0.5])).sum(
+        -1
+    ) - 2
 
 
-# ---- rewards and controller ------------------------------------------------------------------------------------------------------------
+# ---- rewards and controller ----------------------------------------------------------------------
 
 
 def test_every_token_pays_its_kl_and_the_last_gets_the_score():
     logprobs, reference = torch.tensor([[-1.0, -2.0, -0.5]]), torch.tensor([[-1.5, -1.0, -0.5]])
-    rewards = ppo.shape_rewards(torch.tensor([4.0]), logprobs, reference, torch.ones(1, 3, dtype=torch.bool), beta=0.1)
-    # The log ratios are 0.5, -1 and 0: going where the reference would rather not go costs, the opposite pays.
+    rewards = ppo.shape_rewards(
+        torch.tensor([4.0]), logprobs, reference, torch.ones(1, 3, dtype=torch.bool), beta=0.1
+    )
+    # The log ratios are 0.5, -1 and 0: going where the reference would rather not go costs, the
+    # opposite pays.
     assert rewards.tolist() == [pytest.approx([-0.05, 0.1, 4.0])]
 
 
 def test_under_a_mask_the_score_goes_to_the_last_token_that_counts_and_garbage_nowhere():
-    mask = torch.tensor([[True, True, False, False], [True, True, True, True], [True, False, False, False]])
+    mask = torch.tensor(
+        [[True, True, False, False], [True, True, True, True], [True, False, False, False]]
+    )
     logprobs = torch.where(mask, -1.0, float("nan"))
-    rewards = ppo.shape_rewards(torch.tensor([1.0, 2.0, 3.0]), logprobs, torch.full((3, 4), -2.0), mask, beta=0.5)
+    rewards = ppo.shape_rewards(
+        torch.tensor([1.0, 2.0, 3.0]), logprobs, torch.full((3, 4), -2.0), mask, beta=0.5
+    )
     assert rewards.tolist() == [[-0.5, 0.5, 0, 0], [-0.5, -0.5, -0.5, 1.5], [2.5, 0, 0, 0]]
 
 
 def test_the_rewards_of_a_response_sum_to_score_minus_beta_kl():
     logprobs, reference = torch.randn(2, 6, 5, generator=generator())
     scores = torch.randn(6, generator=generator(1))
-    rewards = ppo.shape_rewards(scores, logprobs, reference, torch.ones(6, 5, dtype=torch.bool), beta=0.3)
+    rewards = ppo.shape_rewards(
+        scores, logprobs, reference, torch.ones(6, 5, dtype=torch.bool), beta=0.3
+    )
     assert torch.allclose(rewards.sum(-1), scores - 0.3 * (logprobs - reference).sum(-1), atol=1e-5)
 
 
@@ -73,7 +87,7 @@ def test_without_a_target_beta_stays():
     assert controller.beta == 0.03
 
 
-# ---- the two clipped losses ------------------------------------------------------------------------------------------------------------
+# ---- the two clipped losses ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("advantage, ratio, loss, slope", [
@@ -87,10 +101,14 @@ def test_without_a_target_beta_stays():
 def test_policy_loss_and_gradient_hand_worked(advantage, ratio, loss, slope):
     old = torch.tensor([[-1.3]])
     now = (old + math.log(ratio)).requires_grad_()
-    ours = ppo.policy_loss(now, old, torch.tensor([[advantage]]), torch.ones(1, 1, dtype=torch.bool), cliprange=0.2)
+    ours = ppo.policy_loss(
+        now, old, torch.tensor([[advantage]]), torch.ones(1, 1, dtype=torch.bool), cliprange=0.2
+    )
     ours.backward()
     assert ours.item() == pytest.approx(loss, rel=1e-5)
-    assert now.grad.item() == pytest.approx(slope, rel=1e-5) and (slope != 0 or now.grad.item() == 0)
+    assert now.grad.item() == pytest.approx(slope, rel=1e-5) and (
+        slope != 0 or now.grad.item() == 0
+    )
 
 
 @pytest.mark.parametrize("value, target, loss, slope", [
@@ -102,10 +120,18 @@ def test_policy_loss_and_gradient_hand_worked(advantage, ratio, loss, slope):
 ])  # fmt: skip
 def test_value_loss_and_gradient_hand_worked(value, target, loss, slope):
     now = torch.tensor([[value]], requires_grad=True)
-    ours = ppo.value_loss(now, torch.tensor([[1.0]]), torch.tensor([[target]]), torch.ones(1, 1, dtype=torch.bool), cliprange=0.2)
+    ours = ppo.value_loss(
+        now,
+        torch.tensor([[1.0]]),
+        torch.tensor([[target]]),
+        torch.ones(1, 1, dtype=torch.bool),
+        cliprange=0.2,
+    )
     ours.backward()
     assert ours.item() == pytest.approx(loss, rel=1e-5)
-    assert now.grad.item() == pytest.approx(slope, rel=1e-5) and (slope != 0 or now.grad.item() == 0)
+    assert now.grad.item() == pytest.approx(slope, rel=1e-5) and (
+        slope != 0 or now.grad.item() == 0
+    )
 
 
 def test_losses_average_over_tokens_that_count_and_garbage_has_no_gradient():
@@ -114,14 +140,17 @@ def test_losses_average_over_tokens_that_count_and_garbage_has_no_gradient():
     for loss in (ppo.policy_loss, ppo.value_loss):
         now = numbers[0].clone().requires_grad_()
         ours = loss(now, numbers[1], numbers[2], mask, 0.2)
-        assert ours.item() == pytest.approx(loss(numbers[0][mask], numbers[1][mask], numbers[2][mask], mask[mask], 0.2).item(), rel=1e-5)
+        assert ours.item() == pytest.approx(
+            loss(numbers[0][mask], numbers[1][mask], numbers[2][mask], mask[mask], 0.2).item(),
+            rel=1e-5,
+        )
         ours.backward()
         assert not now.grad[~mask].any()
         spoilt = [torch.where(mask, n, float("inf")) for n in numbers]
         assert loss(*spoilt, mask, 0.2).item() == pytest.approx(ours.item(), rel=1e-6)
 
 
-# ---- minibatches and config ------------------------------------------------------------------------------------------------------------
+# ---- minibatches and config ----------------------------------------------------------------------
 
 
 def test_every_epoch_is_a_fresh_permutation_cut_into_equal_parts():
@@ -167,11 +196,21 @@ def test_the_shortest_horizon_that_is_allowed_keeps_beta_positive():
 @pytest.mark.parametrize("shape", [(8, 1), (16,), ()])
 def test_a_scorer_must_give_one_number_for_each_response(policy, task, ragged, shape):
     with pytest.raises(ValueError, match=r"numbers of shape \(.*\) for 8 responses"):
-        ppo.tune(policy, lambda rollout: torch.zeros(shape), ragged.repeat(2), task, SMALL, Run(device="cpu", quiet=True))
+        ppo.tune(
+            policy,
+            lambda rollout: torch.zeros(shape),
+            ragged.repeat(2),
+            task,
+            SMALL,
+            Run(device="cpu", quiet=True),
+        )
 
 
 def test_steps_are_whole_batches():
-    assert PPOConfig(episodes=1_000_000, batch=512).steps == 1953 and PPOConfig(batch=32, minibatches=4, episodes=32).steps == 1
+    assert (
+        PPOConfig(episodes=1_000_000, batch=512).steps == 1953
+        and PPOConfig(batch=32, minibatches=4, episodes=32).steps == 1
+    )
 
 
 def test_check_finite_passes_numbers_and_names_what_is_none():
@@ -182,21 +221,26 @@ def test_check_finite_passes_numbers_and_names_what_is_none():
             ppo.check_finite("score", torch.tensor([1.0, float(bad)]))
 
 
-# ---- one step, derived again -----------------------------------------------------------------------------------------------------------
+# ---- one step, derived again ---------------------------------------------------------------------
 
 
 def paper_loss(policy, rollout, rewards, temperature, config):
-    """The loss from the paper and its code, in float64, loops written out, logits from transformers' own forward of unpadded rows."""
+    """The loss from the paper and its code, in float64, loops written out, logits from
+    transformers' own forward of unpadded rows."""
     rewards, old, old_values = rewards.double(), rollout.logprobs.double(), rollout.values.double()
     rows, count = rewards.shape
     if config.whiten_rewards:
-        rewards = (rewards - rewards.mean()) / (rewards.var(correction=0) + 1e-8).sqrt() + rewards.mean()
+        rewards = (rewards - rewards.mean()) / (
+            rewards.var(correction=0) + 1e-8
+        ).sqrt() + rewards.mean()
     advantages = torch.zeros_like(rewards)
     for b in range(rows):
         for t in range(count):
             for k in range(t, count):
                 after = old_values[b, k + 1] if k + 1 < count else 0.0
-                advantages[b, t] += config.lam ** (k - t) * (rewards[b, k] + after - old_values[b, k])
+                advantages[b, t] += config.lam ** (k - t) * (
+                    rewards[b, k] + after - old_values[b, k]
+                )
     returns = advantages + old_values
     advantages = (advantages - advantages.mean()) / (advantages.var(correction=0) + 1e-8).sqrt()
     pg, vf = 0.0, 0.0
@@ -205,11 +249,17 @@ def paper_loss(policy, rollout, rewards, temperature, config):
         out = policy.lm(torch.cat([prompt, rollout.responses[b]])[None], output_hidden_states=True)
         for t in range(count):
             column = len(prompt) + t - 1
-            logprob = Categorical(logits=out.logits[0, column].double() / temperature).log_prob(rollout.responses[b, t])
+            logprob = Categorical(logits=out.logits[0, column].double() / temperature).log_prob(
+                rollout.responses[b, t]
+            )
             value = policy.value_head(out.hidden_states[-1][0, column]).double()[0]
             ratio, a = (logprob - old[b, t]).exp(), advantages[b, t]
-            pg = pg - torch.minimum(a * ratio, a * ratio.clamp(1 - config.cliprange, 1 + config.cliprange))
-            near = old_values[b, t] + (value - old_values[b, t]).clamp(-config.cliprange, config.cliprange)
+            pg = pg - torch.minimum(
+                a * ratio, a * ratio.clamp(1 - config.cliprange, 1 + config.cliprange)
+            )
+            near = old_values[b, t] + (value - old_values[b, t]).clamp(
+                -config.cliprange, config.cliprange
+            )
             vf = vf + 0.5 * torch.maximum((value - returns[b, t]) ** 2, (near - returns[b, t]) ** 2)
     return (pg + config.value_coef * vf) / (rows * count)
 
@@ -219,7 +269,8 @@ def test_loss_and_gradient_equal_the_papers_formulas(make_policy, policy, task, 
     config = dataclasses.replace(SMALL, whiten_rewards=whiten, lam=0.8, value_coef=0.3)
     rollout = sampling.sample(policy, ragged.repeat(2), 5, task.temperature, generator())
     rewards = torch.randn(8, 5, generator=generator(1)) + 0.5
-    with torch.no_grad():  # an update lies between sampling and now, so that some tokens are clipped
+    # an update lies between sampling and now, so that some tokens are clipped
+    with torch.no_grad():
         for p in policy.parameters():
             p += 0.05 * torch.randn(p.shape, generator=generator(2))
     loss, stats = ppo.losses(policy, rollout, rewards, task, config)
@@ -238,52 +289,90 @@ def test_before_any_update_nothing_is_clipped_and_the_policy_loss_is_zero(policy
     assert abs(stats["policy_loss"]) < 1e-5  # minus the mean of advantages that are centred
 
 
-def test_a_step_moves_the_weights_by_the_papers_gradient_and_by_nothing_else(make_policy, task, ragged):
-    """One epoch with plain gradient descent: no bonus, no clipped or leftover gradient, no weight decay can hide."""
+def test_a_step_moves_the_weights_by_the_papers_gradient_and_by_nothing_else(
+    make_policy, task, ragged
+):
+    """One epoch with plain gradient descent: no bonus, no clipped or leftover gradient, no weight
+    decay can hide."""
     policy, before, reference, seen = make_policy(0), make_policy(0), make_policy(5), []
     config, rate = dataclasses.replace(SMALL, epochs=1), 20.0
     for weight in policy.parameters():
         weight.grad = torch.full_like(weight, 7.0)  # left over from somewhere
     ppo.step(
-        policy, reference, lambda r: letter_score(r) + 0 * len(seen.append(r) or ""), ragged.repeat(2), task, config,
-        torch.optim.SGD(policy.parameters(), lr=rate), KLController(0.3, None, 100), generator(),
+        policy, reference, lambda r: letter_score(r) + 0 * len(seen.append(r) or ""),
+        ragged.repeat(2), task, config, torch.optim.SGD(policy.parameters(), lr=rate),
+        KLController(0.3, None, 100), generator(),
     )  # fmt: skip
     (rollout,) = seen
     with torch.no_grad():
-        log_ratio = rollout.logprobs - sampling.replay(reference, rollout, task.temperature).logprobs
+        log_ratio = (
+            rollout.logprobs - sampling.replay(reference, rollout, task.temperature).logprobs
+        )
     rewards = -0.3 * log_ratio
     rewards[:, -1] += letter_score(rollout)
-    gradient = torch.autograd.grad(paper_loss(before, rollout, rewards, task.temperature, config), list(before.parameters()))
+    gradient = torch.autograd.grad(
+        paper_loss(before, rollout, rewards, task.temperature, config), list(before.parameters())
+    )
     norm = sum(g.square().sum() for g in gradient).sqrt()
     assert norm > 0.05
     for new, old, g in zip(policy.parameters(), before.parameters(), gradient):
         assert torch.allclose(new, old - rate * g, atol=1e-3, rtol=1e-3)
 
 
-def test_gradients_are_shortened_to_a_norm_if_one_is_given_and_only_if_they_are_longer(make_policy, task, ragged):
+def test_gradients_are_shortened_to_a_norm_if_one_is_given_and_only_if_they_are_longer(
+    make_policy, task, ragged
+):
     def move(longest):
-        policy, before, config = make_policy(), make_policy(), dataclasses.replace(SMALL, epochs=1, max_grad_norm=longest)
-        optimizer, controller = torch.optim.SGD(policy.parameters(), lr=1.0), KLController(0.3, None, 100)
-        ppo.step(policy, make_policy(5), letter_score, ragged.repeat(2), task, config, optimizer, controller, generator())
-        return torch.cat([(new - old).flatten() for new, old in zip(policy.parameters(), before.parameters())])
+        policy, before, config = (
+            make_policy(),
+            make_policy(),
+            dataclasses.replace(SMALL, epochs=1, max_grad_norm=longest),
+        )
+        optimizer, controller = (
+            torch.optim.SGD(policy.parameters(), lr=1.0),
+            KLController(0.3, None, 100),
+        )
+        ppo.step(
+            policy,
+            make_policy(5),
+            letter_score,
+            ragged.repeat(2),
+            task,
+            config,
+            optimizer,
+            controller,
+            generator(),
+        )
+        return torch.cat(
+            [(new - old).flatten() for new, old in zip(policy.parameters(), before.parameters())]
+        )
 
     free = move(None)
     assert free.norm() > 0.1
-    assert torch.allclose(move(0.02), free * 0.02 / free.norm(), atol=1e-6) and torch.equal(move(1e6), free)
+    assert torch.allclose(move(0.02), free * 0.02 / free.norm(), atol=1e-6) and torch.equal(
+        move(1e6), free
+    )
 
 
 @pytest.mark.parametrize("tensorflow, eps", [(True, 1e-5 / 0.001**0.5), (False, 1e-5)])
-def test_the_first_update_has_the_eps_of_the_adam_that_is_asked_for(make_policy, task, ragged, tensorflow, eps):
+def test_the_first_update_has_the_eps_of_the_adam_that_is_asked_for(
+    make_policy, task, ragged, tensorflow, eps
+):
     policy, before, gradients = make_policy(), make_policy(), []
     weight = policy.value_head.weight
     weight.register_hook(gradients.append)
-    config = dataclasses.replace(SMALL, episodes=8, epochs=1, value_coef=1e-4, tensorflow_adam=tensorflow)  # small gradients: eps matters
+    # small gradients: eps matters
+    config = dataclasses.replace(
+        SMALL, episodes=8, epochs=1, value_coef=1e-4, tensorflow_adam=tensorflow
+    )
     ppo.tune(policy, letter_score, ragged.repeat(2), task, config, Run(device="cpu", quiet=True))
     (g,) = gradients
     assert torch.allclose(weight - before.value_head.weight, -1e-3 * g / (g.abs() + eps), atol=1e-7)
 
 
-def test_a_step_samples_and_replays_no_more_rows_at_a_time_than_the_micro_batch(policy, make_policy, task, ragged, monkeypatch):
+def test_a_step_samples_and_replays_no_more_rows_at_a_time_than_the_micro_batch(
+    policy, make_policy, task, ragged, monkeypatch
+):
     rows, real = [], models.Trunk.run_trunk
 
     def watched(self, inner, tokens, *rest):
@@ -291,10 +380,24 @@ def test_a_step_samples_and_replays_no_more_rows_at_a_time_than_the_micro_batch(
         return real(self, inner, tokens, *rest)
 
     monkeypatch.setattr(models.Trunk, "run_trunk", watched)
-    optimizer, controller = torch.optim.SGD(policy.parameters(), lr=0.1), KLController(0.3, None, 100)
+    optimizer, controller = (
+        torch.optim.SGD(policy.parameters(), lr=0.1),
+        KLController(0.3, None, 100),
+    )
     for alone, most in ((ALONE, 8), (Ranks(micro_batch=3), 3)):
         rows.clear()
-        ppo.step(policy, make_policy(5), letter_score, ragged.repeat(2), task, SMALL, optimizer, controller, generator(), alone)
+        ppo.step(
+            policy,
+            make_policy(5),
+            letter_score,
+            ragged.repeat(2),
+            task,
+            SMALL,
+            optimizer,
+            controller,
+            generator(),
+            alone,
+        )
         assert max(rows) == most
 
 
@@ -302,9 +405,22 @@ def test_a_loss_that_is_not_a_number_stops_before_it_reaches_a_weight(policy, ta
     with torch.no_grad():
         policy.value_head.bias.fill_(float("inf"))
     frozen = {k: v.clone() for k, v in policy.state_dict().items()}
-    optimizer, controller = torch.optim.Adam(policy.parameters(), lr=1e-3), KLController(0.3, 1.0, 100)
+    optimizer, controller = (
+        torch.optim.Adam(policy.parameters(), lr=1e-3),
+        KLController(0.3, 1.0, 100),
+    )
     with pytest.raises(FloatingPointError, match="loss is nan: training stopped"):
-        ppo.step(policy, policy.frozen_copy(), letter_score, ragged.repeat(2), task, SMALL, optimizer, controller, generator())
+        ppo.step(
+            policy,
+            policy.frozen_copy(),
+            letter_score,
+            ragged.repeat(2),
+            task,
+            SMALL,
+            optimizer,
+            controller,
+            generator(),
+        )
     assert all(torch.equal(v, frozen[k]) for k, v in policy.state_dict().items())
 
 
@@ -314,31 +430,43 @@ def test_a_steps_summary_is_what_happened(make_policy, task, ragged):
     seen, controller = [], KLController(0.3, 1.0, 100)
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-3)
     summary = ppo.step(
-        policy, reference, lambda r: letter_score(r) + 0 * len(seen.append(r) or ""), ragged.repeat(2), task, SMALL, optimizer, controller,
-        generator(),
+        policy, reference, lambda r: letter_score(r) + 0 * len(seen.append(r) or ""),
+        ragged.repeat(2), task, SMALL, optimizer, controller, generator(),
     )  # fmt: skip
     (rollout,) = seen
     logratio = []
     for b in range(8):
         prompt = rollout.queries.tokens[b][rollout.queries.mask[b]]
-        logits = reference.lm(torch.cat([prompt, rollout.responses[b]])[None]).logits[0, len(prompt) - 1 : -1].double()
+        logits = (
+            reference.lm(torch.cat([prompt, rollout.responses[b]])[None])
+            .logits[0, len(prompt) - 1 : -1]
+            .double()
+        )
         exact = Categorical(logits=logits / task.temperature).log_prob(rollout.responses[b])
         logratio.append((rollout.logprobs[b].double() - exact).sum().item())
     kl, scores = sum(logratio) / 8, letter_score(rollout)
     assert summary["kl_nats_per_response"] == pytest.approx(kl, rel=1e-4)
     assert summary["score"] == pytest.approx(scores.mean().item(), rel=1e-5)
     assert summary["beta"] == 0.3  # that of this batch, not the next
-    assert summary["score_minus_kl_penalty"] == pytest.approx(scores.mean().item() - 0.3 * kl, rel=1e-4)
-    assert summary["entropy_nats_per_response"] == pytest.approx(-rollout.logprobs.sum(-1).mean().item(), rel=1e-5)
-    assert controller.beta == pytest.approx(0.3 * (1 + max(-0.2, min(0.2, kl - 1)) * 8 / 100), rel=1e-6)
+    assert summary["score_minus_kl_penalty"] == pytest.approx(
+        scores.mean().item() - 0.3 * kl, rel=1e-4
+    )
+    assert summary["entropy_nats_per_response"] == pytest.approx(
+        -rollout.logprobs.sum(-1).mean().item(), rel=1e-5
+    )
+    assert controller.beta == pytest.approx(
+        0.3 * (1 + max(-0.2, min(0.2, kl - 1)) * 8 / 100), rel=1e-6
+    )
     assert all(torch.equal(v, frozen[k]) for k, v in reference.state_dict().items())
     assert all(isinstance(number, float) for number in summary.values())
 
 
 def paper_step(policy, reference, queries, task, config, beta, seed):
-    """A whole step of the released code, in float64, written out: what it logs, and the policy afterwards.
+    """A whole step of the released code, in float64, written out: what it logs, and the policy
+    afterwards.
 
-    Answers come from `sample`, log-probabilities from transformers' own forward of unpadded rows, updates from plain gradient descent.
+    Answers come from `sample`, log-probabilities from transformers' own forward of unpadded rows,
+    updates from plain gradient descent.
     """
     random = generator(seed)
     rollout = sampling.sample(policy, queries, task.response_length, task.temperature, random)
@@ -349,7 +477,9 @@ def paper_step(policy, reference, queries, task, config, beta, seed):
         prompt = rollout.queries.tokens[b][rollout.queries.mask[b]]
         out = model.lm(torch.cat([prompt, rollout.responses[b]])[None], output_hidden_states=True)
         logits, hidden = (x[0, len(prompt) - 1 : -1] for x in (out.logits, out.hidden_states[-1]))
-        return Categorical(logits=logits / task.temperature).log_prob(rollout.responses[b]), model.value_head(hidden)[:, 0]
+        return Categorical(logits=logits / task.temperature).log_prob(
+            rollout.responses[b]
+        ), model.value_head(hidden)[:, 0]
 
     with torch.no_grad():
         old, old_values = (torch.stack(x) for x in zip(*(read(policy, b) for b in range(rows))))
@@ -363,16 +493,21 @@ def paper_step(policy, reference, queries, task, config, beta, seed):
             for t in range(rewards.shape[1]):
                 for k in range(t, rewards.shape[1]):
                     after = old_values[part, k + 1] if k + 1 < rewards.shape[1] else 0.0
-                    advantages[:, t] += config.lam ** (k - t) * (rewards[part, k] + after - old_values[part, k])
+                    advantages[:, t] += config.lam ** (k - t) * (
+                        rewards[part, k] + after - old_values[part, k]
+                    )
             returns = advantages + old_values[part]
-            advantages = (advantages - advantages.mean()) / (advantages.var(correction=0) + 1e-8).sqrt()
+            advantages = (advantages - advantages.mean()) / (
+                advantages.var(correction=0) + 1e-8
+            ).sqrt()
             now, values = (torch.stack(x) for x in zip(*(read(policy, b) for b in part.tolist())))
             ratio, c = (now - old[part]).exp(), config.cliprange
             pg = -torch.minimum(advantages * ratio, advantages * ratio.clamp(1 - c, 1 + c)).mean()
             near = old_values[part] + (values - old_values[part]).clamp(-c, c)
             vf = 0.5 * torch.maximum((values - returns) ** 2, (near - returns) ** 2).mean()
             logged.append({
-                "policy_loss": pg, "value_loss": vf, "approx_kl_nats_per_token": 0.5 * ((now - old[part]) ** 2).mean(),
+                "policy_loss": pg, "value_loss": vf,
+                "approx_kl_nats_per_token": 0.5 * ((now - old[part]) ** 2).mean(),
                 "clip_fraction": ((ratio < 1 - c) | (ratio > 1 + c)).double().mean(),
                 "value_explained_variance": 1 - (returns - old_values[part]).var(correction=0) / returns.var(correction=0),
             })  # fmt: skip
@@ -381,58 +516,113 @@ def paper_step(policy, reference, queries, task, config, beta, seed):
                 for weight, gradient in zip(policy.parameters(), gradients):
                     weight -= config.lr * gradient
     kl = log_ratio.sum(-1).mean().item()
-    return {
-        "score": scores.mean().item(), "score_std": scores.var(correction=1).sqrt().item(), "kl_nats_per_response": kl, "beta": beta,
-        "score_minus_kl_penalty": scores.mean().item() - beta * kl, "entropy_nats_per_response": -old.sum(-1).mean().item(),
-    } | {name: sum(each[name].item() for each in logged) / len(logged) for name in logged[0]}, policy, logged  # fmt: skip
+    return (
+        {
+            "score": scores.mean().item(),
+            "score_std": scores.var(correction=1).sqrt().item(),
+            "kl_nats_per_response": kl,
+            "beta": beta,
+            "score_minus_kl_penalty": scores.mean().item() - beta * kl,
+            "entropy_nats_per_response": -old.sum(-1).mean().item(),
+        }
+        | {name: sum(each[name].item() for each in logged) / len(logged) for name in logged[0]},
+        policy,
+        logged,
+    )
 
 
-def test_every_number_of_a_steps_summary_and_every_weight_after_it_are_the_papers(make_policy, task, ragged):
-    """Two epochs of two minibatches, in which tokens become both likelier and rarer by more than the clip range."""
+def test_every_number_of_a_steps_summary_and_every_weight_after_it_are_the_papers(
+    make_policy, task, ragged
+):
+    """Two epochs of two minibatches, in which tokens become both likelier and rarer by more than
+    the clip range."""
     config = dataclasses.replace(SMALL, batch=16, minibatches=2, lr=4.0, lam=0.9, value_coef=0.05)
     policy, controller = make_policy(), KLController(0.3, None, 100)
     optimizer = torch.optim.SGD(policy.parameters(), lr=config.lr)
-    summary = ppo.step(policy, make_policy(5), letter_score, ragged.repeat(4), task, config, optimizer, controller, generator(3))
-    expected, after, logged = paper_step(make_policy(), make_policy(5), ragged.repeat(4), task, config, 0.3, 3)
+    summary = ppo.step(
+        policy,
+        make_policy(5),
+        letter_score,
+        ragged.repeat(4),
+        task,
+        config,
+        optimizer,
+        controller,
+        generator(3),
+    )
+    expected, after, logged = paper_step(
+        make_policy(), make_policy(5), ragged.repeat(4), task, config, 0.3, 3
+    )
     assert summary == pytest.approx(expected, rel=2e-3, abs=1e-5)
-    assert all(torch.allclose(ours.double(), theirs, atol=1e-3) for ours, theirs in zip(policy.parameters(), after.parameters()))
-    for name in ("value_loss", "approx_kl_nats_per_token", "clip_fraction"):  # the mean over updates is no single one of them
-        assert all(each[name].item() != pytest.approx(expected[name], rel=0.02) for each in logged), name
+    assert all(
+        torch.allclose(ours.double(), theirs, atol=1e-3)
+        for ours, theirs in zip(policy.parameters(), after.parameters())
+    )
+    # the mean over updates is no single one of them
+    for name in ("value_loss", "approx_kl_nats_per_token", "clip_fraction"):
+        assert all(
+            each[name].item() != pytest.approx(expected[name], rel=0.02) for each in logged
+        ), name
 
 
-def test_tokens_grown_rarer_and_tokens_grown_likelier_both_count_as_clipped(make_policy, policy, task, ragged):
+def test_tokens_grown_rarer_and_tokens_grown_likelier_both_count_as_clipped(
+    make_policy, policy, task, ragged
+):
     rollout = sampling.sample(policy, ragged.repeat(2), 5, task.temperature, generator())
-    for shift, share in ((0.3, 1), (-0.3, 1), (0.19, 1), (-0.21, 0)):  # ratios of 1.35, 0.74, 1.209 and 0.811, each of all tokens
+    # ratios of 1.35, 0.74, 1.209 and 0.811, each of all tokens
+    for shift, share in ((0.3, 1), (-0.3, 1), (0.19, 1), (-0.21, 0)):
         old = dataclasses.replace(rollout, logprobs=rollout.logprobs - shift)
         _, stats = ppo.losses(policy, old, torch.randn(8, 5, generator=generator(1)), task, SMALL)
-        assert stats["clip_fraction"] == share and stats["approx_kl_nats_per_token"].item() == pytest.approx(0.5 * shift**2, rel=1e-3)
+        assert stats["clip_fraction"] == share and stats[
+            "approx_kl_nats_per_token"
+        ].item() == pytest.approx(0.5 * shift**2, rel=1e-3)
 
 
-def test_rewards_and_advantages_are_numbers_and_let_no_gradient_through(make_policy, policy, task, ragged):
-    """Only the replay learns: old log-probabilities, values and rewards are what they were, also if the reference could be trained."""
+def test_rewards_and_advantages_are_numbers_and_let_no_gradient_through(
+    make_policy, policy, task, ragged
+):
+    """Only the replay learns: old log-probabilities, values and rewards are what they were, also if
+    the reference could be trained."""
     rollout = sampling.sample(policy, ragged.repeat(2), 5, task.temperature, generator())
     assert not any(x.requires_grad for x in (rollout.logprobs, rollout.values))
     seen, real = [], ppo.losses
 
     def watched(policy, batch, rewards, *args):
-        seen.append((batch.logprobs.requires_grad, batch.values.requires_grad, rewards.requires_grad))
+        seen.append(
+            (batch.logprobs.requires_grad, batch.values.requires_grad, rewards.requires_grad)
+        )
         return real(policy, batch, rewards, *args)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ppo, "losses", watched)
-        optimizer, controller = torch.optim.SGD(policy.parameters(), lr=0.1), KLController(0.3, None, 100)
-        ppo.step(policy, make_policy(5), letter_score, ragged.repeat(2), task, SMALL, optimizer, controller, generator())
+        optimizer, controller = (
+            torch.optim.SGD(policy.parameters(), lr=0.1),
+            KLController(0.3, None, 100),
+        )
+        ppo.step(
+            policy,
+            make_policy(5),
+            letter_score,
+            ragged.repeat(2),
+            task,
+            SMALL,
+            optimizer,
+            controller,
+            generator(),
+        )
     assert seen == [(False, False, False)] * 2
 
 
 def test_the_step_fits_on_one_screen_and_notebook_05_shows_that_very_source():
     assert len(inspect.getsource(ppo.step).splitlines()) <= 60
-    assert len(inspect.getsource(ppo.tune).splitlines()) <= len(inspect.getsource(ppo.step).splitlines())
+    assert len(inspect.getsource(ppo.tune).splitlines()) <= len(
+        inspect.getsource(ppo.step).splitlines()
+    )
     source = Path(__file__).resolve().parents[1] / "notebooks" / "src" / "05_ppo.py"
     assert "inspect.getsource(ppo.step)" in source.read_text(encoding="utf-8")
 
 
-# ---- the loop --------------------------------------------------------------------------------------------------------------------------
+# ---- the loop ------------------------------------------------------------------------------------
 
 
 def tune(make_policy, folder, ragged, task, score=letter_score, config=SMALL, **options):
@@ -458,20 +648,34 @@ def interrupt(rollout):
 
 
 def whole(folder):
-    return {name: (folder / "checkpoint" / name).read_bytes() for name in ("state.json", "state.safetensors")}
+    return {
+        name: (folder / "checkpoint" / name).read_bytes()
+        for name in ("state.json", "state.safetensors")
+    }
 
 
-def test_the_learning_rate_falls_in_a_straight_line_and_metrics_say_so(make_policy, tmp_path, ragged, task, monkeypatch):
+def test_the_learning_rate_falls_in_a_straight_line_and_metrics_say_so(
+    make_policy, tmp_path, ragged, task, monkeypatch
+):
     used, real = [], torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a, **k: used.append(self.param_groups[0]["lr"]) or real(self, *a, **k))
+    monkeypatch.setattr(
+        torch.optim.Adam,
+        "step",
+        lambda self, *a, **k: used.append(self.param_groups[0]["lr"]) or real(self, *a, **k),
+    )
     _, lines = tune(make_policy, tmp_path, ragged, task)
     assert [line["lr"] for line in lines] == pytest.approx([1e-3 * (1 - i / 6) for i in range(6)])
-    assert used == pytest.approx([1e-3 * (1 - i // 2 / 6) for i in range(12)])  # the same in both epochs of a step
+    # the same in both epochs of a step
+    assert used == pytest.approx([1e-3 * (1 - i // 2 / 6) for i in range(12)])
     assert [line["episodes"] for line in lines] == [8, 16, 24, 32, 40, 48]
-    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines
+    assert [
+        json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ] == lines
 
 
-def test_the_first_kl_is_zero_because_the_reference_is_the_policy_as_it_came(make_policy, ragged, task):
+def test_the_first_kl_is_zero_because_the_reference_is_the_policy_as_it_came(
+    make_policy, ragged, task
+):
     _, lines = tune(make_policy, None, ragged, task)
     assert abs(lines[0]["kl_nats_per_response"]) < 1e-5
     assert any(abs(line["kl_nats_per_response"]) > 1e-4 for line in lines[1:])
@@ -480,43 +684,63 @@ def test_the_first_kl_is_zero_because_the_reference_is_the_policy_as_it_came(mak
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 5])
-def test_stopped_and_resumed_equals_straight_through_bit_for_bit(make_policy, tmp_path, ragged, task, stop_after):
+def test_stopped_and_resumed_equals_straight_through_bit_for_bit(
+    make_policy, tmp_path, ragged, task, stop_after
+):
     straight, lines = tune(make_policy, tmp_path / "straight", ragged, task)
     with pytest.raises(KeyboardInterrupt):
         tune(make_policy, tmp_path / "stopped", ragged, task, failing(stop_after, interrupt))
     resumed, resumed_lines = tune(make_policy, tmp_path / "stopped", ragged, task)
     assert resumed_lines == lines and len(lines) == 6
     assert all(torch.equal(v, straight.state_dict()[k]) for k, v in resumed.state_dict().items())
-    # Policy, optimizer and generator are tensors of the checkpoint; step, controller, learning rate and metrics are in its JSON.
+    # Policy, optimizer and generator are tensors of the checkpoint; step, controller, learning rate
+    # and metrics are in its JSON.
     assert whole(tmp_path / "stopped") == whole(tmp_path / "straight")
-    assert (tmp_path / "stopped" / "metrics.jsonl").read_bytes() == (tmp_path / "straight" / "metrics.jsonl").read_bytes()
+    assert (tmp_path / "stopped" / "metrics.jsonl").read_bytes() == (
+        tmp_path / "straight" / "metrics.jsonl"
+    ).read_bytes()
 
 
 def test_a_finished_run_does_no_further_step(make_policy, tmp_path, ragged, task):
     first, lines = tune(make_policy, tmp_path, ragged, task)
     again, same = tune(make_policy, tmp_path, ragged, task, failing(0, interrupt))
-    assert same == lines and all(torch.equal(v, first.state_dict()[k]) for k, v in again.state_dict().items())
+    assert same == lines and all(
+        torch.equal(v, first.state_dict()[k]) for k, v in again.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_a_number_stops_the_run_with_the_last_checkpoint_whole(make_policy, tmp_path, ragged, task, bad):
-    """The loss before is fine, and so would be every number of the step; the weights would not, and a checkpoint comes next."""
+def test_a_gradient_that_is_not_a_number_stops_the_run_with_the_last_checkpoint_whole(
+    make_policy, tmp_path, ragged, task, bad
+):
+    """The loss before is fine, and so would be every number of the step; the weights would not, and
+    a checkpoint comes next."""
     policy, backward = make_policy(), []
 
     def spoil(gradient):
         backward.append(1)
-        return gradient * bad if len(backward) == 2 * 4 else gradient  # last of two epochs of step 3, where a checkpoint is due
+        # last of two epochs of step 3, where a checkpoint is due
+        return gradient * bad if len(backward) == 2 * 4 else gradient
 
     policy.lm.get_input_embeddings().weight.register_hook(spoil)
     with pytest.raises(FloatingPointError, match="gradient is (nan|inf): training stopped"):
-        ppo.tune(policy, letter_score, ragged.repeat(3), task, SMALL, Run(tmp_path, seed=7, device="cpu", checkpoint_every=2, quiet=True))
+        ppo.tune(
+            policy,
+            letter_score,
+            ragged.repeat(3),
+            task,
+            SMALL,
+            Run(tmp_path, seed=7, device="cpu", checkpoint_every=2, quiet=True),
+        )
     saved = load_file(tmp_path / "checkpoint" / "state.safetensors")
     assert json.loads(whole(tmp_path)["state.json"])["steps_done"] == 2
     assert all(w.isfinite().all() for w in [*policy.parameters(), *saved.values()])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_score_that_is_not_a_number_stops_the_run_with_the_last_checkpoint_whole(make_policy, tmp_path, ragged, task, bad):
+def test_a_score_that_is_not_a_number_stops_the_run_with_the_last_checkpoint_whole(
+    make_policy, tmp_path, ragged, task, bad
+):
     with pytest.raises(KeyboardInterrupt):
         tune(make_policy, tmp_path / "good", ragged, task, failing(3, interrupt))
     spoil = failing(3, lambda rollout: letter_score(rollout).index_fill(0, torch.tensor([2]), bad))
@@ -528,46 +752,97 @@ def test_a_score_that_is_not_a_number_stops_the_run_with_the_last_checkpoint_who
 
 def test_a_kl_that_explodes_stops_the_run_and_says_what_to_do(make_policy, tmp_path, ragged, task):
     wild = dataclasses.replace(SMALL, lr=0.3, kl_coef=0.0, epochs=4)
-    with pytest.raises(RuntimeError, match=r"over the limit of 5.*Lower the learning rate \(0.3\) or raise kl_coef \(0\)"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"over the limit of 5.*Lower the learning rate \(0.3\) or raise kl_coef \(0\)",
+    ):
         tune(make_policy, tmp_path, ragged, task, config=wild, kl_limit=5.0)
-    logged = [json.loads(line)["kl_nats_per_response"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    logged = [
+        json.loads(line)["kl_nats_per_response"]
+        for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ]
     assert logged and max(logged) <= 5
 
 
 def test_a_policy_that_says_one_thing_only_stops_the_run(make_policy, tmp_path, ragged, task):
-    with pytest.raises(RuntimeError, match=r"step 2: the policy has collapsed.*says the same to everything.*raise kl_coef"):
-        ppo.check_alive(2, {"kl_nats_per_response": 1.0, "entropy_nats_per_response": 0.04}, SMALL, 100.0, 0.05, Run(tmp_path))
-    ppo.check_alive(2, {"kl_nats_per_response": 1.0, "entropy_nats_per_response": 0.06}, SMALL, 100.0, 0.05, Run(tmp_path))
+    with pytest.raises(
+        RuntimeError,
+        match=r"step 2: the policy has collapsed.*says the same to everything.*raise kl_coef",
+    ):
+        ppo.check_alive(
+            2,
+            {"kl_nats_per_response": 1.0, "entropy_nats_per_response": 0.04},
+            SMALL,
+            100.0,
+            0.05,
+            Run(tmp_path),
+        )
+    ppo.check_alive(
+        2,
+        {"kl_nats_per_response": 1.0, "entropy_nats_per_response": 0.06},
+        SMALL,
+        100.0,
+        0.05,
+        Run(tmp_path),
+    )
     with pytest.raises(RuntimeError, match="nothing was kept, as the run has no folder"):
-        ppo.check_alive(2, {"kl_nats_per_response": 101.0, "entropy_nats_per_response": 1.0}, SMALL, 100.0, 0.05, Run(device="cpu"))
+        ppo.check_alive(
+            2,
+            {"kl_nats_per_response": 101.0, "entropy_nats_per_response": 1.0},
+            SMALL,
+            100.0,
+            0.05,
+            Run(device="cpu"),
+        )
     greedy = make_policy()
     with torch.no_grad():
         greedy.lm.get_output_embeddings().weight.mul_(1_000)  # one token takes all the probability
     with pytest.raises(RuntimeError, match="collapsed"):
-        ppo.tune(greedy, letter_score, ragged.repeat(3), task, SMALL, Run(tmp_path / "run", device="cpu", quiet=True))
+        ppo.tune(
+            greedy,
+            letter_score,
+            ragged.repeat(3),
+            task,
+            SMALL,
+            Run(tmp_path / "run", device="cpu", quiet=True),
+        )
 
 
 def test_the_checkpoint_of_another_model_is_refused(make_policy, tmp_path, ragged, task):
     tune(make_policy, tmp_path, ragged, task)
     wider = make_policy(width=32)
     with pytest.raises(ValueError, match="other settings .model is a model .* there and a model"):
-        ppo.tune(wider, letter_score, ragged.repeat(3), task, SMALL, Run(tmp_path, seed=7, device="cpu", quiet=True))
+        ppo.tune(
+            wider,
+            letter_score,
+            ragged.repeat(3),
+            task,
+            SMALL,
+            Run(tmp_path, seed=7, device="cpu", quiet=True),
+        )
 
 
-# ---- the exact oracle ------------------------------------------------------------------------------------------------------------------
+# ---- the exact oracle ----------------------------------------------------------------------------
 
 VOCABULARY, LENGTH, BETA, TEMPERATURE = 5, 2, 0.4, 0.7
 ANSWERS = torch.cartesian_prod(*[torch.arange(VOCABULARY)] * LENGTH)  # all 25 of them
 
 
 def answer_logprobs(policy, queries):
-    """Enumerate log p(answer | query) at the temperature, by transformers' own forward of unpadded rows: (B, 25) float64."""
+    """Enumerate log p(answer | query) at the temperature, by transformers' own forward of unpadded
+    rows: (B, 25) float64."""
     rows = []
     for tokens, keep in zip(queries.tokens, queries.mask):
         prompt = tokens[keep]
         with torch.no_grad():
-            logits = policy.lm(torch.cat([prompt.expand(len(ANSWERS), -1), ANSWERS], 1)).logits[:, len(prompt) - 1 : -1].double()
-        rows.append((logits / TEMPERATURE).log_softmax(-1).gather(-1, ANSWERS.unsqueeze(-1)).sum((-1, -2)))
+            logits = (
+                policy.lm(torch.cat([prompt.expand(len(ANSWERS), -1), ANSWERS], 1))
+                .logits[:, len(prompt) - 1 : -1]
+                .double()
+            )
+        rows.append(
+            (logits / TEMPERATURE).log_softmax(-1).gather(-1, ANSWERS.unsqueeze(-1)).sum((-1, -2))
+        )
     return torch.stack(rows)
 
 
@@ -577,8 +852,9 @@ def divergence(p, q):
 
 @pytest.mark.parametrize("whiten", [False, True])
 def test_ppo_reaches_the_optimum_that_enumeration_finds(make_policy, whiten):
-    """pi*(y|x) is proportional to pi_ref(y|x) exp(r(x, y) / beta). Whitening rewards moves nothing here: rescaling about the mean adds
-    the same to every token of answers of one length, and a positive factor moves no optimum."""
+    """pi*(y|x) is proportional to pi_ref(y|x) exp(r(x, y) / beta). Whitening rewards moves nothing
+    here: rescaling about the mean adds the same to every token of answers of one length, and a
+    positive factor moves no optimum."""
     policy = make_policy(vocabulary=VOCABULARY, context=8, stir=0.05)
     queries = Queries(torch.tensor([[0, 1], [2, 3]]), torch.tensor([[False, True], [True, True]]))
     table = torch.rand(2, len(ANSWERS), generator=generator(1))
@@ -591,6 +867,15 @@ def test_ppo_reaches_the_optimum_that_enumeration_finds(make_policy, whiten):
         return table[rollout.queries.mask[:, 0].long(), (rollout.responses * place).sum(-1)]
 
     task = Task("toy", "none", 2, LENGTH, ".", 0, temperature=TEMPERATURE)
-    config = PPOConfig(102_400, batch=1024, minibatches=2, epochs=2, lr=1e-2, kl_coef=BETA, kl_target=None, whiten_rewards=whiten)
+    config = PPOConfig(
+        102_400,
+        batch=1024,
+        minibatches=2,
+        epochs=2,
+        lr=1e-2,
+        kl_coef=BETA,
+        kl_target=None,
+        whiten_rewards=whiten,
+    )
     ppo.tune(policy, score, queries, task, config, Run(device="cpu", quiet=True))
     assert divergence(answer_logprobs(policy, queries), optimum).max() < 1e-3

@@ -1,4 +1,5 @@
-"""Many processes, one model: two ranks with gloo equal one process on the same global batch; parts of a batch equal the whole."""
+"""Many processes, one model: two ranks with gloo equal one process on the same global batch; parts
+of a batch equal the whole."""
 
 import json
 import multiprocessing
@@ -8,11 +9,14 @@ import pytest
 import rank_worker
 import torch
 
-from rlhf_helpers import ppo, ranks, sampling
-from rlhf_helpers.ranks import Ranks
-from rlhf_helpers.runs import Run
+from rlhf_helpers import ppo, sampling
+from rlhf_helpers.runtime import ranks
+from rlhf_helpers.runtime.ranks import Ranks
+from rlhf_helpers.runtime.runs import Run
 
-pytestmark = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+pytestmark = pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="needs fork"
+)
 
 
 def free_port():
@@ -22,10 +26,15 @@ def free_port():
 
 
 def launch(what, folder, count=2):
-    """Start `count` ranks, with the environment that torchrun gives, and wait; returns their exit codes and what they said."""
+    """Start `count` ranks, with the environment that torchrun gives, and wait; returns their exit
+    codes and what they said."""
     folder.mkdir(exist_ok=True)
-    port, forks = free_port(), multiprocessing.get_context("fork")  # forked: a fresh Python would spend its time on imports
-    started = [forks.Process(target=rank_worker.begin, args=(what, folder, i, count, port)) for i in range(count)]
+    # forked: a fresh Python would spend its time on imports
+    port, forks = free_port(), multiprocessing.get_context("fork")
+    started = [
+        forks.Process(target=rank_worker.begin, args=(what, folder, i, count, port))
+        for i in range(count)
+    ]
     for process in started:
         process.start()
     for process in started:
@@ -46,27 +55,32 @@ def two(tmp_path_factory):
     return folder, results(folder)
 
 
-# ---- several processes -----------------------------------------------------------------------------------------------------------------
+# ---- several processes ---------------------------------------------------------------------------
 
 
 def test_ranks_begin_alike_sample_apart_and_end_alike(two):
     _, (first, second) = two
     assert (first["seed"], second["seed"]) == (7, 7 + 100_003)  # the stride of the released code
     assert not torch.equal(first["first"][0], second["first"][0])
-    assert all(torch.equal(w, second["weights"][name]) for name, w in first["weights"].items())  # bit for bit the same policy
-    assert [line["beta"] for line in first["lines"]] == [line["beta"] for line in second["lines"]]  # one controller
+    # bit for bit the same policy
+    assert all(torch.equal(w, second["weights"][name]) for name, w in first["weights"].items())
+    # one controller
+    assert [line["beta"] for line in first["lines"]] == [line["beta"] for line in second["lines"]]
     assert first["lines"] == second["lines"] and len({line["beta"] for line in first["lines"]}) > 1
 
 
 def test_two_ranks_equal_one_process_on_the_same_global_batch(two, monkeypatch):
-    """One process that is dealt, step by step, what the two ranks sampled, ends with their weights and their numbers."""
+    """One process that is dealt, step by step, what the two ranks sampled, ends with their weights
+    and their numbers."""
     _, (first, second) = two
     dealt = iter([torch.cat(pair) for pair in zip(first["first"], second["first"])])
-    permutations = torch.Generator().manual_seed(7)  # as rank 0's, which also sampled its eight rows
+    # as rank 0's, which also sampled its eight rows
+    permutations = torch.Generator().manual_seed(7)
     real = sampling.sample
 
     def sample(policy, queries, length, temperature, generator, chunk=None):
-        real(policy, queries[:8], length, temperature, permutations)  # draws as many random numbers as rank 0 did
+        # draws as many random numbers as rank 0 did
+        real(policy, queries[:8], length, temperature, permutations)
         responses = next(dealt)
         mask = torch.ones_like(responses, dtype=torch.bool)
         blank = torch.zeros(responses.shape)
@@ -77,7 +91,11 @@ def test_two_ranks_equal_one_process_on_the_same_global_batch(two, monkeypatch):
 
     monkeypatch.setattr(sampling, "sample", sample)
     monkeypatch.setattr(Run, "generator", permutations, raising=False)
-    monkeypatch.setattr(Run, "__setattr__", lambda self, k, v: None if k == "generator" else object.__setattr__(self, k, v))
+    monkeypatch.setattr(
+        Run,
+        "__setattr__",
+        lambda self, k, v: None if k == "generator" else object.__setattr__(self, k, v),
+    )
     weights, lines, _, _ = rank_worker.tune(None)
     for name, weight in weights.items():
         assert torch.allclose(weight, first["weights"][name], atol=2e-5), name
@@ -90,7 +108,9 @@ def test_a_reward_model_fitted_by_two_ranks_is_that_of_one(tmp_path):
     assert codes == [0, 0], said
     weights, lines = rank_worker.fit(None)
     for result in results(tmp_path):
-        assert all(torch.allclose(w, result["weights"][name], atol=1e-5) for name, w in weights.items())
+        assert all(
+            torch.allclose(w, result["weights"][name], atol=1e-5) for name, w in weights.items()
+        )
         for ours, theirs in zip(lines, result["lines"], strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
 
@@ -99,14 +119,22 @@ def test_weights_in_shards_give_the_numbers_of_whole_ones(two, tmp_path):
     codes, said = launch("sharded", tmp_path)
     assert codes == [0, 0], said
     for result in results(tmp_path):
-        assert all(torch.allclose(w, two[1][0]["weights"][name], atol=2e-5) for name, w in result["weights"].items())
-    assert (tmp_path / "run/checkpoint/state.safetensors").stat().st_size == (two[0] / "run/checkpoint/state.safetensors").stat().st_size
+        assert all(
+            torch.allclose(w, two[1][0]["weights"][name], atol=2e-5)
+            for name, w in result["weights"].items()
+        )
+    assert (tmp_path / "run/checkpoint/state.safetensors").stat().st_size == (
+        two[0] / "run/checkpoint/state.safetensors"
+    ).stat().st_size
 
 
 def test_a_lost_rank_ends_all_with_a_message_and_leaves_a_good_checkpoint(tmp_path):
     codes, said = launch("lost", tmp_path)
     assert codes == [3, 17]
-    assert "RankLost: another process of this run has gone" in said[0] and "start the same command again" in said[0]
+    assert (
+        "RankLost: another process of this run has gone" in said[0]
+        and "start the same command again" in said[0]
+    )
     state = json.loads((tmp_path / "run/checkpoint/state.json").read_text())
     assert state["steps_done"] == 2 and len(state["lines"]) == 2
     codes, said = launch("tune", tmp_path)  # the same command again
@@ -114,7 +142,9 @@ def test_a_lost_rank_ends_all_with_a_message_and_leaves_a_good_checkpoint(tmp_pa
     assert [line["step"] for line in results(tmp_path)[0]["lines"]] == [0, 1, 2, 3]
 
 
-def test_a_rank_lost_while_others_put_sharded_weights_together_ends_all_with_a_message_too(tmp_path):
+def test_a_rank_lost_while_others_put_sharded_weights_together_ends_all_with_a_message_too(
+    tmp_path,
+):
     codes, said = launch("lost in the middle", tmp_path)
     assert codes == [3, 17] and "RankLost: another process of this run has gone" in said[0], said
     assert json.loads((tmp_path / "run/checkpoint/state.json").read_text())["steps_done"] == 2
@@ -126,16 +156,26 @@ def test_only_a_lost_process_is_called_one():
             raise error
         return type(caught.value)
 
-    assert meeting(torch.distributed.DistBackendError("NCCL error")) is meeting(RuntimeError("gloo: Connection reset")) is ranks.RankLost
+    assert (
+        meeting(torch.distributed.DistBackendError("NCCL error"))
+        is meeting(RuntimeError("gloo: Connection reset"))
+        is ranks.RankLost
+    )
     assert meeting(torch.OutOfMemoryError("CUDA out of memory")) is torch.OutOfMemoryError
-    assert meeting(RuntimeError("shapes do not match")) is meeting(RuntimeError("Connection reset"), count=1) is RuntimeError
+    assert (
+        meeting(RuntimeError("shapes do not match"))
+        is meeting(RuntimeError("Connection reset"), count=1)
+        is RuntimeError
+    )
 
 
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been_with_ranks_too(two, tmp_path):
     assert launch("lost", tmp_path)[0] == [3, 17] and launch("tune", tmp_path)[0] == [0, 0]
     for straight, resumed in zip(two[1], results(tmp_path)):
         assert straight["lines"] == resumed["lines"]
-        assert all(torch.equal(w, resumed["weights"][name]) for name, w in straight["weights"].items())
+        assert all(
+            torch.equal(w, resumed["weights"][name]) for name, w in straight["weights"].items()
+        )
         assert torch.equal(straight["generator"], resumed["generator"])
 
 
@@ -154,7 +194,9 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path, count):
 
 def test_ranks_with_other_settings_are_refused_before_anything_is_trained(tmp_path):
     codes, said = launch("mismatched", tmp_path)
-    assert codes == [3, 3] and all("ranks disagree about settings and model" in words for words in said)
+    assert codes == [3, 3] and all(
+        "ranks disagree about settings and model" in words for words in said
+    )
     assert not (tmp_path / "run/checkpoint").exists()
 
 
@@ -162,11 +204,14 @@ def test_a_checkpoint_that_cannot_be_read_says_what_to_do(tmp_path):
     rank_worker.fit(tmp_path)
     file = tmp_path / "checkpoint" / "state.safetensors"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(OSError, match="checkpoint cannot be read .*remove that folder to begin again, or copy a whole one there"):
+    with pytest.raises(
+        OSError,
+        match="checkpoint cannot be read .*remove that folder to begin again, or copy a whole one there",
+    ):
         rank_worker.fit(tmp_path)
 
 
-# ---- parts of a batch ------------------------------------------------------------------------------------------------------------------
+# ---- parts of a batch ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 8, 100])
@@ -181,19 +226,29 @@ def test_micro_batches_give_the_result_of_one_big_batch(micro_batch):
 
 @pytest.mark.parametrize("micro_batch", [1, 4])
 def test_micro_batches_change_no_reward_model(micro_batch):
-    (weights, lines), (others, other_lines) = rank_worker.fit(None), rank_worker.fit(None, micro_batch=micro_batch)
+    (weights, lines), (others, other_lines) = (
+        rank_worker.fit(None),
+        rank_worker.fit(None, micro_batch=micro_batch),
+    )
     assert all(torch.allclose(w, others[name], atol=1e-5) for name, w in weights.items())
-    assert all(a == pytest.approx(b, rel=1e-4, abs=1e-6) for a, b in zip(lines, other_lines, strict=True))
+    assert all(
+        a == pytest.approx(b, rel=1e-4, abs=1e-6) for a, b in zip(lines, other_lines, strict=True)
+    )
 
 
 def test_a_share_is_cut_into_parts_that_cover_it_once():
-    rows = [list(range(12))[part] for rank in range(3) for part in Ranks(rank, 3, micro_batch=3).parts(12)]
+    rows = [
+        list(range(12))[part]
+        for rank in range(3)
+        for part in Ranks(rank, 3, micro_batch=3).parts(12)
+    ]
     assert rows == [[0, 1, 2], [3], [4, 5, 6], [7], [8, 9, 10], [11]]
     assert [list(range(5))[part] for part in Ranks().parts(5)] == [[0, 1, 2, 3, 4]]
 
 
 def test_only_the_first_rank_keeps_whole_tensors_for_a_checkpoint():
-    """Every rank kept all weights and moments whole on its GPU at once: three times what sharding had saved."""
+    """Every rank kept all weights and moments whole on its GPU at once: three times what sharding
+    had saved."""
     weight = torch.nn.Parameter(torch.ones(2))
     assert Ranks(1, 2).collect(weight) is None
     kept = Ranks(0, 2).collect(weight)
@@ -201,7 +256,10 @@ def test_only_the_first_rank_keeps_whole_tensors_for_a_checkpoint():
 
 
 def test_what_cannot_be_shared_is_refused():
-    with pytest.raises(ValueError, match="a batch of 10 cannot be shared evenly by 4 ranks: make it a multiple of 4"):
+    with pytest.raises(
+        ValueError,
+        match="a batch of 10 cannot be shared evenly by 4 ranks: make it a multiple of 4",
+    ):
         Ranks(1, 4).share(10)
     with pytest.raises(ValueError, match="at least one row"):
         Ranks(micro_batch=0)
@@ -215,5 +273,7 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="rank 3 wants GPU 3, but there are 2: lower --nproc-per-node"):
+    with pytest.raises(
+        ValueError, match="rank 3 wants GPU 3, but there are 2: lower --nproc-per-node"
+    ):
         ranks.from_environment()

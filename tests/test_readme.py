@@ -1,11 +1,12 @@
-"""The README's numbers come from recorded runs, its map names every module with its floor, its links lead somewhere."""
+"""The README's numbers come from recorded runs, its map names every module with its floor, its
+links lead somewhere."""
 
 import json
 import re
 from pathlib import Path
 
 import pytest
-from test_ladder import FLOORS, MODULES
+from test_districts import MODULES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,20 +22,29 @@ def make_recorded(monkeypatch):
 
 def test_results_are_those_of_the_recorded_runs(make_recorded):
     written = README.split("<!-- results -->\n")[1].split("<!-- end of results -->")[0]
-    assert written == make_recorded.table(json.loads((ROOT / "data/recorded/results.json").read_text()))
+    assert written == make_recorded.table(
+        json.loads((ROOT / "data/recorded/results.json").read_text())
+    )
 
 
 @pytest.mark.parametrize("place", ["README.md", "data/base/README.md"])
 def test_the_base_models_numbers_are_those_measured(place):
-    text, measured = (ROOT / place).read_text(encoding="utf-8"), json.loads((ROOT / "data/base/measured.json").read_text())
+    text, measured = (
+        (ROOT / place).read_text(encoding="utf-8"),
+        json.loads((ROOT / "data/base/measured.json").read_text()),
+    )
     for name in ("well_formed", "consistent"):
-        number = rf"{100 * measured[name]:.0f} ?%" if place == "README.md" else rf"{100 * measured[name]:.1f}%"
+        number = (
+            rf"{100 * measured[name]:.0f} ?%"
+            if place == "README.md"
+            else rf"{100 * measured[name]:.1f}%"
+        )
         assert re.search(rf"\b{number}", text), name
 
 
-def test_the_map_names_every_module_with_its_floor():
-    rows = {name: int(floor) for floor, name in re.findall(r"^\| (\d) \| \[`(\w+)`\]", README, re.MULTILINE)}
-    assert rows == {module: FLOORS[module] for module in MODULES}
+def test_the_map_names_every_module_and_every_folder():
+    named = re.findall(r"\[`(\w+)/?`\]\(rlhf_helpers/\w+(?:\.py)?\)", README)
+    assert set(named) == {module for module in MODULES if "." not in module} - {"__main__"}
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md"])
@@ -43,10 +53,15 @@ def test_local_links_lead_somewhere(name):
     assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
 
 
-def test_the_models_kept_are_those_of_the_seed_whose_answers_vary_most(make_recorded, tmp_path, monkeypatch):
-    """Running the kept seed again, or another task, once left no seed marked, and notebook 06 could not find its run."""
+def test_the_models_kept_are_those_of_the_seed_whose_answers_vary_most(
+    make_recorded, tmp_path, monkeypatch
+):
+    """Running the kept seed again, or another task, once left no seed marked, and notebook 06 could
+    not find its run."""
     (recorded := tmp_path / "recorded").mkdir()
-    (tmp_path / "README.md").write_text("before\n<!-- results -->\n<!-- end of results -->\nafter\n")
+    (tmp_path / "README.md").write_text(
+        "before\n<!-- results -->\n<!-- end of results -->\nafter\n"
+    )
     monkeypatch.setattr(make_recorded, "RECORDED", recorded)
     monkeypatch.setattr(make_recorded, "DATA", tmp_path / "data")
     monkeypatch.setattr(make_recorded, "waiting", lambda name, seed: tmp_path / f"{name}-{seed}")
@@ -56,8 +71,12 @@ def test_the_models_kept_are_those_of_the_seed_whose_answers_vary_most(make_reco
     def record(task, seed, entropy, choose=True):
         (tmp_path / f"{task}-{seed}").mkdir(exist_ok=True)
         (tmp_path / f"{task}-{seed}" / "model").write_text(f"{seed}")
-        make_recorded.write_down({"task": task, "seed": seed, "entropy_nats": entropy} | numbers, choose)
-        kept = [r["seed"] for r in json.loads((recorded / "results.json").read_text()) if r.get("kept")]
+        make_recorded.write_down(
+            {"task": task, "seed": seed, "entropy_nats": entropy} | numbers, choose
+        )
+        kept = [
+            r["seed"] for r in json.loads((recorded / "results.json").read_text()) if r.get("kept")
+        ]
         return kept, (recorded / "model").read_text()
 
     assert record("sentiment", 0, 3.0) == ([0], "0")

@@ -1,4 +1,5 @@
-"""Records check themselves when they are made, slice by row and have an identity that never changes."""
+"""Records check themselves when they are made, slice by row and have an identity that never
+changes."""
 
 import dataclasses
 
@@ -89,7 +90,8 @@ def test_repeat_keeps_samples_of_one_query_together(ragged):
 
 
 def test_a_comparison_has_the_same_id_for_ever():
-    # Databases on other people's disks hold this hash: it may not change. sha256 of the JSON list, first 20 digits.
+    # Databases on other people's disks hold this hash: it may not change. sha256 of the JSON list,
+    # first 20 digits.
     assert Comparison("sentiment", "Once", ("a", "b\u00e9"), "base", 0).id == "e7252206656c819f04a7"
 
 
@@ -99,7 +101,9 @@ def test_ids_differ_whenever_the_content_does():
               ("t", "q", ("a", "b"), "ppo"), ("t", "q", ("a", "b"), "base", 1)]  # fmt: skip
     ids = {base.id, *(Comparison(*other).id for other in others)}
     assert len(ids) == len(others) + 1
-    assert Comparison("t", "q", ["a", "b"]).id == base.id and Comparison("t", "q", ["a", "b"]) == base
+    assert (
+        Comparison("t", "q", ["a", "b"]).id == base.id and Comparison("t", "q", ["a", "b"]) == base
+    )
 
 
 def test_comparisons_and_labels_refuse_nonsense():
@@ -114,5 +118,17 @@ def test_comparisons_and_labels_refuse_nonsense():
 def test_a_digest_changes_with_every_number_and_every_shape():
     tokens, mask = torch.arange(6).view(2, 3), torch.ones(2, 3, dtype=torch.bool)
     others = [tokens.view(3, 2), tokens.int(), tokens + (tokens == 5), tokens.float()]
-    assert len({digest(tokens, mask), digest(mask, tokens), digest(tokens), digest(tokens, ~mask), *(digest(t, mask) for t in others)}) == 8
-    assert digest(tokens.T.contiguous().T, mask.clone()) == digest(tokens, mask)  # not with how it lies in memory
+    assert (
+        len(
+            {
+                digest(tokens, mask),
+                digest(mask, tokens),
+                digest(tokens),
+                digest(tokens, ~mask),
+                *(digest(t, mask) for t in others),
+            }
+        )
+        == 8
+    )
+    # not with how it lies in memory
+    assert digest(tokens.T.contiguous().T, mask.clone()) == digest(tokens, mask)

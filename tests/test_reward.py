@@ -11,7 +11,7 @@ from rlhf_helpers import models, reward, sampling
 from rlhf_helpers.models import RewardModel
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.reward import RewardConfig
-from rlhf_helpers.runs import Run
+from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import pad_queries, query_texts, texts
 
 
@@ -29,8 +29,13 @@ def comparisons(count, seed=0):
     """Four options of five letters; the best one has the most letters a."""
     generator = torch.Generator().manual_seed(seed)
     letters = "abcd"
-    texts = ["".join(letters[i] for i in row) for row in torch.randint(4, (5 * count, 5), generator=generator)]
-    asked = [Comparison("t", texts[5 * i], tuple(texts[5 * i + 1 : 5 * i + 5])) for i in range(count)]
+    texts = [
+        "".join(letters[i] for i in row)
+        for row in torch.randint(4, (5 * count, 5), generator=generator)
+    ]
+    asked = [
+        Comparison("t", texts[5 * i], tuple(texts[5 * i + 1 : 5 * i + 5])) for i in range(count)
+    ]
     best = [max(range(4), key=lambda k: c.options[k].count("a")) for c in asked]
     return asked, [Label(c.id, "me", k) for c, k in zip(asked, best)]
 
@@ -40,14 +45,18 @@ def test_choice_loss_hand_worked():
     expected = [-math.log(4 / 10), -math.log(1 / 10), math.log(4)]
     assert reward.choice_loss(rewards[:1], torch.tensor([3])).item() == pytest.approx(expected[0])
     assert reward.choice_loss(rewards[:1], torch.tensor([0])).item() == pytest.approx(expected[1])
-    assert reward.choice_loss(rewards, torch.tensor([3, 1])).item() == pytest.approx((expected[0] + expected[2]) / 2)
+    assert reward.choice_loss(rewards, torch.tensor([3, 1])).item() == pytest.approx(
+        (expected[0] + expected[2]) / 2
+    )
 
 
 def test_choice_loss_sees_differences_alone_and_pulls_the_chosen_up():
     rewards = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
     choices = torch.tensor([0, 1, 2, 3, 0, 1])
     loss = reward.choice_loss(rewards, choices)
-    assert reward.choice_loss(rewards + 100 * torch.arange(6)[:, None], choices).item() == pytest.approx(loss.item(), abs=1e-4)
+    assert reward.choice_loss(
+        rewards + 100 * torch.arange(6)[:, None], choices
+    ).item() == pytest.approx(loss.item(), abs=1e-4)
     loss.backward()
     chosen = torch.nn.functional.one_hot(choices, 4).bool()
     assert (rewards.grad[chosen] < 0).all() and (rewards.grad[~chosen] > 0).all()
@@ -56,21 +65,30 @@ def test_choice_loss_sees_differences_alone_and_pulls_the_chosen_up():
 
 def test_encoded_rows_hold_query_then_option_and_mask_the_rest(task, letters):
     asked = [Comparison("t", "ab", ("c", "def")), Comparison("t", "abcd", ("ee", ""))]
-    encoded = reward.encode(task, asked, [Label(asked[1].id, "me", 1), Label(asked[0].id, "me", 0)], letters)
-    assert encoded.tokens.shape == encoded.mask.shape == (2, 2, 7) and encoded.choices.tolist() == [1, 0]
-    shown = [letters.batch_decode([row[keep].tolist()])[0] for row, keep in zip(encoded.tokens.view(4, 7), encoded.mask.view(4, 7))]
+    encoded = reward.encode(
+        task, asked, [Label(asked[1].id, "me", 1), Label(asked[0].id, "me", 0)], letters
+    )
+    assert encoded.tokens.shape == encoded.mask.shape == (2, 2, 7) and encoded.choices.tolist() == [
+        1,
+        0,
+    ]
+    shown = [
+        letters.batch_decode([row[keep].tolist()])[0]
+        for row, keep in zip(encoded.tokens.view(4, 7), encoded.mask.view(4, 7))
+    ]
     assert shown == ["abcdee", "abcd", "abc", "abdef"]
 
 
 def test_a_comparison_labelled_by_three_people_counts_three_times(task, letters):
     asked, labels = comparisons(1)
-    labels = [dataclasses.replace(labels[0], labeler=name, choice=k) for k, name in enumerate("xyz")]
+    labels = [
+        dataclasses.replace(labels[0], labeler=name, choice=k) for k, name in enumerate("xyz")
+    ]
     assert reward.encode(task, asked, labels, letters).choices.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("fault, message", [
-    (lambda a, b: (a, []), "no labels yet"),
-    (lambda a, b: (a[:1], b), "not among the 1 given"),
+    (lambda a, b: (a, []), "no labels yet"), (lambda a, b: (a[:1], b), "not among the 1 given"),
     (lambda a, b: (a, [dataclasses.replace(b[0], choice=4)]), "choice 4, but there are 4 options"),
     (lambda a, b: ([c := Comparison("u", "a", ("b", "c"))], [Label(c.id, "me", 0)]), "belongs to the task 'u', not 't'"),
     (lambda a, b: ([*a, c := Comparison("t", "a", ("b", "c"))], [*b, Label(c.id, "me", 0)]), r"\[2, 4\] options are mixed"),
@@ -86,7 +104,9 @@ def test_every_option_gets_the_reward_of_its_own_text(task, letters, model):
     for c, row in zip(asked, rewards):
         for option, ours in zip(c.options, row):
             tokens = torch.tensor([letters(c.query + option)["input_ids"]])
-            assert ours.item() == pytest.approx(model(tokens, torch.ones_like(tokens, dtype=torch.bool)).item(), abs=1e-5)
+            assert ours.item() == pytest.approx(
+                model(tokens, torch.ones_like(tokens, dtype=torch.bool)).item(), abs=1e-5
+            )
 
 
 UNEVEN = [  # queries of 1, 5 and 3 tokens, answers of 0 to 5
@@ -98,75 +118,131 @@ UNEVEN = [  # queries of 1, 5 and 3 tokens, answers of 0 to 5
 
 def row_by_row(model, asked, letters):
     """Reward each option from its own unpadded row."""
-    rows = [[torch.tensor([letters(c.query + option)["input_ids"]]) for option in c.options] for c in asked]
-    return torch.stack([torch.cat([model(ids, torch.ones_like(ids, dtype=torch.bool)) for ids in options]) for options in rows])
+    rows = [
+        [torch.tensor([letters(c.query + option)["input_ids"]]) for option in c.options]
+        for c in asked
+    ]
+    return torch.stack(
+        [
+            torch.cat([model(ids, torch.ones_like(ids, dtype=torch.bool)) for ids in options])
+            for options in rows
+        ]
+    )
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_options_packed_beside_one_query_score_and_learn_as_in_rows_of_their_own(task, letters, policy, attention):
-    policy.lm.config._attn_implementation = attention  # eager attention cannot be told who sees whom: one row per option
+def test_options_packed_beside_one_query_score_and_learn_as_in_rows_of_their_own(
+    task, letters, policy, attention
+):
+    # eager attention cannot be told who sees whom: one row per option
+    policy.lm.config._attn_implementation = attention
     model = RewardModel.from_policy(policy, seed=3)
     encoded = reward.encode(task, UNEVEN, [Label(c.id, "me", 2) for c in UNEVEN], letters)
     ours, alone = reward.option_rewards(model, encoded), row_by_row(model, UNEVEN, letters)
     assert torch.allclose(ours, alone, atol=1e-5)
-    gradients = [torch.autograd.grad(reward.choice_loss(r, encoded.choices), list(model.parameters())) for r in (ours, alone)]
+    gradients = [
+        torch.autograd.grad(reward.choice_loss(r, encoded.choices), list(model.parameters()))
+        for r in (ours, alone)
+    ]
     assert max(g.abs().max() for g in gradients[0]) > 0.1
     assert all(torch.allclose(a, b, atol=1e-5, rtol=1e-3) for a, b in zip(*gradients))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_options_are_packed_at_every_precision(task, letters, policy, precision):
-    """In bfloat16 they once went in rows of their own, because its attention has another name: right, and half as fast."""
+    """In bfloat16 they once went in rows of their own, because its attention has another name:
+    right, and half as fast."""
     model = RewardModel(RewardModel.from_policy(policy).classifier, precision)
     rows = []
-    model.classifier.transformer.wte.register_forward_hook(lambda m, args, out: rows.append(len(args[0])))
+    model.classifier.transformer.wte.register_forward_hook(
+        lambda m, args, out: rows.append(len(args[0]))
+    )
     encoded = reward.encode(task, UNEVEN, [Label(c.id, "me", 2) for c in UNEVEN], letters)
     exact = reward.option_rewards(RewardModel.from_policy(policy), encoded)
-    assert torch.allclose(reward.option_rewards(model, encoded), exact, atol=0.1) and set(rows) == {len(UNEVEN)}
+    assert torch.allclose(reward.option_rewards(model, encoded), exact, atol=0.1) and set(rows) == {
+        len(UNEVEN)
+    }
 
 
 def test_an_answer_sees_the_query_and_itself_and_keeps_its_positions():
-    tokens = torch.tensor([[[0, 7, 1, 2], [0, 7, 3, 0]]])  # query "7" after a pad, answers "1 2" and "3"
+    # query "7" after a pad, answers "1 2" and "3"
+    tokens = torch.tensor([[[0, 7, 1, 2], [0, 7, 3, 0]]])
     packed = reward.pack(reward.Encoded(tokens, tokens > 0, torch.tensor([0]), 2))
     assert packed.tokens.tolist() == [[0, 7, 1, 2, 3, 0]] and packed.last.tolist() == [[3, 4]]
     assert packed.places[0, :5].tolist() == [0, 0, 1, 2, 1]
-    assert [row.nonzero().flatten().tolist() for row in packed.sees[0, 0]] == [[0], [1], [1, 2], [1, 2, 3], [1, 4], [1, 4, 5]]
+    assert [row.nonzero().flatten().tolist() for row in packed.sees[0, 0]] == [
+        [0],
+        [1],
+        [1, 2],
+        [1, 2, 3],
+        [1, 4],
+        [1, 4, 5],
+    ]
 
 
 def test_accuracy_hand_worked():
-    assert reward.accuracy(torch.tensor([[1.0, 2.0], [4.0, 3.0], [5.0, 6.0]]), torch.tensor([1, 1, 1])) == pytest.approx(2 / 3)
+    assert reward.accuracy(
+        torch.tensor([[1.0, 2.0], [4.0, 3.0], [5.0, 6.0]]), torch.tensor([1, 1, 1])
+    ) == pytest.approx(2 / 3)
 
 
 def test_fit_learns_what_was_chosen_and_judges_new_options(task, letters, model):
-    train, held_out = (reward.encode(task, *comparisons(count, seed), letters) for count, seed in ((1200, 1), (200, 2)))
+    train, held_out = (
+        reward.encode(task, *comparisons(count, seed), letters)
+        for count, seed in ((1200, 1), (200, 2))
+    )
     before = reward.accuracy(reward.predictions(model, held_out), held_out.choices)
-    lines = reward.fit(model, train, RewardConfig(batch=32, epochs=2, lr=1e-2), Run(device="cpu", quiet=True))
+    lines = reward.fit(
+        model, train, RewardConfig(batch=32, epochs=2, lr=1e-2), Run(device="cpu", quiet=True)
+    )
     rewards = reward.predictions(model, held_out)
     assert len(lines) == 75 and lines[-1]["loss"] < 0.9 < lines[0]["loss"]
     # Ties in the number of letters make a perfect score impossible: count any best option as right.
     best = [[o.count("a") for o in c.options] for c in comparisons(200, 2)[0]]
-    right = sum(counts[k] == max(counts) for counts, k in zip(best, rewards.argmax(-1).tolist())) / 200
+    right = (
+        sum(counts[k] == max(counts) for counts, k in zip(best, rewards.argmax(-1).tolist())) / 200
+    )
     assert right > 0.9 and before < 0.5
 
 
 def test_the_first_step_of_fit_is_tensorflow_adams_on_the_mean_loss(task, letters, model):
     data = reward.encode(task, *comparisons(8), letters)
     scores = reward.option_rewards(model, data).double()
-    loss = -(scores.exp() / scores.exp().sum(-1, keepdim=True)).log()[torch.arange(8), data.choices].mean()
+    loss = (
+        -(scores.exp() / scores.exp().sum(-1, keepdim=True))
+        .log()[torch.arange(8), data.choices]
+        .mean()
+    )
     weight = model.classifier.score.weight
     (gradient,) = torch.autograd.grad(loss, weight)
-    expected = weight.detach() - 0.01 * gradient / (gradient.abs() + 1e-5 / 0.001**0.5)  # m = g / 10, v = g^2 / 1000
-    lines = reward.fit(model, data, RewardConfig(batch=8, epochs=1, lr=0.01), Run(device="cpu", quiet=True))
+    # m = g / 10, v = g^2 / 1000
+    expected = weight.detach() - 0.01 * gradient / (gradient.abs() + 1e-5 / 0.001**0.5)
+    lines = reward.fit(
+        model, data, RewardConfig(batch=8, epochs=1, lr=0.01), Run(device="cpu", quiet=True)
+    )
     assert lines[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert torch.allclose(weight, expected, atol=1e-5)
 
 
-def test_the_accuracy_of_a_step_counts_the_choices_that_have_the_highest_reward(task, letters, model):
+def test_the_accuracy_of_a_step_counts_the_choices_that_have_the_highest_reward(
+    task, letters, model
+):
     data = reward.encode(task, *comparisons(16), letters)
     with torch.no_grad():
         rewards = reward.option_rewards(model, data)
-    right = sum(max(range(4), key=row.__getitem__) == choice for row, choice in zip(rewards.tolist(), data.choices.tolist())) / 16
-    lines = reward.fit(model, data, RewardConfig(batch=16, epochs=1, lr=1e-3), Run(device="cpu", quiet=True, micro_batch=5))
+    right = (
+        sum(
+            max(range(4), key=row.__getitem__) == choice
+            for row, choice in zip(rewards.tolist(), data.choices.tolist())
+        )
+        / 16
+    )
+    lines = reward.fit(
+        model,
+        data,
+        RewardConfig(batch=16, epochs=1, lr=1e-3),
+        Run(device="cpu", quiet=True, micro_batch=5),
+    )
     assert 0 < right < 0.5 and lines[0]["accuracy"] == pytest.approx(right)
 
 
@@ -174,57 +250,101 @@ def test_the_accuracy_of_a_step_counts_the_choices_that_have_the_highest_reward(
     ({"tensorflow_adam": False}, False, 1e-5),
     ({"max_grad_norm": 1e-4}, True, 1e-5 / 0.001**0.5),
 ])  # fmt: skip
-def test_pytorchs_adam_and_clipped_gradients_are_there_for_who_asks(task, letters, model, options, shrink, eps):
+def test_pytorchs_adam_and_clipped_gradients_are_there_for_who_asks(
+    task, letters, model, options, shrink, eps
+):
     gradients, weight = {}, model.classifier.score.weight
     before = weight.detach().clone()
     for name, each in model.named_parameters():
         each.register_hook(lambda g, name=name: gradients.__setitem__(name, g.clone()))
     config = RewardConfig(batch=8, epochs=1, lr=0.01, **options)
-    reward.fit(model, reward.encode(task, *comparisons(8), letters), config, Run(device="cpu", quiet=True))
+    reward.fit(
+        model, reward.encode(task, *comparisons(8), letters), config, Run(device="cpu", quiet=True)
+    )
     norm = sum(g.square().sum() for g in gradients.values()).sqrt()
     g = gradients["classifier.score.weight"] * (1e-4 / norm if shrink else 1)
     assert norm > 0.1 and torch.allclose(weight - before, -0.01 * g / (g.abs() + eps), atol=1e-6)
 
 
-def test_every_label_is_used_once_in_a_fresh_order_while_the_learning_rate_falls_to_nothing(task, letters, model, monkeypatch):
+def test_every_label_is_used_once_in_a_fresh_order_while_the_learning_rate_falls_to_nothing(
+    task, letters, model, monkeypatch
+):
     data, seen, rates = reward.encode(task, *comparisons(24), letters), [], []
     real, real_step = reward.option_rewards, torch.optim.Adam.step
-    monkeypatch.setattr(reward, "option_rewards", lambda m, batch: seen.append(batch.tokens) or real(m, batch))
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a: rates.append(self.param_groups[0]["lr"]) or real_step(self, *a))
+    monkeypatch.setattr(
+        reward, "option_rewards", lambda m, batch: seen.append(batch.tokens) or real(m, batch)
+    )
+    monkeypatch.setattr(
+        torch.optim.Adam,
+        "step",
+        lambda self, *a: rates.append(self.param_groups[0]["lr"]) or real_step(self, *a),
+    )
     reward.fit(model, data, RewardConfig(batch=8, epochs=1, lr=0.3), Run(device="cpu", quiet=True))
-    rows, given = ([tuple(row.flatten().tolist()) for row in tokens] for tokens in (torch.cat(seen), data.tokens))
+    rows, given = (
+        [tuple(row.flatten().tolist()) for row in tokens]
+        for tokens in (torch.cat(seen), data.tokens)
+    )
     assert sorted(rows) == sorted(given) and rows != given
     assert rates == pytest.approx([0.3, 0.2, 0.1])
 
 
 @pytest.mark.parametrize("first, second", [(0.3, -1.2), (2.0, 2.0), (-40.0, 60.0)])
 def test_for_pairs_the_choice_loss_is_the_logistic_loss_of_the_difference(first, second):
-    expected = math.log1p(math.exp(-abs(first - second))) + max(0.0, second - first)  # -log sigmoid(first - second)
-    assert reward.choice_loss(torch.tensor([[first, second]]), torch.tensor([0])).item() == pytest.approx(expected, rel=1e-5)
+    # -log sigmoid(first - second)
+    expected = math.log1p(math.exp(-abs(first - second))) + max(0.0, second - first)
+    assert reward.choice_loss(
+        torch.tensor([[first, second]]), torch.tensor([0])
+    ).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_fit_on_pairs_learns_what_a_fit_on_four_learns(task, letters, model):
     asked, _ = comparisons(800, 1)
-    pairs = [Comparison("t", c.query, c.options[:2]) for c in asked if c.options[0].count("a") != c.options[1].count("a")]
-    labels = [Label(c.id, "me", int(c.options[1].count("a") > c.options[0].count("a"))) for c in pairs]
+    pairs = [
+        Comparison("t", c.query, c.options[:2])
+        for c in asked
+        if c.options[0].count("a") != c.options[1].count("a")
+    ]
+    labels = [
+        Label(c.id, "me", int(c.options[1].count("a") > c.options[0].count("a"))) for c in pairs
+    ]
     encoded = reward.encode(task, pairs, labels, letters)
-    reward.fit(model, encoded[slice(100, None)], RewardConfig(batch=32, epochs=3, lr=1e-2), Run(device="cpu", quiet=True))
-    assert reward.accuracy(reward.predictions(model, encoded[slice(0, 100)]), encoded.choices[:100]) > 0.9
+    reward.fit(
+        model,
+        encoded[slice(100, None)],
+        RewardConfig(batch=32, epochs=3, lr=1e-2),
+        Run(device="cpu", quiet=True),
+    )
+    assert (
+        reward.accuracy(reward.predictions(model, encoded[slice(0, 100)]), encoded.choices[:100])
+        > 0.9
+    )
 
 
-def test_fit_begins_in_the_unit_of_the_first_normalisation_and_leaves_gain_and_bias_alone(task, letters, model):
+def test_fit_begins_in_the_unit_of_the_first_normalisation_and_leaves_gain_and_bias_alone(
+    task, letters, model
+):
     data = reward.encode(task, *comparisons(40), letters)
     with torch.no_grad():
         raw = reward.option_rewards(model, data).double()
     model.gain.fill_(0.25)
     model.bias.fill_(3.0)
-    lines = reward.fit(model, data, RewardConfig(batch=40, epochs=1, lr=1e-3), Run(device="cpu", quiet=True))
+    lines = reward.fit(
+        model, data, RewardConfig(batch=40, epochs=1, lr=1e-3), Run(device="cpu", quiet=True)
+    )
     first = -(0.25 * raw).log_softmax(-1)[torch.arange(40), data.choices].mean().item()
-    assert lines[0]["loss"] == pytest.approx(first, rel=1e-5) and (model.gain.item(), model.bias.item()) == (0.25, 3)
+    assert lines[0]["loss"] == pytest.approx(first, rel=1e-5) and (
+        model.gain.item(),
+        model.bias.item(),
+    ) == (0.25, 3)
 
 
-def test_a_fit_that_was_stopped_ends_bit_for_bit_the_same(task, letters, policy, tmp_path, monkeypatch):
-    data, config = reward.encode(task, *comparisons(48), letters), RewardConfig(batch=8, epochs=1, lr=1e-2)
+def test_a_fit_that_was_stopped_ends_bit_for_bit_the_same(
+    task, letters, policy, tmp_path, monkeypatch
+):
+    data, config = (
+        reward.encode(task, *comparisons(48), letters),
+        RewardConfig(batch=8, epochs=1, lr=1e-2),
+    )
 
     def fit(folder):
         model = RewardModel.from_policy(policy, seed=3)
@@ -235,7 +355,11 @@ def test_a_fit_that_was_stopped_ends_bit_for_bit_the_same(task, letters, policy,
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         calls = iter(range(10))
         real = reward.choice_loss
-        patch.setattr(reward, "choice_loss", lambda *a: real(*a) if next(calls) < 3 else (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            reward,
+            "choice_loss",
+            lambda *a: real(*a) if next(calls) < 3 else (_ for _ in ()).throw(KeyboardInterrupt),
+        )
         fit("stopped")
     resumed, resumed_lines = fit("stopped")
     assert resumed_lines == lines and len(lines) == 6
@@ -248,16 +372,21 @@ def test_a_fit_does_not_go_on_with_as_many_other_labels(task, letters, policy, t
 
     def fit(data):
         model = RewardModel.from_policy(policy, seed=3)
-        return reward.fit(model, data, RewardConfig(batch=8, epochs=1), Run(tmp_path, device="cpu", quiet=True))
+        return reward.fit(
+            model, data, RewardConfig(batch=8, epochs=1), Run(tmp_path, device="cpu", quiet=True)
+        )
 
     lines, other = fit(data), getattr(data, name).clone()
-    other.view(-1)[-1] = {"tokens": 9, "mask": False, "choices": (other.view(-1)[-1] + 1) % 4}[name]  # one number in all of them
+    # one number in all of them
+    other.view(-1)[-1] = {"tokens": 9, "mask": False, "choices": (other.view(-1)[-1] + 1) % 4}[name]
     with pytest.raises(ValueError, match="other settings .labels_digest is .* there and .* now"):
         fit(dataclasses.replace(data, **{name: other}))
     assert fit(data) == lines
 
 
-def test_micro_batches_are_for_normalising_and_scoring_too(task, letters, model, policy, ragged, monkeypatch):
+def test_micro_batches_are_for_normalising_and_scoring_too(
+    task, letters, model, policy, ragged, monkeypatch
+):
     rows, real = [], models.Trunk.run_trunk
 
     def watched(self, inner, tokens, *rest, **named):
@@ -276,18 +405,29 @@ def test_micro_batches_are_for_normalising_and_scoring_too(task, letters, model,
     assert torch.allclose(*scores, atol=1e-5)
 
 
-def test_texts_longer_than_the_context_are_refused_with_both_lengths(task, letters, make_policy, ragged):
+def test_texts_longer_than_the_context_are_refused_with_both_lengths(
+    task, letters, make_policy, ragged
+):
     """They stopped with "index out of range in self"."""
     model = RewardModel.from_policy(make_policy(context=10))
     fits, long = ([Comparison("t", "abc", ("d", "b" * count))] for count in (7, 8))
-    fits, long = (reward.encode(task, asked, [Label(asked[0].id, "me", 0)], letters) for asked in (fits, long))
+    fits, long = (
+        reward.encode(task, asked, [Label(asked[0].id, "me", 0)], letters) for asked in (fits, long)
+    )
     reward.predictions(model, fits)
-    wide = Queries(torch.nn.functional.pad(ragged.tokens, (9, 0)), torch.nn.functional.pad(ragged.mask, (9, 0)))  # pads take no place
+    # pads take no place
+    wide = Queries(
+        torch.nn.functional.pad(ragged.tokens, (9, 0)), torch.nn.functional.pad(ragged.mask, (9, 0))
+    )
     for queries in (ragged, wide):
-        with pytest.raises(ValueError, match="takes 11 tokens but the model's context is 10"):  # a query of 6, an answer of 5
+        # a query of 6, an answer of 5
+        with pytest.raises(ValueError, match="takes 11 tokens but the model's context is 10"):
             reward.score(model, written(letters, queries, ["abcd."] * 4), task, letters)
         reward.score(model, written(letters, queries, ["abc.d"] * 4), task, letters)
-    for read in (lambda: reward.fit(model, long, RewardConfig(), Run(device="cpu", quiet=True)), lambda: reward.predictions(model, long)):
+    for read in (
+        lambda: reward.fit(model, long, RewardConfig(), Run(device="cpu", quiet=True)),
+        lambda: reward.predictions(model, long),
+    ):
         with pytest.raises(ValueError, match="takes 11 tokens but the model's context is 10"):
             read()
 
@@ -296,15 +436,32 @@ def test_a_loss_that_is_not_a_number_stops_the_fit(task, letters, model):
     with torch.no_grad():
         model.classifier.score.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="loss is nan"):
-        reward.fit(model, reward.encode(task, *comparisons(8), letters), RewardConfig(batch=8), Run(device="cpu", quiet=True))
+        reward.fit(
+            model,
+            reward.encode(task, *comparisons(8), letters),
+            RewardConfig(batch=8),
+            Run(device="cpu", quiet=True),
+        )
 
 
-def test_a_gradient_that_is_not_a_number_stops_the_fit_before_it_reaches_a_weight(task, letters, model, tmp_path):
+def test_a_gradient_that_is_not_a_number_stops_the_fit_before_it_reaches_a_weight(
+    task, letters, model, tmp_path
+):
     backward = []
-    model.classifier.score.weight.register_hook(lambda g: backward.append(1) or (g * float("nan") if len(backward) == 4 else g))
+    model.classifier.score.weight.register_hook(
+        lambda g: backward.append(1) or (g * float("nan") if len(backward) == 4 else g)
+    )
     run = Run(tmp_path, device="cpu", checkpoint_every=2, quiet=True)
-    with pytest.raises(FloatingPointError, match="step 3: the reward model's gradient is nan; lower the learning rate"):
-        reward.fit(model, reward.encode(task, *comparisons(48), letters), RewardConfig(batch=8, epochs=1, lr=1e-2), run)
+    with pytest.raises(
+        FloatingPointError,
+        match="step 3: the reward model's gradient is nan; lower the learning rate",
+    ):
+        reward.fit(
+            model,
+            reward.encode(task, *comparisons(48), letters),
+            RewardConfig(batch=8, epochs=1, lr=1e-2),
+            run,
+        )
     assert all(weight.isfinite().all() for weight in model.parameters())
     assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["steps_done"] == 2
 
@@ -315,15 +472,22 @@ def test_a_fit_that_would_do_nothing_is_refused(settings):
         RewardConfig(**settings)
 
 
-def test_after_normalize_the_references_whole_responses_score_mean_0_and_deviation_1(task, letters, model, policy, ragged):
+def test_after_normalize_the_references_whole_responses_score_mean_0_and_deviation_1(
+    task, letters, model, policy, ragged
+):
     queries = ragged.repeat(32)
     for _ in range(2):  # twice is the same as once
         reward.normalize(model, policy, queries, task, letters, seed=4)
         rollout = sampling.sample(policy, queries, 5, 0.7, torch.Generator().manual_seed(4))
-        text, mask = torch.cat([queries.tokens, rollout.responses], 1), torch.cat([queries.mask, rollout.mask], 1)
+        text, mask = (
+            torch.cat([queries.tokens, rollout.responses], 1),
+            torch.cat([queries.mask, rollout.mask], 1),
+        )
         with torch.no_grad():
             scores = model(text, mask).double()
-        assert abs(scores.mean().item()) < 1e-5 and scores.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+        assert abs(scores.mean().item()) < 1e-5 and scores.std(
+            correction=0
+        ).item() == pytest.approx(1, abs=1e-5)
 
 
 def test_normalize_keeps_the_order_of_texts(task, letters, model, policy, ragged):
@@ -335,7 +499,9 @@ def test_normalize_keeps_the_order_of_texts(task, letters, model, policy, ragged
     assert torch.equal(model(tokens, mask).argsort(), before.argsort())
 
 
-def test_a_reward_model_that_says_the_same_of_everything_cannot_be_normalised(task, letters, model, policy, ragged):
+def test_a_reward_model_that_says_the_same_of_everything_cannot_be_normalised(
+    task, letters, model, policy, ragged
+):
     with torch.no_grad():
         model.classifier.score.weight.zero_()
     with pytest.raises(ValueError, match="cannot be normalised"):
@@ -348,15 +514,20 @@ def written(letters, queries, answers):
     return Rollout(queries, responses, torch.ones_like(responses, dtype=torch.bool), zeros, zeros)
 
 
-def test_score_reads_up_to_the_first_stop_that_may_end_and_punishes_the_endless(task, letters, model, ragged):
+def test_score_reads_up_to_the_first_stop_that_may_end_and_punishes_the_endless(
+    task, letters, model, ragged
+):
     model.gain.fill_(50.0)
     model.bias.fill_(20.0)
-    # An answer may end from index 2 on: early stops do not count; what follows the first that does is never read.
+    # An answer may end from index 2 on: early stops do not count; what follows the first that does
+    # is never read.
     rollout = written(letters, ragged, ["ab.cd", "a..bc", ".b.a.", "abcde"])
     ours = reward.score(model, rollout, task, letters)
     for row, keep, answer, score in zip(ragged.tokens, ragged.mask, ["ab.", "a..", ".b."], ours):
         tokens = torch.cat([row[keep], torch.tensor(letters(answer)["input_ids"])])[None]
-        assert score.item() == pytest.approx(model(tokens, torch.ones_like(tokens, dtype=torch.bool)).item(), abs=1e-3)
+        assert score.item() == pytest.approx(
+            model(tokens, torch.ones_like(tokens, dtype=torch.bool)).item(), abs=1e-3
+        )
     assert ours[3].item() == -1  # neither gain nor bias touches the penalty
     other = written(letters, ragged, ["ab.nn", "a..ll", ".b.mm", "nnnnn"])
     assert torch.allclose(reward.score(model, other, task, letters), ours, atol=1e-3)
@@ -371,17 +542,25 @@ def test_prefix_and_suffix_are_for_the_policy_alone(task, letters, model):
     assert wrapped.tokens.shape[1] == plain.tokens.shape[1] + 5
     answers = ["ab.cd", "abcd.", "nn.nn"]
     ours = reward.score(model, written(letters, wrapped, answers), long, letters)
-    assert torch.allclose(ours, reward.score(model, written(letters, plain, answers), task, letters), atol=1e-5)
+    assert torch.allclose(
+        ours, reward.score(model, written(letters, plain, answers), task, letters), atol=1e-5
+    )
 
 
 def test_what_no_labeler_sees_changes_no_score(task, letters, model, ragged):
-    """Special tokens are dropped from texts, so a response with one scores as its text does: as the reward model learnt it."""
+    """Special tokens are dropped from texts, so a response with one scores as its text does: as the
+    reward model learnt it."""
     letters.all_special_ids = [0]
     rollout = written(letters, ragged, ["a_b.d", "__ab.", "ab__.", "ab.__"])
     shown = texts(task, rollout.responses, letters)
     assert shown == ["ab.", "ab.", "ab.", "ab."]
-    asked = [Comparison("t", query, (text, "c")) for query, text in zip(query_texts(task, ragged, letters), shown)]
-    learnt = reward.predictions(model, reward.encode(task, asked, [Label(c.id, "me", 0) for c in asked], letters))[:, 0]
+    asked = [
+        Comparison("t", query, (text, "c"))
+        for query, text in zip(query_texts(task, ragged, letters), shown)
+    ]
+    learnt = reward.predictions(
+        model, reward.encode(task, asked, [Label(c.id, "me", 0) for c in asked], letters)
+    )[:, 0]
     assert torch.allclose(reward.score(model, rollout, task, letters), learnt, atol=1e-5)
 
 
@@ -390,4 +569,6 @@ def test_scores_carry_no_gradient_and_do_not_depend_on_other_rows(task, letters,
     scores = reward.score(model, rollout, task, letters)
     assert not scores.requires_grad and scores.shape == (4,)
     alone = Queries(ragged.tokens[2:3, 3:], ragged.mask[2:3, 3:])
-    assert reward.score(model, written(letters, alone, [".b.a."]), task, letters).item() == pytest.approx(scores[2].item(), abs=1e-5)
+    assert reward.score(
+        model, written(letters, alone, [".b.a."]), task, letters
+    ).item() == pytest.approx(scores[2].item(), abs=1e-5)

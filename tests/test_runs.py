@@ -1,4 +1,5 @@
-"""A run's files: metrics, prompts of each step, and checkpoints that survive a kill at any moment."""
+"""A run's files: metrics, prompts of each step, and checkpoints that survive a kill at any
+moment."""
 
 import dataclasses
 import json
@@ -17,9 +18,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from rlhf_helpers import files, models, ppo, runs
+from rlhf_helpers import models, ppo
+from rlhf_helpers.course import profile
 from rlhf_helpers.records import Queries
-from rlhf_helpers.runs import Run
+from rlhf_helpers.runtime import files, runs
+from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
 
 
@@ -51,7 +54,11 @@ def test_every_pass_over_the_prompts_meets_each_once_in_a_fresh_order(pool, coun
 
 
 def test_prompts_depend_on_seed_and_step_alone():
-    first, again, other = Run(seed=1, device="cpu"), Run(seed=1, device="cpu"), Run(seed=2, device="cpu")
+    first, again, other = (
+        Run(seed=1, device="cpu"),
+        Run(seed=1, device="cpu"),
+        Run(seed=2, device="cpu"),
+    )
     first.rows(50, 8, 0)
     torch.rand(5, generator=first.generator)
     assert torch.equal(first.rows(50, 8, 9), again.rows(50, 8, 9))
@@ -68,9 +75,13 @@ def test_metrics_are_one_json_line_per_step(tmp_path):
 
 
 def test_the_description_says_what_ran(tmp_path):
-    Run(tmp_path, seed=7, device="cpu", config=runs.PROFILES["quick"])
+    Run(tmp_path, seed=7, device="cpu", config=profile.PROFILES["quick"])
     described = json.loads((tmp_path / "run.json").read_text())
-    assert described["seed"] == 7 and described["config"]["batch"] == 32 and described["versions"]["torch"] == torch.__version__
+    assert (
+        described["seed"] == 7
+        and described["config"]["batch"] == 32
+        and described["versions"]["torch"] == torch.__version__
+    )
 
 
 def test_a_run_without_folder_writes_nothing(tmp_path, monkeypatch):
@@ -78,7 +89,11 @@ def test_a_run_without_folder_writes_nothing(tmp_path, monkeypatch):
     run, (model, optimizer) = Run(device="cpu"), made()
     run.log(0, {"score": 1.0})
     run.save(1, model, optimizer)
-    assert not list(tmp_path.iterdir()) and run.restore(model, optimizer) == 0 and not run.is_checkpoint(0, 1)
+    assert (
+        not list(tmp_path.iterdir())
+        and run.restore(model, optimizer) == 0
+        and not run.is_checkpoint(0, 1)
+    )
 
 
 def test_checkpoints_come_every_so_often_and_at_the_end(tmp_path):
@@ -88,12 +103,12 @@ def test_checkpoints_come_every_so_often_and_at_the_end(tmp_path):
 
 def test_profiles_come_from_the_environment(monkeypatch):
     monkeypatch.delenv("RLHF_PROFILE", raising=False)
-    assert runs.profile().name == "laptop"
+    assert profile.profile().name == "laptop"
     monkeypatch.setenv("RLHF_PROFILE", "quick")
-    assert runs.profile().name == "quick"
+    assert profile.profile().name == "quick"
     monkeypatch.setenv("RLHF_PROFILE", "huge")
     with pytest.raises(ValueError, match="choose one of laptop, quick, gpu"):
-        runs.profile()
+        profile.profile()
 
 
 def test_everything_comes_back_as_it_was(tmp_path):
@@ -105,10 +120,16 @@ def test_everything_comes_back_as_it_was(tmp_path):
     expected = torch.rand(4, generator=run.generator)
     run.log(1, {"score": 9.0})  # a step after the checkpoint, lost with the process
 
-    again, (model2, optimizer2), controller2 = Run(tmp_path, seed=99, device="cpu"), made(), Controller()
+    again, (model2, optimizer2), controller2 = (
+        Run(tmp_path, seed=99, device="cpu"),
+        made(),
+        Controller(),
+    )
     assert again.restore(model2, optimizer2, controller2) == 1
     assert torch.equal(model2.weight, model.weight) and torch.equal(model2.bias, model.bias)
-    for mine, theirs in zip(optimizer.state_dict()["state"].values(), optimizer2.state_dict()["state"].values()):
+    for mine, theirs in zip(
+        optimizer.state_dict()["state"].values(), optimizer2.state_dict()["state"].values()
+    ):
         assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
     assert controller2.beta == 0.1 + 0.2
     assert torch.equal(torch.rand(4, generator=again.generator), expected)
@@ -120,11 +141,16 @@ def test_what_a_gpu_began_goes_on_on_a_cpu_with_a_seed_that_was_not_in_use(tmp_p
     run, (model, optimizer) = Run(tmp_path, seed=7, device="cpu"), made(value=2.0)
     run.save(3, model, optimizer)
     file = tmp_path / "checkpoint" / "state.safetensors"
-    save_file(load_file(file) | {"generator": torch.zeros(1, 16, dtype=torch.uint8)}, file)  # as long as CUDA's
+    # as long as CUDA's
+    save_file(load_file(file) | {"generator": torch.zeros(1, 16, dtype=torch.uint8)}, file)
     again, (model2, optimizer2) = Run(tmp_path, seed=7, device="cpu"), made()
     assert again.restore(model2, optimizer2) == 3 and torch.equal(model2.weight, model.weight)
-    assert not torch.equal(torch.rand(4, generator=again.generator), torch.rand(4, generator=torch.Generator().manual_seed(7)))
-    assert again.generator.initial_seed() % 100_003 == 7  # a stride further on, where the seeds of further ranks are
+    assert not torch.equal(
+        torch.rand(4, generator=again.generator),
+        torch.rand(4, generator=torch.Generator().manual_seed(7)),
+    )
+    # a stride further on, where the seeds of further ranks are
+    assert again.generator.initial_seed() % 100_003 == 7
 
 
 def test_the_restored_optimizer_goes_on_as_the_old_one(tmp_path):
@@ -158,13 +184,16 @@ def test_the_checkpoint_of_another_model_is_refused_and_spoils_nothing(tmp_path)
 
 
 @pytest.mark.parametrize("content, fault", [
-    ('{"seed": ', "Expecting value"), ("", "Expecting value"), ("[]", "it holds a list, not a dict"), ("{}", "it has no seed"),
+    ('{"seed": ', "Expecting value"), ("", "Expecting value"),
+    ("[]", "it holds a list, not a dict"), ("{}", "it has no seed"),
     (b"\xff\xfe", "can't decode byte"),
 ])  # fmt: skip
 def test_a_damaged_description_is_named(tmp_path, content, fault):
     """It said "Expecting value" without the name of a file, or was a KeyError or TypeError."""
     (tmp_path / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ValueError, match=f"run.json in .* cannot be read .*{fault}.*move that file away, or copy"):
+    with pytest.raises(
+        ValueError, match=f"run.json in .* cannot be read .*{fault}.*move that file away, or copy"
+    ):
         Run(tmp_path, device="cpu").describe(labels=1)
 
 
@@ -181,29 +210,37 @@ def test_something_kept_that_is_damaged_is_named(tmp_path):
 
 
 def damage(folder, change):
-    """Save a checkpoint of two steps there and change its state: a dict of what to put in, a text instead of it, or a key to drop."""
+    """Save a checkpoint of two steps there and change its state: a dict of what to put in, a text
+    instead of it, or a key to drop."""
     run, (model, optimizer) = Run(folder, device="cpu"), made(value=2.0)
     for step in range(2):
         run.log(step, {"score": 0.5})
     run.save(2, model, optimizer, Controller())
     file = folder / "checkpoint" / "state.json"
     state = json.loads(file.read_text())
-    whole = {k: v for k, v in state.items() if k != change} | (change if isinstance(change, dict) else {})
-    file.write_text(change if isinstance(change, str) and change not in state else json.dumps(whole))
+    whole = {k: v for k, v in state.items() if k != change} | (
+        change if isinstance(change, dict) else {}
+    )
+    file.write_text(
+        change if isinstance(change, str) and change not in state else json.dumps(whole)
+    )
 
 
 def refused(folder, match):
     """Demand that a checkpoint is refused, and that the model is as it was."""
     model, optimizer = made(value=5.0)
     before = model.weight.detach().clone()
-    with pytest.raises(ValueError, match=f"{match}.*remove that folder to begin again, or copy a whole one there"):
+    with pytest.raises(
+        ValueError, match=f"{match}.*remove that folder to begin again, or copy a whole one there"
+    ):
         Run(folder, device="cpu").restore(model, optimizer, Controller())
     assert torch.equal(model.weight, before)
 
 
 @pytest.mark.parametrize("change, fault", [
-    ('{"steps_done"', "Expecting ':' delimiter"), ("", "Expecting value"), ("[2]", "it holds a list, not a dict"),
-    ("steps_done", "it has no steps_done"), ("beta", "it has no beta"), ("lines", "it has no lines"),
+    ('{"steps_done"', "Expecting ':' delimiter"), ("", "Expecting value"),
+    ("[2]", "it holds a list, not a dict"), ("steps_done", "it has no steps_done"),
+    ("beta", "it has no beta"), ("lines", "it has no lines"),
     ("param_groups", "it has no param_groups"),
 ])  # fmt: skip
 def test_a_damaged_state_is_named(tmp_path, change, fault):
@@ -213,9 +250,11 @@ def test_a_damaged_state_is_named(tmp_path, change, fault):
 
 
 @pytest.mark.parametrize("change, fault", [
-    ({"steps_done": -3}, "steps_done is -3"), ({"steps_done": "2"}, "steps_done is '2'"), ({"steps_done": 2.0}, "steps_done is 2.0"),
-    ({"steps_done": 50}, "steps_done is 50, but the last of its lines is not of step 49"), ({"steps_done": 1}, "not of step 0"),
-    ({"lines": [{"score": 1.0}]}, "not of step 1"), ({"lines": None}, "not of step 1"),
+    ({"steps_done": -3}, "steps_done is -3"), ({"steps_done": "2"}, "steps_done is '2'"),
+    ({"steps_done": 2.0}, "steps_done is 2.0"),
+    ({"steps_done": 50}, "steps_done is 50, but the last of its lines is not of step 49"),
+    ({"steps_done": 1}, "not of step 0"), ({"lines": [{"score": 1.0}]}, "not of step 1"),
+    ({"lines": None}, "not of step 1"),
 ])  # fmt: skip
 def test_a_state_that_contradicts_itself_is_refused(tmp_path, change, fault):
     """Training went on from step -3, or from one that was never done, without a word."""
@@ -224,11 +263,13 @@ def test_a_state_that_contradicts_itself_is_refused(tmp_path, change, fault):
 
 
 @pytest.mark.parametrize("gone, fault", [
-    ("generator", "it has no generator"), ("optimizer.1.", "it has 3 tensors of the optimizer, and 6 were written"),
+    ("generator", "it has no generator"),
+    ("optimizer.1.", "it has 3 tensors of the optimizer, and 6 were written"),
     ("optimizer.0.exp_avg_sq", "it has 5 tensors of the optimizer"),
 ])  # fmt: skip
 def test_tensors_that_are_not_all_there_are_refused(tmp_path, gone, fault):
-    """Without the generator it was a KeyError; with the moments of some weights only, training went on with half an optimizer."""
+    """Without the generator it was a KeyError; with the moments of some weights only, training went
+    on with half an optimizer."""
     damage(tmp_path, {})
     file = tmp_path / "checkpoint" / "state.safetensors"
     save_file({name: t for name, t in load_file(file).items() if not name.startswith(gone)}, file)
@@ -236,11 +277,14 @@ def test_tensors_that_are_not_all_there_are_refused(tmp_path, gone, fault):
 
 
 def test_no_moments_at_all_older_checkpoints_and_weights_that_got_no_gradient_go_on(tmp_path):
-    """Notebook 06 takes the moments away to show what that does; an expert that no token went to has none."""
+    """Notebook 06 takes the moments away to show what that does; an expert that no token went to
+    has none."""
     for name, change in (("none", {}), ("older", "optimizer_tensors")):
         damage(tmp_path / name, change)
     file = tmp_path / "none" / "checkpoint" / "state.safetensors"
-    save_file({name: t for name, t in load_file(file).items() if not name.startswith("optimizer.")}, file)
+    save_file(
+        {name: t for name, t in load_file(file).items() if not name.startswith("optimizer.")}, file
+    )
     model = nn.Linear(3, 1)
     optimizer = torch.optim.Adam(model.parameters())
     model.bias.sum().backward()  # nothing for the weight
@@ -251,7 +295,8 @@ def test_no_moments_at_all_older_checkpoints_and_weights_that_got_no_gradient_go
 
 
 def kill_at(monkeypatch, moment, how):
-    """Kill the process at file operation number `moment`: before it, halfway through it, or after it."""
+    """Kill the process at file operation number `moment`: before it, halfway through it, or after
+    it."""
     count = 0
 
     def dying(operation, halfway):
@@ -269,11 +314,17 @@ def kill_at(monkeypatch, moment, how):
         return call
 
     def half_removed(folder, *_):
-        for file in sorted(Path(folder).iterdir(), reverse=True)[:1] if Path(folder).exists() else []:
+        for file in (
+            sorted(Path(folder).iterdir(), reverse=True)[:1] if Path(folder).exists() else []
+        ):
             file.unlink()  # state.safetensors goes, state.json stays
 
-    monkeypatch.setattr(runs, "save_file", dying(runs.save_file, lambda _, path: Path(path).write_bytes(b"half")))
-    monkeypatch.setattr(files, "write_json", dying(files.write_json, lambda path, _: Path(path).write_text("{")))
+    monkeypatch.setattr(
+        runs, "save_file", dying(runs.save_file, lambda _, path: Path(path).write_bytes(b"half"))
+    )
+    monkeypatch.setattr(
+        files, "write_json", dying(files.write_json, lambda path, _: Path(path).write_text("{"))
+    )
     monkeypatch.setattr(shutil, "rmtree", dying(shutil.rmtree, half_removed))
     monkeypatch.setattr(Path, "rename", dying(Path.rename, lambda *_: None))
     monkeypatch.setattr(Path, "mkdir", dying(Path.mkdir, lambda *_: None))
@@ -292,7 +343,9 @@ def save_until_killed(folder, steps_done, moment, how):
 
 
 @pytest.mark.parametrize("how", ["before", "halfway", "after"])
-def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint_and_so_does_a_second_kill(tmp_path, how):
+def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint_and_so_does_a_second_kill(
+    tmp_path, how
+):
     moment, survived = 0, False
     while not survived:
         moment, second, survived_second = moment + 1, 0, False
@@ -304,7 +357,10 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint_and_so_does_a_
             survived_second = save_until_killed(folder, 3, second, how)
             model, optimizer = made()
             found = Run(folder, device="cpu").restore(model, optimizer)
-            assert found in ((3,) if survived_second else (2, 3) if survived else (1, 2, 3)), (moment, second)
+            assert found in ((3,) if survived_second else (2, 3) if survived else (1, 2, 3)), (
+                moment,
+                second,
+            )
             assert torch.equal(model.weight, made(value=float(found))[0].weight), (moment, second)
     assert moment > 5  # the loop did meet the file operations
 
@@ -312,24 +368,45 @@ def test_a_kill_at_any_moment_of_saving_leaves_a_whole_checkpoint_and_so_does_a_
 def train(folder, change=""):
     policy = models.tiny_policy(vocabulary=64, width=64, seed=change == "model")
     policy.precision = "bf16" if change == "precision" else "fp32"
-    tokens = torch.randint(64, (20 if change == "pool" else 40, 4), generator=torch.Generator().manual_seed(int(change == "texts")))
-    config = ppo.PPOConfig(episodes=8 * 24, batch=8, minibatches=1, lr=1e-3, kl_target=0.5, kl_horizon=100)
-    run = Run(folder, seed=8 if change == "seed" else 7, device="cpu", checkpoint_every=1, quiet=True)
+    tokens = torch.randint(
+        64,
+        (20 if change == "pool" else 40, 4),
+        generator=torch.Generator().manual_seed(int(change == "texts")),
+    )
+    config = ppo.PPOConfig(
+        episodes=8 * 24, batch=8, minibatches=1, lr=1e-3, kl_target=0.5, kl_horizon=100
+    )
+    run = Run(
+        folder, seed=8 if change == "seed" else 7, device="cpu", checkpoint_every=1, quiet=True
+    )
     task = Task("toy", "none", 4, 5, ".", 0)
     scored_by = "another model" if change == "reward" else ""
-    ppo.tune(policy, lambda r: (r.responses % 2).float().mean(-1), Queries(tokens, tokens >= 0), task, config, run, scored_by=scored_by)
+    ppo.tune(
+        policy,
+        lambda r: (r.responses % 2).float().mean(-1),
+        Queries(tokens, tokens >= 0),
+        task,
+        config,
+        run,
+        scored_by=scored_by,
+    )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a fork of a process that has torch in memory")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="needs a fork of a process that has torch in memory"
+)
 def test_a_run_that_is_killed_again_and_again_ends_bit_for_bit_as_if_it_had_not_been(tmp_path):
-    """Real processes and a real SIGKILL; with a checkpoint after each step, many of them fall into its writing."""
+    """Real processes and a real SIGKILL; with a checkpoint after each step, many of them fall into
+    its writing."""
     train(tmp_path / "straight")
     kills, stopped = 0, tmp_path / "stopped"
     for wanted in (2, 8, 14, 20):  # killed as soon as so many steps have been logged
         process = multiprocessing.get_context("fork").Process(target=train, args=(stopped,))
         process.start()
         while process.is_alive():
-            if (stopped / "metrics.jsonl").exists() and (stopped / "metrics.jsonl").read_text().count("\n") >= wanted:
+            if (stopped / "metrics.jsonl").exists() and (
+                stopped / "metrics.jsonl"
+            ).read_text().count("\n") >= wanted:
                 process.kill()
                 break
             time.sleep(0.001)
@@ -343,13 +420,19 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_for_bit_as_if_it_had_not_
 
 def test_artifacts_are_your_own_first_then_the_recorded_ones(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RLHF_RUNS", str(tmp_path / "own"))
-    monkeypatch.setattr(runs, "RECORDED", tmp_path / "recorded")
+    monkeypatch.setattr(profile, "RECORDED", tmp_path / "recorded")
     with pytest.raises(FileNotFoundError, match="run the notebook that makes it"):
-        runs.artifact("labels")
+        profile.artifact("labels")
     (tmp_path / "recorded" / "labels").mkdir(parents=True)
-    assert runs.artifact("labels") == tmp_path / "recorded" / "labels" and "simulated" in capsys.readouterr().out
+    assert (
+        profile.artifact("labels") == tmp_path / "recorded" / "labels"
+        and "simulated" in capsys.readouterr().out
+    )
     (tmp_path / "own" / "labels").mkdir(parents=True)
-    assert runs.artifact("labels") == tmp_path / "own" / "labels" and "your own" in capsys.readouterr().out
+    assert (
+        profile.artifact("labels") == tmp_path / "own" / "labels"
+        and "your own" in capsys.readouterr().out
+    )
 
 
 @contextmanager
@@ -368,7 +451,10 @@ def test_a_full_disk_loses_no_checkpoint_and_says_so(tmp_path):
     run, (model, optimizer) = Run(tmp_path, device="cpu"), made(value=1.0)
     run.save(1, model, optimizer)
     larger, larger_optimizer = made(width=400, value=2.0)
-    with disk_full(resource, 300), pytest.raises(OSError, match="step 2 could not be written.*disk full.*run again"):
+    with (
+        disk_full(resource, 300),
+        pytest.raises(OSError, match="step 2 could not be written.*disk full.*run again"),
+    ):
         run.save(2, larger, larger_optimizer)
     model, optimizer = made()
     assert Run(tmp_path, device="cpu").restore(model, optimizer) == 1
@@ -389,7 +475,9 @@ def test_every_line_goes_to_the_listener_and_to_tensorboard(tmp_path, monkeypatc
         def flush(self):
             written.append("flushed")
 
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    monkeypatch.setitem(
+        sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer)
+    )
     run = Run(tmp_path, device="cpu", tensorboard=True, on_log=heard.append)
     run.log(3, {"score": 0.5, "kl_nats_per_response": 2.0})
     assert written == [("score", 0.5, 3), ("kl_nats_per_response", 2.0, 3), "flushed"]
@@ -400,34 +488,56 @@ def test_tensorboard_without_the_package_or_a_folder_says_what_to_do(tmp_path, m
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match="pip install tensorboard"):
         Run(tmp_path, device="cpu", tensorboard=True)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=None))
+    monkeypatch.setitem(
+        sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=None)
+    )
     with pytest.raises(ValueError, match="give the run a folder"):
         Run(device="cpu", tensorboard=True)
 
 
-def test_training_writes_its_settings_into_the_description_and_other_settings_are_not_mixed_in(tmp_path):
-    settings = runs.PROFILES["quick"]
+def test_training_writes_its_settings_into_the_description_and_other_settings_are_not_mixed_in(
+    tmp_path,
+):
+    settings = profile.PROFILES["quick"]
     run, (model, optimizer) = Run(tmp_path, seed=7, device="cpu"), made()
     run.describe(ppo=settings, labels=5)
     run.describe(ppo=settings, labels=6)  # nothing has been trained yet: the last word counts
     described = json.loads((tmp_path / "run.json").read_text())
-    assert described["seed"] == 7 and described["settings"] == {"ppo": dataclasses.asdict(settings), "labels": 6}
+    assert described["seed"] == 7 and described["settings"] == {
+        "ppo": dataclasses.asdict(settings),
+        "labels": 6,
+    }
     run.save(1, model, optimizer)
     Run(tmp_path, seed=7, device="cpu").describe(ppo=settings, labels=6)
-    with pytest.raises(ValueError, match="other settings .batch is 32 there and 64 now.*another folder"):
-        Run(tmp_path, seed=7, device="cpu").describe(ppo=dataclasses.replace(settings, batch=64), labels=6)
-    with pytest.raises(ValueError, match="it is one of PPO, and now it is a reward model.*another folder"):  # once a list of 20 settings
+    with pytest.raises(
+        ValueError, match="other settings .batch is 32 there and 64 now.*another folder"
+    ):
+        Run(tmp_path, seed=7, device="cpu").describe(
+            ppo=dataclasses.replace(settings, batch=64), labels=6
+        )
+    # once a list of 20 settings
+    with pytest.raises(
+        ValueError, match="it is one of PPO, and now it is a reward model.*another folder"
+    ):
         Run(tmp_path, seed=7, device="cpu").describe(reward={"lr": 0.1}, labels=6)
-    with pytest.raises(ValueError, match="other settings .seed is 7 there and 8 now.*another folder"):
+    with pytest.raises(
+        ValueError, match="other settings .seed is 7 there and 8 now.*another folder"
+    ):
         Run(tmp_path, seed=8, device="cpu").describe(ppo=settings, labels=6)
     assert json.loads((tmp_path / "run.json").read_text()) == described
     Run(device="cpu").describe(ppo=settings)  # without a folder nothing is written
 
 
 def test_a_finished_run_says_that_it_did_nothing(tmp_path, capsys):
-    assert list(Run(tmp_path, device="cpu").progress(2, 3, "PPO")) == [2] and "nothing done" not in capsys.readouterr().out
+    assert (
+        list(Run(tmp_path, device="cpu").progress(2, 3, "PPO")) == [2]
+        and "nothing done" not in capsys.readouterr().out
+    )
     assert list(Run(tmp_path, device="cpu").progress(3, 3, "PPO")) == []
-    assert capsys.readouterr().out == f"PPO: the run in {tmp_path} has already finished; nothing done.\n"
+    assert (
+        capsys.readouterr().out
+        == f"PPO: the run in {tmp_path} has already finished; nothing done.\n"
+    )
 
 
 def test_before_the_first_checkpoint_another_seed_is_the_one_described(tmp_path):
@@ -458,9 +568,14 @@ def test_the_description_names_the_base_model_by_its_folder_and_weights(tmp_path
     assert models.outline(policy) != before
 
 
-def test_a_full_disk_while_the_description_is_written_leaves_the_old_one_and_says_what_to_do(tmp_path):
+def test_a_full_disk_while_the_description_is_written_leaves_the_old_one_and_says_what_to_do(
+    tmp_path,
+):
     resource = pytest.importorskip("resource")
-    with disk_full(resource, 20), pytest.raises(OSError, match="run.json could not be written.*disk full.*run again"):
+    with (
+        disk_full(resource, 20),
+        pytest.raises(OSError, match="run.json could not be written.*disk full.*run again"),
+    ):
         Run(tmp_path / "new", device="cpu")
     Run(tmp_path / "new", device="cpu").describe(labels=1)  # nothing half written is in the way
     whole = (tmp_path / "new" / "run.json").read_bytes()
@@ -469,23 +584,33 @@ def test_a_full_disk_while_the_description_is_written_leaves_the_old_one_and_say
     assert (tmp_path / "new" / "run.json").read_bytes() == whole
 
 
-def test_a_full_disk_while_a_line_is_logged_says_so_and_the_run_goes_on_from_its_checkpoint(tmp_path):
+def test_a_full_disk_while_a_line_is_logged_says_so_and_the_run_goes_on_from_its_checkpoint(
+    tmp_path,
+):
     resource = pytest.importorskip("resource")
     run, (model, optimizer) = Run(tmp_path, device="cpu"), made(value=1.0)
     run.log(0, {"score": 1.0})
     run.save(1, model, optimizer)
-    with disk_full(resource, 30), pytest.raises(OSError, match="line of step 1 could not be written.*disk full.*run again"):
+    with (
+        disk_full(resource, 30),
+        pytest.raises(OSError, match="line of step 1 could not be written.*disk full.*run again"),
+    ):
         run.log(1, {"score": 2.0})
     again = Run(tmp_path, device="cpu")
     assert again.restore(*made()) == 1
     again.log(1, {"score": 2.0})
-    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 1]
+    assert [
+        json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ] == [0, 1]
 
 
 def test_the_description_names_the_commit_where_there_is_one(tmp_path, monkeypatch):
     def git(*words):
         return subprocess.run(
-            ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x", *words], check=True, capture_output=True, text=True
+            ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x", *words],
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout.strip()
 
     monkeypatch.setattr(runs, "ROOT", tmp_path)

@@ -1,4 +1,5 @@
-"""`sample` against transformers' generate and exact probabilities; `replay` against transformers' forward."""
+"""`sample` against transformers' generate and exact probabilities; `replay` against transformers'
+forward."""
 
 import dataclasses
 
@@ -19,12 +20,18 @@ def equal(first, second, atol=1e-5):
 
 
 def exact_rows(policy, rollout, temperature):
-    """Yield transformers' own tempered distribution and hidden states for every unpadded row: (R, V), (R, d)."""
+    """Yield transformers' own tempered distribution and hidden states for every unpadded row: (R,
+    V), (R, d)."""
     count = rollout.responses.shape[1]
-    for tokens, keep, response in zip(rollout.queries.tokens, rollout.queries.mask, rollout.responses):
+    for tokens, keep, response in zip(
+        rollout.queries.tokens, rollout.queries.mask, rollout.responses
+    ):
         out = policy.lm(torch.cat([tokens[keep], response])[None], output_hidden_states=True)
         window = slice(int(keep.sum()) - 1, int(keep.sum()) - 1 + count)
-        yield Categorical(logits=out.logits[0, window].double() / temperature), out.hidden_states[-1][0, window]
+        yield (
+            Categorical(logits=out.logits[0, window].double() / temperature),
+            out.hidden_states[-1][0, window],
+        )
 
 
 @pytest.mark.parametrize("temperature", [0.5, 0.7, 1.0, 1.6])
@@ -41,9 +48,14 @@ def test_sample_and_replay_agree_with_each_other_and_with_transformers(policy, r
 @torch.no_grad()
 def test_a_rollout_carries_its_queries_and_counts_every_token(policy, ragged):
     rollout = sampling.sample(policy, ragged, 5, 0.7, generator())
-    assert torch.equal(rollout.queries.tokens, ragged.tokens) and torch.equal(rollout.queries.mask, ragged.mask)
+    assert torch.equal(rollout.queries.tokens, ragged.tokens) and torch.equal(
+        rollout.queries.mask, ragged.mask
+    )
     assert rollout.responses.shape == (4, 5) and rollout.mask.all()
-    assert not rollout.logprobs.requires_grad and rollout.logprobs.dtype == rollout.values.dtype == torch.float32
+    assert (
+        not rollout.logprobs.requires_grad
+        and rollout.logprobs.dtype == rollout.values.dtype == torch.float32
+    )
 
 
 @torch.no_grad()
@@ -52,14 +64,20 @@ def test_chunks_change_no_number_of_replay_and_no_greedy_token(policy, ragged):
     assert torch.equal(rollout.responses, sampling.sample(policy, ragged, 5, 0).responses)
     whole = sampling.replay(policy, rollout, 0.7)
     for chunk in (1, 3, 4, 50):
-        assert all(equal(a, b) for a, b in zip(whole, sampling.replay(policy, rollout, 0.7, chunk=chunk)))
+        assert all(
+            equal(a, b) for a, b in zip(whole, sampling.replay(policy, rollout, 0.7, chunk=chunk))
+        )
 
 
 def test_chunked_samples_are_scored_in_their_own_rows(policy, ragged):
     rollout = sampling.sample(policy, ragged.repeat(3), 5, 0.7, generator(), chunk=5)
     with torch.no_grad():
         replay = sampling.replay(policy, rollout, 0.7)
-    assert len(rollout) == 12 and equal(replay.logprobs, rollout.logprobs) and equal(replay.values, rollout.values)
+    assert (
+        len(rollout) == 12
+        and equal(replay.logprobs, rollout.logprobs)
+        and equal(replay.values, rollout.values)
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -69,7 +87,13 @@ def test_greedy_equals_generate_on_unpadded_rows(make_policy, ragged, seed):
     policy.lm.generation_config.eos_token_id = None
     for tokens, keep, response in zip(ragged.tokens, ragged.mask, rollout.responses):
         prompt = tokens[keep][None]
-        theirs = policy.lm.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False, pad_token_id=0)
+        theirs = policy.lm.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=8,
+            do_sample=False,
+            pad_token_id=0,
+        )
         assert torch.equal(theirs[0, keep.sum() :], response)
 
 
@@ -79,7 +103,9 @@ def test_more_padding_and_its_contents_change_no_sample(policy, ragged):
         torch.cat([torch.zeros(4, 3, dtype=torch.bool), ragged.mask], 1),
     )
     for temperature in (0, 0.7):
-        plain, padded = (sampling.sample(policy, q, 6, temperature, generator(1)) for q in (ragged, wide))
+        plain, padded = (
+            sampling.sample(policy, q, 6, temperature, generator(1)) for q in (ragged, wide)
+        )
         assert torch.equal(plain.responses, padded.responses)
         assert equal(plain.logprobs, padded.logprobs) and equal(plain.values, padded.values)
 
@@ -90,21 +116,35 @@ def test_frequencies_are_the_exact_tempered_probabilities(make_policy):
     rollout = sampling.sample(policy, query.repeat(rows), 2, 0.6, generator(2), chunk=7_000)
     pairs = torch.cartesian_prod(torch.arange(5), torch.arange(5))
     with torch.no_grad():
-        logits = policy.lm(torch.cat([torch.tensor([[3, 1]]).expand(25, 2), pairs], 1)).logits.double()
+        logits = policy.lm(
+            torch.cat([torch.tensor([[3, 1]]).expand(25, 2), pairs], 1)
+        ).logits.double()
     logprobs = (logits / 0.6).log_softmax(-1)
-    expected = rows * (logprobs[:, 1].gather(1, pairs[:, :1]) + logprobs[:, 2].gather(1, pairs[:, 1:])).squeeze(1).exp()
+    expected = (
+        rows
+        * (logprobs[:, 1].gather(1, pairs[:, :1]) + logprobs[:, 2].gather(1, pairs[:, 1:]))
+        .squeeze(1)
+        .exp()
+    )
     counted = torch.bincount(rollout.responses[:, 0] * 5 + rollout.responses[:, 1], minlength=25)
     assert expected.min() > 5  # so that chi-square applies
-    assert ((counted - expected) ** 2 / expected).sum() < 51.18  # 0.1 % of chi-square with 24 degrees of freedom
+    # 0.1 % of chi-square with 24 degrees of freedom
+    assert ((counted - expected) ** 2 / expected).sum() < 51.18
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 5, None])
 def test_rows_at_a_time_change_no_answer(policy, ragged, chunk):
-    """They did while each chunk took its numbers from the generator in turn, so that micro-batches changed a run."""
+    """They did while each chunk took its numbers from the generator in turn, so that micro-batches
+    changed a run."""
     queries = ragged.repeat(3)
-    rollout, whole = (sampling.sample(policy, queries, 5, 0.7, generator(6), chunk=c) for c in (chunk, 12))
-    assert torch.equal(rollout.responses, whole.responses) and equal(rollout.logprobs, whole.logprobs)
-    assert not torch.equal(rollout.responses[:4], rollout.responses[4:8])  # equal prompts, other numbers
+    rollout, whole = (
+        sampling.sample(policy, queries, 5, 0.7, generator(6), chunk=c) for c in (chunk, 12)
+    )
+    assert torch.equal(rollout.responses, whole.responses) and equal(
+        rollout.logprobs, whole.logprobs
+    )
+    # equal prompts, other numbers
+    assert not torch.equal(rollout.responses[:4], rollout.responses[4:8])
 
 
 def test_the_generator_alone_decides(policy, ragged):
@@ -113,7 +153,9 @@ def test_the_generator_alone_decides(policy, ragged):
     first = sampling.sample(policy, queries, 5, 0.7, generator(3))
     torch.manual_seed(2)
     again, other = (sampling.sample(policy, queries, 5, 0.7, generator(seed)) for seed in (3, 4))
-    assert torch.equal(first.responses, again.responses) and not torch.equal(first.responses, other.responses)
+    assert torch.equal(first.responses, again.responses) and not torch.equal(
+        first.responses, other.responses
+    )
 
 
 @torch.no_grad()
@@ -122,9 +164,14 @@ def test_a_value_stands_before_its_token_and_the_last_token_is_never_read(policy
     for t in range(5):
         responses = rollout.responses.clone()
         responses[:, t] = (responses[:, t] + 1) % 16
-        before, after = sampling.replay(policy, rollout), sampling.replay(policy, dataclasses.replace(rollout, responses=responses))
+        before, after = (
+            sampling.replay(policy, rollout),
+            sampling.replay(policy, dataclasses.replace(rollout, responses=responses)),
+        )
         assert equal(before.values[:, : t + 1], after.values[:, : t + 1])
-        assert equal(before.logprobs[:, :t], after.logprobs[:, :t]) and not equal(before.logprobs[:, t], after.logprobs[:, t])
+        assert equal(before.logprobs[:, :t], after.logprobs[:, :t]) and not equal(
+            before.logprobs[:, t], after.logprobs[:, t]
+        )
         if t < 4:
             assert not equal(before.values[:, t + 1 :], after.values[:, t + 1 :])
 
@@ -135,7 +182,9 @@ def test_garbage_after_a_response_changes_nothing_before_it(policy, ragged):
     mask = torch.arange(5) < torch.tensor([[5], [2], [3], [1]])
     short = dataclasses.replace(rollout, mask=mask)
     spoilt = dataclasses.replace(short, responses=torch.where(mask, rollout.responses, 13))
-    for plain, other in zip(sampling.replay(policy, short, 0.7), sampling.replay(policy, spoilt, 0.7)):
+    for plain, other in zip(
+        sampling.replay(policy, short, 0.7), sampling.replay(policy, spoilt, 0.7)
+    ):
         assert equal(plain[mask], other[mask])
     assert equal(sampling.replay(policy, spoilt, 0.7).logprobs[mask], rollout.logprobs[mask])
 
@@ -175,6 +224,7 @@ def test_negative_temperatures_are_refused(policy, ragged):
 
 def test_a_rollout_holds_no_gradients_and_a_replay_does(policy, ragged):
     rollout = sampling.sample(policy, ragged.repeat(20), 5, 0.7, generator())
-    assert (rollout.responses == 1).any() and rollout.mask.all()  # what follows a full stop counts too
+    # what follows a full stop counts too
+    assert (rollout.responses == 1).any() and rollout.mask.all()
     assert not rollout.logprobs.requires_grad and not rollout.values.requires_grad
     assert sampling.replay(policy, rollout, 0.7).logprobs.requires_grad

@@ -1,4 +1,5 @@
-"""Sessions without any widget: every answer goes the way of a click, and the store is read from outside."""
+"""Sessions without any widget: every answer goes the way of a click, and the store is read from
+outside."""
 
 from __future__ import annotations
 
@@ -10,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from rlhf_helpers import labelers
+from rlhf_helpers.labels.sessions import IDLE_SECONDS, Session, balanced_sides
+from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Comparison
-from rlhf_helpers.sessions import IDLE_SECONDS, Session, balanced_sides
-from rlhf_helpers.store import LabelStore
 
 
 def questions(count: int, options: int = 4, task: str = "sentiment") -> list[Comparison]:
-    return [Comparison(task, f"query {i}", tuple(f"option {i}.{k}" for k in range(options))) for i in range(count)]
+    return [
+        Comparison(task, f"query {i}", tuple(f"option {i}.{k}" for k in range(options)))
+        for i in range(count)
+    ]
 
 
 class Clock:
@@ -41,7 +45,9 @@ def session(store: LabelStore) -> Session:
 
 
 def click(session: Session, kind: str, slot: int | None = None, **change: object) -> bool:
-    return session.handle({"kind": kind, "slot": slot, "token": session.token, "ms": 1000, "number": 1} | change)
+    return session.handle(
+        {"kind": kind, "slot": slot, "token": session.token, "ms": 1000, "number": 1} | change
+    )
 
 
 def test_the_canonical_choice_and_the_order_are_stored(session: Session, store: LabelStore) -> None:
@@ -49,8 +55,15 @@ def test_the_canonical_choice_and_the_order_are_stored(session: Session, store: 
     assert item is not None and sorted(order) == [0, 1, 2, 3]
     assert session.answer("choose", 2, seconds=3.0)
     (event,) = store.events()
-    assert (event.comparison_id, event.choice, event.order, event.seconds) == (item.id, order[2], order, 3.0)
-    assert session.labels()[0].choice == order[2] and session.message == "Saved: option 3 (1 of 12)."
+    assert (event.comparison_id, event.choice, event.order, event.seconds) == (
+        item.id,
+        order[2],
+        order,
+        3.0,
+    )
+    assert (
+        session.labels()[0].choice == order[2] and session.message == "Saved: option 3 (1 of 12)."
+    )
     assert session.current == questions(12)[1] and session.progress.done == 1
 
 
@@ -63,7 +76,8 @@ def test_the_order_depends_on_labeler_and_item_only(store: LabelStore, session: 
             seen[alone.order.index(0)] += 1
         if i == 0:
             assert len({Session(store, "sentiment", name, [c]).order for name in "abcdefghij"}) > 3
-    assert sum(seen.values()) == 240 and all(40 <= seen[slot] <= 80 for slot in range(4))  # no option lives in one place
+    # no option lives in one place
+    assert sum(seen.values()) == 240 and all(40 <= seen[slot] <= 80 for slot in range(4))
 
 
 def test_tie_skip_undo_and_the_end(session: Session, store: LabelStore) -> None:
@@ -71,32 +85,51 @@ def test_tie_skip_undo_and_the_end(session: Session, store: LabelStore) -> None:
     assert session.answer("tie") and session.answer("skip") and session.answer("choose", 0)
     assert session.progress == (2, 1, 12, 0)
     assert session.answer("undo") and session.answer("undo") and session.answer("undo")
-    assert session.current == first and session.progress == (0, 0, 12, 0) and session.message == "Taken back. Choose again."
+    assert (
+        session.current == first
+        and session.progress == (0, 0, 12, 0)
+        and session.message == "Taken back. Choose again."
+    )
     assert not session.answer("undo") and session.message == "There is nothing to take back."
     for _ in range(12):
         assert session.answer("choose", 1)
     assert session.current is None and not session.answer("choose", 0) and not session.answer("tie")
-    assert session.answer("undo") and session.current == questions(12)[-1]  # even after the last one
+    # even after the last one
+    assert session.answer("undo") and session.current == questions(12)[-1]
     assert [e.kind for e in store.events()][:6] == ["tie", "skip", "choose", "undo", "undo", "undo"]
 
 
 def test_undone_items_are_shown_again_even_when_earlier_ones_were_added(store: LabelStore) -> None:
     session = Session(store, "sentiment", "ann", questions(12)[6:], repeat_every=0)
     session.answer("choose", 0)
-    session = Session(store, "sentiment", "ann", repeat_every=0)  # now of the whole store: item 0 is open too
+    # now of the whole store: item 0 is open too
+    session = Session(store, "sentiment", "ann", repeat_every=0)
     assert session.current == questions(1)[0]
     session.answer("undo")
     assert session.current == questions(12)[6]
 
 
-def test_old_tokens_double_clicks_and_nonsense_change_nothing(session: Session, store: LabelStore) -> None:
+def test_old_tokens_double_clicks_and_nonsense_change_nothing(
+    session: Session, store: LabelStore
+) -> None:
     token = session.token
     assert click(session, "choose", 0)
     assert not click(session, "choose", 0, token=token)  # the second half of a double click
     assert not click(session, "choose", 0, ms=80)  # nobody reads that fast
-    bad = [{"kind": "like"}, {"kind": None}, {"slot": 4}, {"slot": -1}, {"slot": "0"}, {"slot": True}, {"slot": None}, {"token": None}]
+    bad = [
+        {"kind": "like"},
+        {"kind": None},
+        {"slot": 4},
+        {"slot": -1},
+        {"slot": "0"},
+        {"slot": True},
+        {"slot": None},
+        {"token": None},
+    ]
     for change in bad:
-        assert not session.handle({"kind": "choose", "slot": 0, "token": session.token, "ms": 1000} | change), change
+        assert not session.handle(
+            {"kind": "choose", "slot": 0, "token": session.token, "ms": 1000} | change
+        ), change
     assert not session.handle({})
     assert len(store.events()) == 1 and session.progress.done == 1
     with pytest.raises(ValueError, match="slot 7 is not on the card"):
@@ -111,18 +144,26 @@ def test_time_is_measured_and_idle_time_capped(session: Session, store: LabelSto
     session.clock.now += 3600.0  # type: ignore[attr-defined]
     session.answer("choose", 0)
     click(session, "choose", 0, ms=2500)
-    assert not click(session, "choose", 0, ms=float("nan"))  # then our own clock counts, and it says: too soon
+    # then our own clock counts, and it says: too soon
+    assert not click(session, "choose", 0, ms=float("nan"))
     assert [e.seconds for e in store.events()] == [7.0, IDLE_SECONDS, 2.5]
     assert session.minutes_left() == pytest.approx(7.0 * session.progress.left / 60)
 
 
 def test_two_equal_choices_are_announced_twice(session: Session) -> None:
-    """A live region is silent about a text that does not change, so the second of two equal choices was not heard."""
+    """A live region is silent about a text that does not change, so the second of two equal choices
+    was not heard."""
     said = [session.answer("choose", 1) and session.message for _ in range(3)]
-    assert said == ["Saved: option 2 (1 of 12).", "Saved: option 2 (2 of 12).", "Saved: option 2 (3 of 12)."]
+    assert said == [
+        "Saved: option 2 (1 of 12).",
+        "Saved: option 2 (2 of 12).",
+        "Saved: option 2 (3 of 12).",
+    ]
 
 
-def test_a_failed_save_is_said_and_kept_and_can_be_retried(session: Session, store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_is_said_and_kept_and_can_be_retried(
+    session: Session, store: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token, item = session.token, session.current
     record = store.record
 
@@ -132,14 +173,20 @@ def test_a_failed_save_is_said_and_kept_and_can_be_retried(session: Session, sto
     monkeypatch.setattr(store, "record", full)
     assert not click(session, "choose", 1)
     assert session.error == "Not saved: database or disk is full" and session.message == ""
-    assert session.pending == {"kind": "choose", "slot": 1, "note": ""} and session.current == item and session.token == token
+    assert (
+        session.pending == {"kind": "choose", "slot": 1, "note": ""}
+        and session.current == item
+        and session.token == token
+    )
     assert store.events() == []
     monkeypatch.setattr(store, "record", record)
     assert click(session, "choose", 1)
     assert session.error == "" and session.pending is None and len(store.events()) == 1
 
 
-def test_saved_but_the_next_item_cannot_be_read(session: Session, store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_but_the_next_item_cannot_be_read(
+    session: Session, store: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lost(*_: object) -> None:
         raise OSError("connection lost")
 
@@ -147,7 +194,9 @@ def test_saved_but_the_next_item_cannot_be_read(session: Session, store: LabelSt
         patch.setattr(store, "progress", lost)
         token = session.token
         assert click(session, "choose", 0)  # it IS saved
-        assert session.error.startswith("The next comparison could not be read") and session.pending == {"kind": "next", "slot": None}
+        assert session.error.startswith(
+            "The next comparison could not be read"
+        ) and session.pending == {"kind": "next", "slot": None}
         assert not click(session, "choose", 0, token=token)
     click(session, "next")
     assert session.error == "" and session.current == questions(2)[1] and len(store.events()) == 1
@@ -155,8 +204,8 @@ def test_saved_but_the_next_item_cannot_be_read(session: Session, store: LabelSt
 
 OTHER_WINDOW = """
 import sys
-from rlhf_helpers.sessions import Session
-from rlhf_helpers.store import LabelStore
+from rlhf_helpers.labels.sessions import Session
+from rlhf_helpers.labels.store import LabelStore
 session = Session(LabelStore(sys.argv[1]), "sentiment", "ann", repeat_every=0)
 for line in sys.stdin:
     asked = session.current and session.current.query
@@ -167,8 +216,14 @@ for line in sys.stdin:
 
 @pytest.fixture
 def other(store: LabelStore):
-    """Another notebook: a session of the same labeler in a process of its own; call it with what to press there."""
-    process = subprocess.Popen([sys.executable, "-c", OTHER_WINDOW, store.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    """Another notebook: a session of the same labeler in a process of its own; call it with what to
+    press there."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OTHER_WINDOW, store.name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
     def press(kind: str) -> list[str]:
         process.stdin.write(kind + "\n")
@@ -201,11 +256,21 @@ def test_the_last_item_may_be_in_another_window(store: LabelStore, other) -> Non
     here = Session(store, "sentiment", "ann", repeat_every=0)
     for _ in range(11):
         assert here.current.query != theirs and here.answer("skip")
-    assert here.current is None and here.elsewhere == 1 and not here.answer("next") and here.elsewhere == 1
+    assert (
+        here.current is None
+        and here.elsewhere == 1
+        and not here.answer("next")
+        and here.elsewhere == 1
+    )
     other.process.kill()  # that kernel dies: what it showed is free again
     other.process.wait()
     here.answer("next")
-    assert here.current.query == theirs and here.elsewhere == 0 and here.answer("choose", 0) and here.elsewhere == 0
+    assert (
+        here.current.query == theirs
+        and here.elsewhere == 0
+        and here.answer("choose", 0)
+        and here.elsewhere == 0
+    )
 
 
 def test_an_undo_here_takes_back_what_was_answered_there(store: LabelStore, other) -> None:
@@ -214,21 +279,30 @@ def test_an_undo_here_takes_back_what_was_answered_there(store: LabelStore, othe
     assert here.answer("undo") and here.current.query == first and here.answer("choose", 0)
 
 
-def test_a_cell_that_runs_again_shows_the_same_item_and_its_old_card_saves_nothing(store: LabelStore) -> None:
+def test_a_cell_that_runs_again_shows_the_same_item_and_its_old_card_saves_nothing(
+    store: LabelStore,
+) -> None:
     old = Session(store, "sentiment", "ann", repeat_every=0)
     new = Session(store, "sentiment", "ann", repeat_every=0)
     assert new.current == old.current
-    assert not old.answer("choose", 1) and "another window" in old.message and old.current == questions(2)[1]
+    assert (
+        not old.answer("choose", 1)
+        and "another window" in old.message
+        and old.current == questions(2)[1]
+    )
     assert store.events() == [] and new.answer("choose", 0)
     assert len(store.labels()) == 1
 
 
 def test_two_cells_of_one_notebook_show_different_items(store: LabelStore) -> None:
     """A second card took the first one's item away, and both showed it."""
-    one, two = (Session(store, "sentiment", "ann", repeat_every=0, cell=cell) for cell in ("one", "two"))
+    one, two = (
+        Session(store, "sentiment", "ann", repeat_every=0, cell=cell) for cell in ("one", "two")
+    )
     assert one.current == questions(1)[0] and two.current == questions(2)[1]
     assert one.answer("choose", 0) and two.answer("choose", 0) and one.current != two.current
-    again = Session(store, "sentiment", "ann", repeat_every=0, cell="one")  # the first cell runs again
+    # the first cell runs again
+    again = Session(store, "sentiment", "ann", repeat_every=0, cell="one")
     assert again.current == one.current and again.answer("choose", 0) and two.answer("choose", 0)
     assert len(store.labels()) == 4
 
@@ -236,7 +310,10 @@ def test_two_cells_of_one_notebook_show_different_items(store: LabelStore) -> No
 def test_an_answer_given_elsewhere_stands(store: LabelStore) -> None:
     session = Session(store, "sentiment", "ann", repeat_every=0)
     store.record("ann", session.current.id, "tie")  # by a window that knows nothing of claims
-    assert not session.answer("choose", 1) and session.message == "You answered that one in another window; that answer stands."
+    assert (
+        not session.answer("choose", 1)
+        and session.message == "You answered that one in another window; that answer stands."
+    )
     assert session.current == questions(2)[1] and store.labels() == []
 
 
@@ -248,7 +325,11 @@ def test_repeats_come_back_in_another_order_and_change_no_label(tmp_path: Path) 
         asked.append(session.current.id)
         if session.repeat:
             again = Session(store, "sentiment", "ann", repeat_every=10)  # a restart in the middle
-            assert (again.current, again.order, again.repeat) == (session.current, session.order, True)
+            assert (again.current, again.order, again.repeat) == (
+                session.current,
+                session.order,
+                True,
+            )
             session = again
             repeats.append(len(asked))
             (first,) = [e for e in store.events() if e.comparison_id == session.current.id]
@@ -258,12 +339,15 @@ def test_repeats_come_back_in_another_order_and_change_no_label(tmp_path: Path) 
     assert len(session.labels()) == 30 and len(session.labels(repeats=True)) == 3
     assert labelers.agreement(session.labels(), session.labels(repeats=True)) == 1.0
     session.answer("undo")
-    assert session.repeat and session.current.id == asked[-1]  # a repeat is undone like any other answer
+    # a repeat is undone like any other answer
+    assert session.repeat and session.current.id == asked[-1]
     session.answer("undo")
     assert not session.repeat and session.current.id == asked[-2]
 
 
-def test_a_repeat_that_is_taken_back_is_asked_again_whatever_comes_back_now(store: LabelStore) -> None:
+def test_a_repeat_that_is_taken_back_is_asked_again_whatever_comes_back_now(
+    store: LabelStore,
+) -> None:
     """With other repeats, or none, it was shown as if it were new, and no answer was taken."""
     session = Session(store, "sentiment", "ann", repeat_every=4)
     while not session.repeat:
@@ -272,7 +356,11 @@ def test_a_repeat_that_is_taken_back_is_asked_again_whatever_comes_back_now(stor
     session.answer("choose", 0)
     for every in (0, 7):
         session = Session(store, "sentiment", "ann", repeat_every=every)
-        assert session.answer("undo") and (session.current, session.repeat, session.order) == (asked, True, order)
+        assert session.answer("undo") and (session.current, session.repeat, session.order) == (
+            asked,
+            True,
+            order,
+        )
         assert session.answer("choose", 1) and session.progress == (4, 0, 12, 1)
 
 
@@ -290,14 +378,18 @@ def test_repeats_turned_on_late_come_one_at_a_time(tmp_path: Path) -> None:
     assert [i for i, repeat in enumerate(repeats) if repeat] == [0, 5, 10]
 
 
-def test_what_was_undecided_when_it_came_back_does_not_come_back_for_ever(store: LabelStore) -> None:
+def test_what_was_undecided_when_it_came_back_does_not_come_back_for_ever(
+    store: LabelStore,
+) -> None:
     session = Session(store, "sentiment", "ann", repeat_every=4)
     while session.current is not None:
         assert session.answer("tie" if session.repeat else "choose", None if session.repeat else 0)
     assert session.progress == (12, 0, 12, 3) and len(store.events()) == 15
 
 
-def test_a_click_reads_no_history_of_other_items(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_click_reads_no_history_of_other_items(
+    store: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each click read every event that the labeler had ever left in the store."""
     session = Session(store, "sentiment", "ann", questions(12)[:6], repeat_every=2)
     monkeypatch.setattr(store, "events", None)
@@ -317,7 +409,8 @@ def test_a_session_over_some_items_keeps_to_them(store: LabelStore) -> None:
 
 
 def test_undo_takes_back_only_what_this_card_asks(store: LabelStore) -> None:
-    """Once it took back the latest answer of the task, whichever card had asked: a label of an earlier sitting was gone unseen."""
+    """Once it took back the latest answer of the task, whichever card had asked: a label of an
+    earlier sitting was gone unseen."""
     mine, others = questions(12)[:2], questions(12)[6:]
     session = Session(store, "sentiment", "ann", mine, repeat_every=0)
     assert session.answer("choose", 0)
@@ -338,20 +431,35 @@ def test_a_session_needs_a_name_and_something_to_ask(store: LabelStore) -> None:
 def test_a_flag_is_a_remark_and_the_item_stays(session: Session, store: LabelStore) -> None:
     item, order, token, showing = session.current, session.order, session.token, session.showing
     session.clock.now += 5.0  # type: ignore[attr-defined]
-    assert click(session, "flag", 2, note="  not a sentence  ") and click(session, "flag", note="x" * 900)
-    assert session.current == item and session.token != token and session.showing == showing and session.progress.done == 0
-    assert not click(session, "flag", 1, token=token)  # sent again, because the first answer was slow
+    assert click(session, "flag", 2, note="  not a sentence  ") and click(
+        session, "flag", note="x" * 900
+    )
+    assert (
+        session.current == item
+        and session.token != token
+        and session.showing == showing
+        and session.progress.done == 0
+    )
+    # sent again, because the first answer was slow
+    assert not click(session, "flag", 1, token=token)
     assert session.answer("choose", 0)
     one, two, choice = store.events()
-    assert [e.kind for e in store.events()] == ["flag", "flag", "choose"] and store.labels()[0].comparison_id == item.id
+    assert [e.kind for e in store.events()] == ["flag", "flag", "choose"] and store.labels()[
+        0
+    ].comparison_id == item.id
     assert one.note == f"option {order[2]}: not a sentence" and one.order == order
     assert two.note == "x" * 500 and choice.seconds == 5.0  # flagging does not stop the clock
     for bad in ({"slot": 9}, {"slot": True}, {"slot": "1"}):
         assert not click(session, "flag", **bad)
-    assert click(session, "flag", note="x" * 499 + "\ud83d") and store.events()[-1].note == "x" * 499 + "?"  # half of a letter
+    # half of a letter
+    assert (
+        click(session, "flag", note="x" * 499 + "\ud83d")
+        and store.events()[-1].note == "x" * 499 + "?"
+    )
     assert click(session, "flag", note=["no text"]) and store.events()[-1].note == ""
     session.answer("undo")
-    assert session.current == item and len(store.labels()) == 0 and len(store.events()) == 6  # remarks are not taken back
+    # remarks are not taken back
+    assert session.current == item and len(store.labels()) == 0 and len(store.events()) == 6
 
 
 def test_gold_items_measure_attention_and_teach_nothing(store: LabelStore) -> None:
@@ -371,8 +479,12 @@ def test_gold_items_measure_attention_and_teach_nothing(store: LabelStore) -> No
     assert {x.comparison_id for x in session.labels()} == {c.id for c in asked} - set(gold)
     again = {x.comparison_id for x in session.labels(repeats=True)}
     assert again and not again & set(gold)
-    assert store.gold() == gold and Session(store, "sentiment", "ann").attention() == (1, 3)  # the store knows them from now on
-    assert not {x.comparison_id for x in store.labels()} & set(gold) and len(store.labels(gold=True)) == len(store.labels()) + 2
+    # the store knows them from now on
+    assert store.gold() == gold and Session(store, "sentiment", "ann").attention() == (1, 3)
+    assert (
+        not {x.comparison_id for x in store.labels()} & set(gold)
+        and len(store.labels(gold=True)) == len(store.labels()) + 2
+    )
     with pytest.raises(ValueError, match="right option is 4, but there are options 0 to 3"):
         Session(store, "sentiment", "ann", gold={asked[0].id: 4})
     with pytest.raises(ValueError, match="is not among the comparisons"):
@@ -392,15 +504,25 @@ def test_gold_items_of_the_store_count_too(store: LabelStore) -> None:
 def test_sides_are_balanced_and_follow_no_pattern() -> None:
     pairs = questions(200, options=2)
     first = [i % 3 % 2 for i in range(200)]  # which option is the first model's, in no order either
-    left = [balanced_sides("ann", pairs, first)[p.id][0] == f for p, f in zip(pairs, first, strict=True)]
+    left = [
+        balanced_sides("ann", pairs, first)[p.id][0] == f for p, f in zip(pairs, first, strict=True)
+    ]
     assert sum(left) == 100 and all(left[i] != left[i + 1] for i in range(0, 200, 2))
     assert 30 <= sum(left[::2]) <= 70  # the first of two neighbours: by chance
-    assert balanced_sides("ann", pairs, first) == balanced_sides("ann", pairs, first) != balanced_sides("ben", pairs, first)
+    assert (
+        balanced_sides("ann", pairs, first)
+        == balanced_sides("ann", pairs, first)
+        != balanced_sides("ben", pairs, first)
+    )
     assert sum(order == (0, 1) for order in balanced_sides("ann", pairs).values()) == 100
 
 
 def test_an_order_that_is_given_is_kept(store: LabelStore) -> None:
     asked = questions(3)
     session = Session(store, "sentiment", "ann", asked, orders={asked[0].id: (3, 1, 0, 2)})
-    assert session.order == (3, 1, 0, 2) and session.answer("choose", 0) and store.labels()[0].choice == 3
+    assert (
+        session.order == (3, 1, 0, 2)
+        and session.answer("choose", 0)
+        and store.labels()[0].choice == 3
+    )
     assert sorted(session.order) == [0, 1, 2, 3]

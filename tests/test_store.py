@@ -1,4 +1,5 @@
-"""The label store by hand-worked cases, seen from outside by other drivers: on SQLite, and on a PostgreSQL where there is one."""
+"""The label store by hand-worked cases, seen from outside by other drivers: on SQLite, and on a
+PostgreSQL where there is one."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from pathlib import Path
 import postgres
 import pytest
 
+from rlhf_helpers.labels.store import AlreadyAnswered, LabelStore, Progress, StoreError
 from rlhf_helpers.records import Comparison, Label
-from rlhf_helpers.store import AlreadyAnswered, LabelStore, Progress, StoreError
 
 SCHEMA_1 = """
 create table meta ("key" varchar(40) not null, value varchar(80) not null, primary key ("key"));
@@ -52,7 +53,10 @@ Rows = Callable[[str], list[tuple]]
 
 
 def questions(count: int = 3, task: str = "sentiment", options: int = 4) -> list[Comparison]:
-    return [Comparison(task, f"query {i}", tuple(f"option {i}.{k}" for k in range(options))) for i in range(count)]
+    return [
+        Comparison(task, f"query {i}", tuple(f"option {i}.{k}" for k in range(options)))
+        for i in range(count)
+    ]
 
 
 @pytest.fixture
@@ -103,20 +107,34 @@ def test_adding_twice_is_harmless(store: LabelStore, ask: Rows) -> None:
     assert store.comparisons() == questions(5)
     assert ask("select count(*) from comparisons") == [(5,)]
     assert store.add(questions(2, "tldr")) == 2
-    assert store.comparisons("tldr") == questions(2, "tldr") and store.get(questions()[1].id) == questions()[1]
+    assert (
+        store.comparisons("tldr") == questions(2, "tldr")
+        and store.get(questions()[1].id) == questions()[1]
+    )
 
 
 def test_a_labelers_day_worked_by_hand(store: LabelStore, ask: Rows) -> None:
     a, b, c = questions()
-    assert store.next("ann", "sentiment") == a and store.progress("ann", "sentiment") == Progress(0, 0, 3)
+    assert store.next("ann", "sentiment") == a and store.progress("ann", "sentiment") == Progress(
+        0, 0, 3
+    )
     store.record("ann", a.id, "choose", 2, (2, 0, 1, 3), seconds=4.5)
     assert store.next("ann", "sentiment") == b and store.next("bob", "sentiment") == a
     store.record("ann", b.id, "tie")
     store.record("ann", c.id, "skip")
     assert store.next("ann", "sentiment") is None
-    assert store.progress("ann", "sentiment") == Progress(2, 1, 3) and store.progress("ann", "sentiment").left == 0
+    assert (
+        store.progress("ann", "sentiment") == Progress(2, 1, 3)
+        and store.progress("ann", "sentiment").left == 0
+    )
     (label,) = store.labels("sentiment", "ann")  # a tie and a skip are no labels
-    assert (label.comparison_id, label.labeler, label.choice, label.seconds, label.simulated) == (a.id, "ann", 2, 4.5, False)
+    assert (label.comparison_id, label.labeler, label.choice, label.seconds, label.simulated) == (
+        a.id,
+        "ann",
+        2,
+        4.5,
+        False,
+    )
     seen = ask("select kind, choice, shown from events order by id")
     assert [(kind, choice, json.loads(shown) if isinstance(shown, str) else shown) for kind, choice, shown in seen] == [
         ("choose", 2, [2, 0, 1, 3]), ("tie", None, []), ("skip", None, []),
@@ -161,7 +179,9 @@ def test_a_second_answer_on_purpose_changes_no_label(store: LabelStore) -> None:
     a = questions()[0]
     store.record("ann", a.id, "choose", 0)
     store.record("ann", a.id, "choose", 3, repeat=True)
-    assert [x.choice for x in store.labels()] == [0] and [x.choice for x in store.labels(repeats=True)] == [3]
+    assert [x.choice for x in store.labels()] == [0] and [
+        x.choice for x in store.labels(repeats=True)
+    ] == [3]
     assert store.progress("ann", "sentiment") == Progress(1, 0, 3, 1)
     store.undo("ann")
     assert [x.choice for x in store.labels()] == [0] and store.labels(repeats=True) == []
@@ -169,12 +189,7 @@ def test_a_second_answer_on_purpose_changes_no_label(store: LabelStore) -> None:
 
 @pytest.mark.parametrize(
     ("change", "error"),
-    [
-        ({"choice": 4}, "options 0 to 3"), ({"choice": None}, "options 0 to 3"), ({"choice": -1}, "options 0 to 3"),
-        ({"kind": "tie"}, "no choice"), ({"kind": "like"}, "no kind of event"), ({"kind": "undo"}, "no kind of event"),
-        ({"order": (0, 1)}, "each of its 4"), ({"order": (0, 0, 1, 2)}, "each of its 4"), ({"labeler": ""}, "name of its labeler"),
-        ({"seconds": float("nan")}, "seconds"), ({"comparison_id": "nope"}, "nope"),
-    ],
+    [ ({"choice": 4}, "options 0 to 3"), ({"choice": None}, "options 0 to 3"), ({"choice": -1}, "options 0 to 3"), ({"kind": "tie"}, "no choice"), ({"kind": "like"}, "no kind of event"), ({"kind": "undo"}, "no kind of event"), ({"order": (0, 1)}, "each of its 4"), ({"order": (0, 0, 1, 2)}, "each of its 4"), ({"labeler": ""}, "name of its labeler"), ({"seconds": float("nan")}, "seconds"), ({"comparison_id": "nope"}, "nope"), ],
 )  # fmt: skip
 def test_wrong_answers_are_refused(store: LabelStore, ask: Rows, change: dict, error: str) -> None:
     good = {"labeler": "ann", "comparison_id": questions()[0].id, "kind": "choose", "choice": 0}
@@ -193,7 +208,9 @@ def test_nothing_is_pasted_into_sql(store: LabelStore, ask: Rows) -> None:
     assert len(ask("select * from events")) == 1
 
 
-def test_a_letter_that_a_database_cannot_hold_is_kept_or_refused_in_words(store: LabelStore) -> None:
+def test_a_letter_that_a_database_cannot_hold_is_kept_or_refused_in_words(
+    store: LabelStore,
+) -> None:
     odd = Comparison("sentiment", "zero \x00 byte", ("a", "b"))
     if "postgresql" in store.name:
         with pytest.raises(StoreError, match="cannot hold this text.*nothing was saved"):
@@ -202,7 +219,8 @@ def test_a_letter_that_a_database_cannot_hold_is_kept_or_refused_in_words(store:
     else:
         store.add([odd])
         assert store.get(odd.id) == odd
-    with pytest.raises(ValueError, match="labeler 'aaaa.* has 121 letters; at most 120"):  # the same for both
+    # the same for both
+    with pytest.raises(ValueError, match="labeler 'aaaa.* has 121 letters; at most 120"):
         store.record("a" * 121, questions()[0].id, "tie")
     with pytest.raises(ValueError, match="source 'x.*at most 200"):
         store.add([Comparison("sentiment", "q", ("a", "b"), "x" * 201)])
@@ -218,7 +236,8 @@ def test_imported_labels(store: LabelStore) -> None:
         store.add_labels([Label(questions()[0].id, "new", 0), Label("unknown", "new", 0)])
     assert len(store.labels()) == 3  # all or nothing
     store.undo("sim")
-    assert store.add_labels(given) == 0 and len(store.labels()) == 2  # once a label of unknown time came back when it was added again
+    # once a label of unknown time came back when it was added again
+    assert store.add_labels(given) == 0 and len(store.labels()) == 2
     assert [x.created for x in store.labels()] == [0, 0]
 
 
@@ -231,11 +250,14 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     cases = {
         "text.db": (b"my shopping list\n" * 100, "no label store"),
         "cut.db": (whole[: len(whole) // 2], "no label store, or a damaged"),
-        "stub.db": (whole[:50], "no label store"), "foreign.db": (foreign, "not one of labels .*recipes"),
+        "stub.db": (whole[:50], "no label store"),
+        "foreign.db": (foreign, "not one of labels .*recipes"),
     }  # fmt: skip
     for name, (content, reason) in cases.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(StoreError, match=rf"{name} is .*{reason}.*was not changed. Move it away"):
+        with pytest.raises(
+            StoreError, match=rf"{name} is .*{reason}.*was not changed. Move it away"
+        ):
             LabelStore(tmp_path / name)
         assert (tmp_path / name).read_bytes() == content
     with pytest.raises(StoreError, match="is a folder"):
@@ -253,25 +275,53 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", [SCHEMA_1, SCHEMA_2], ids=["1", "2"])
-def test_an_older_file_is_brought_up_to_date_and_keeps_its_labels(path: Path, tmp_path: Path, script: str) -> None:
+def test_an_older_file_is_brought_up_to_date_and_keeps_its_labels(
+    path: Path, tmp_path: Path, script: str
+) -> None:
     asked = questions(3)
     with sqlite3.connect(path) as db:
         db.executescript(script)
         for i, c in enumerate(asked):
-            db.execute("insert into comparisons values (?, ?, ?, ?, ?, 'base', 0)", (i + 1, c.id, c.task, c.query, json.dumps(c.options)))
-        db.execute("insert into events values (7, 'ann', ?, 'choose', 2, '[2, 0, 1, 3]', 3.0, 1.0, 0, 0, '', null)", (asked[0].id,))
-        db.execute("insert into events values (8, 'ann', ?, 'skip', null, '[]', 3.0, 2.0, 0, 0, '', null)", (asked[1].id,))
-        db.execute("insert into events values (9, 'sim', ?, 'choose', 1, '[]', 0.0, 3.0, 1, 0, '', null)", (asked[2].id,))
+            db.execute(
+                "insert into comparisons values (?, ?, ?, ?, ?, 'base', 0)",
+                (i + 1, c.id, c.task, c.query, json.dumps(c.options)),
+            )
+        db.execute(
+            "insert into events values (7, 'ann', ?, 'choose', 2, '[2, 0, 1, 3]', 3.0, 1.0, 0, 0, "
+            "'', null)",
+            (asked[0].id,),
+        )
+        db.execute(
+            "insert into events values (8, 'ann', ?, 'skip', null, '[]', 3.0, 2.0, 0, 0, '', null)",
+            (asked[1].id,),
+        )
+        db.execute(
+            "insert into events values (9, 'sim', ?, 'choose', 1, '[]', 0.0, 3.0, 1, 0, '', null)",
+            (asked[2].id,),
+        )
         db.executemany(
             "insert into answers values (?, ?, 0, 'sentiment', ?, ?)",
-            [("ann", asked[0].id, "choose", 7), ("ann", asked[1].id, "skip", 8), ("sim", asked[2].id, "choose", 9)],
+            [
+                ("ann", asked[0].id, "choose", 7),
+                ("ann", asked[1].id, "skip", 8),
+                ("sim", asked[2].id, "choose", 9),
+            ],
         )
     store = LabelStore(path)
     assert store.comparisons() == asked
-    assert store.labels() == [Label(asked[0].id, "ann", 2, 3.0, 1.0), Label(asked[2].id, "sim", 1, 0.0, 3.0, simulated=True)]
+    assert store.labels() == [
+        Label(asked[0].id, "ann", 2, 3.0, 1.0),
+        Label(asked[2].id, "sim", 1, 0.0, 3.0, simulated=True),
+    ]
     assert rows(path, "select value from meta where key = 'schema'") == [("3",)]
-    assert store.progress("ann", "sentiment") == Progress(1, 1, 3) and store.next("ann", "sentiment") == asked[2]
-    assert rows(path, "select name, simulated from labelers order by name") == [("ann", 0), ("sim", 1)]
+    assert (
+        store.progress("ann", "sentiment") == Progress(1, 1, 3)
+        and store.next("ann", "sentiment") == asked[2]
+    )
+    assert rows(path, "select name, simulated from labelers order by name") == [
+        ("ann", 0),
+        ("sim", 1),
+    ]
     assert store.claim("ann", asked[2].id, "here/1/a")
     LabelStore(path)  # and a second opening changes nothing
     assert rows(path, "select count(*) from claims") == [(1,)]
@@ -279,15 +329,27 @@ def test_an_older_file_is_brought_up_to_date_and_keeps_its_labels(path: Path, tm
 
     LabelStore(tmp_path / "new.db").close()  # and now the file is as a new one
     for kind in ("table", "index", "view"):
-        names = [rows(p, f"select name from sqlite_master where type = '{kind}' order by 1") for p in (path, tmp_path / "new.db")]
+        names = [
+            rows(p, f"select name from sqlite_master where type = '{kind}' order by 1")
+            for p in (path, tmp_path / "new.db")
+        ]
         assert names[0] == names[1]
         for (name,) in names[0]:
-            shape = f"pragma index_info('{name}')" if kind == "index" else f"pragma table_info('{name}')"
-            old, new = ([(r[1], str(r[2]).lower().replace("double", "float")) for r in rows(p, shape)] for p in (path, tmp_path / "new.db"))
+            shape = (
+                f"pragma index_info('{name}')"
+                if kind == "index"
+                else f"pragma table_info('{name}')"
+            )
+            old, new = (
+                [(r[1], str(r[2]).lower().replace("double", "float")) for r in rows(p, shape)]
+                for p in (path, tmp_path / "new.db")
+            )
             assert old == new, name
 
 
-def test_a_step_of_the_schema_that_fails_leaves_the_old_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_of_the_schema_that_fails_leaves_the_old_file_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with sqlite3.connect(path) as db:
         db.executescript(SCHEMA_2)
 
@@ -295,12 +357,16 @@ def test_a_step_of_the_schema_that_fails_leaves_the_old_file_as_it_was(path: Pat
         raise KeyboardInterrupt
 
     with sqlite3.connect(path) as db:
-        db.execute("insert into comparisons values (1, 'x', 'sentiment', 'q', '[\"a\", \"b\"]', 'base', 0)")
-        db.execute("insert into events values (7, 'ann', 'x', 'choose', 1, '[]', 3.0, 1.0, 0, 0, '', null)")
+        db.execute(
+            "insert into comparisons values (1, 'x', 'sentiment', 'q', '[\"a\", \"b\"]', 'base', 0)"
+        )
+        db.execute(
+            "insert into events values (7, 'ann', 'x', 'choose', 1, '[]', 3.0, 1.0, 0, 0, '', null)"
+        )
         db.execute("insert into answers values ('ann', 'x', 0, 'sentiment', 'choose', 7)")
     before = rows(path, "select * from sqlite_master")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("rlhf_helpers.database.opening.recount", fall)
+        patch.setattr("rlhf_helpers.labels.store.opening.recount", fall)
         LabelStore(path)
     assert rows(path, "select * from sqlite_master") == before
     assert [x.choice for x in LabelStore(path).labels()] == [1]
@@ -309,7 +375,10 @@ def test_a_step_of_the_schema_that_fails_leaves_the_old_file_as_it_was(path: Pat
 def test_the_file_is_set_up_for_many_writers(path: Path) -> None:
     store = LabelStore(path)
     assert rows(path, "pragma journal_mode") == [("wal",)]
-    assert rows(path, "select key, value from meta order by key") == [("application", "rlhf_helpers labels"), ("schema", "3")]
+    assert rows(path, "select key, value from meta order by key") == [
+        ("application", "rlhf_helpers labels"),
+        ("schema", "3"),
+    ]
     with store._transaction() as db:
         assert db.exec_driver_sql("pragma synchronous").scalar() == 2  # FULL
         assert db.exec_driver_sql("pragma foreign_keys").scalar() == 1
@@ -322,7 +391,8 @@ def test_the_file_is_set_up_for_many_writers(path: Path) -> None:
 def test_two_windows_never_show_the_same_item_to_one_labeler(store: LabelStore) -> None:
     first, second, third = (c.id for c in questions())
     one, two = "elsewhere/1/1", "elsewhere/1/2"
-    assert store.claim("ada", first, one) and store.claim("ada", first, one)  # claiming again what one has is harmless
+    # claiming again what one has is harmless
+    assert store.claim("ada", first, one) and store.claim("ada", first, one)
     assert not store.claim("ada", first, two) and store.claim("ada", first, two, repeat=True)
     assert store.claim("ben", first, two)  # another labeler is asked the same things
     assert store.claimed("ada", but=two) == {(first, False)}
@@ -336,7 +406,9 @@ def test_two_windows_never_show_the_same_item_to_one_labeler(store: LabelStore) 
     assert store.claimed("ada") == set()
 
 
-def test_the_claims_of_windows_that_are_gone_or_left_alone_count_for_nothing(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_claims_of_windows_that_are_gone_or_left_alone_count_for_nothing(
+    store: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, here = questions()[0].id, socket.gethostname()
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -344,14 +416,16 @@ def test_the_claims_of_windows_that_are_gone_or_left_alone_count_for_nothing(sto
     assert store.claimed("ada") == set() and store.claim("ada", first, f"{here}/{os.getpid()}/1")
     assert not store.claim("ada", first, "elsewhere/1/1")
     later = time.time() + 601
-    monkeypatch.setattr("rlhf_helpers.store.claims.time.time", lambda: later)
+    monkeypatch.setattr("rlhf_helpers.labels.store.claims.time.time", lambda: later)
     assert store.claim("ada", first, "elsewhere/1/1")
 
 
 # counters, remarks, gold, sittings, blind pairs
 
 
-def test_counters_equal_a_count_after_any_sequence_of_answers_and_undos(store: LabelStore, ask: Rows) -> None:
+def test_counters_equal_a_count_after_any_sequence_of_answers_and_undos(
+    store: LabelStore, ask: Rows
+) -> None:
     """`next` and `progress` read counters; the oracle counts the rows again after every step."""
     rng = random.Random(5)
     items = {"sentiment": questions(3), "tldr": []}
@@ -366,22 +440,34 @@ def test_counters_equal_a_count_after_any_sequence_of_answers_and_undos(store: L
             item = store.next(labeler, task) if rng.random() < 0.7 else None
             kind, choice = rng.choice([("choose", 0), ("choose", 1), ("tie", None), ("skip", None)])
             with suppress(AlreadyAnswered):
-                store.record(labeler, (item or rng.choice(items[task])).id, kind, choice, repeat=rng.random() < 0.2)
+                store.record(
+                    labeler,
+                    (item or rng.choice(items[task])).id,
+                    kind,
+                    choice,
+                    repeat=rng.random() < 0.2,
+                )
         stand = ask("select labeler, task, comparison_id, kind, repeat from answers")
         for who in ("ann", "ben"):
             for what, asked in items.items():
                 found = [row[2:] for row in stand if row[:2] == (who, what)]
                 first = {i: kind for i, kind, repeat in found if not repeat}
                 skipped = sum(kind == "skip" for kind in first.values())
-                assert store.progress(who, what) == Progress(len(first) - skipped, skipped, len(asked), len(found) - len(first)), step
-                assert store.next(who, what) == next((c for c in asked if c.id not in first), None), step
+                assert store.progress(who, what) == Progress(
+                    len(first) - skipped, skipped, len(asked), len(found) - len(first)
+                ), step
+                assert store.next(who, what) == next(
+                    (c for c in asked if c.id not in first), None
+                ), step
 
 
 def test_a_remark_on_a_bad_text_is_kept_and_leaves_the_item_open(store: LabelStore) -> None:
     a = questions()[0]
     store.record("ann", a.id, kind="flag", note="the second text is cut off", choice=1)
     store.record("ann", a.id, kind="flag", note="and <b>rude</b>")
-    assert store.next("ann", "sentiment") == a and store.progress("ann", "sentiment") == Progress(0, 0, 3)
+    assert store.next("ann", "sentiment") == a and store.progress("ann", "sentiment") == Progress(
+        0, 0, 3
+    )
     assert [(e.kind, e.choice, e.note) for e in store.events(labeler="ann")] == [
         ("flag", 1, "the second text is cut off"), ("flag", None, "and <b>rude</b>"),
     ]  # fmt: skip
@@ -402,10 +488,12 @@ def test_gold_items_carry_their_right_choice(store: LabelStore) -> None:
     assert store.gold() == {a.id: 2}  # all or none
 
 
-def test_sittings_begin_by_themselves_and_after_a_break(store: LabelStore, ask: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sittings_begin_by_themselves_and_after_a_break(
+    store: LabelStore, ask: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a, b, c = (c.id for c in questions())
     clock = [1_000_000.0]
-    monkeypatch.setattr("rlhf_helpers.store.label_store.time.time", lambda: clock[0])
+    monkeypatch.setattr("rlhf_helpers.labels.store.label_store.time.time", lambda: clock[0])
     described = store.sit_down("ann", "sentiment", "Which is best?", "Read all four.")
     for item, pause in ((a, 60), (b, 1_800), (c, 1_801)):
         clock[0] += pause
@@ -413,9 +501,22 @@ def test_sittings_begin_by_themselves_and_after_a_break(store: LabelStore, ask: 
     clock[0] += 1
     store.record("ben", a, "tie")
     first, second, third = store.sittings()
-    assert first == described and (first.labeler, first.question, first.started) == ("ann", "Which is best?", 1_000_000.0)
-    assert (second.labeler, second.question, second.rubric, second.started) == ("ann", "Which is best?", "Read all four.", clock[0] - 1)
-    assert (third.labeler, third.question, third.host) == ("ben", "", socket.gethostname()) and store.sittings("ben") == [third]
+    assert first == described and (first.labeler, first.question, first.started) == (
+        "ann",
+        "Which is best?",
+        1_000_000.0,
+    )
+    assert (second.labeler, second.question, second.rubric, second.started) == (
+        "ann",
+        "Which is best?",
+        "Read all four.",
+        clock[0] - 1,
+    )
+    assert (third.labeler, third.question, third.host) == (
+        "ben",
+        "",
+        socket.gethostname(),
+    ) and store.sittings("ben") == [third]
     seen = ask("select labeler, session from events order by id")
     assert seen == [("ann", first.id), ("ann", first.id), ("ann", second.id), ("ben", third.id)]
     assert store.labelers() == ["ann", "ben"]
@@ -435,8 +536,14 @@ def test_blind_pairs_are_uncovered_by_the_store_alone(store: LabelStore, ask: Ro
     store.record("ann", pairs[3].id, "skip")
     store.record("ann", questions()[0].id, "choose", 1)  # a label, no judgement
     found = store.judgements("sentiment-judging")
-    assert [(j.comparison_id, j.winner) for j in found] == [(pairs[0].id, "tuned"), (pairs[1].id, "base"), (pairs[2].id, None)]
-    assert found[0].seconds == 2.0 and store.judgements() == found and store.judgements("tldr") == []
+    assert [(j.comparison_id, j.winner) for j in found] == [
+        (pairs[0].id, "tuned"),
+        (pairs[1].id, "base"),
+        (pairs[2].id, None),
+    ]
+    assert (
+        found[0].seconds == 2.0 and store.judgements() == found and store.judgements("tldr") == []
+    )
     assert ask("select count(*) from judgements") == [(4,)]
     with pytest.raises(ValueError, match="are by tuned and base here but by base and tuned there"):
         store.add_judgements(pairs[:1], [("base", "tuned")])
@@ -451,10 +558,15 @@ def test_the_view_of_labels_reads_like_the_method(store: LabelStore, ask: Rows) 
     store.record("ann", b, "tie")
     store.record("ben", c, "choose", 1)
     store.undo("ben")
-    assert ask("select labeler, comparison_id, task, choice from labels") == [("ann", a, "sentiment", 3)]
+    assert ask("select labeler, comparison_id, task, choice from labels") == [
+        ("ann", a, "sentiment", 3)
+    ]
     assert [(x.labeler, x.choice) for x in store.labels()] == [("ann", 3)]
 
 
 def test_light_to_import() -> None:
-    code = "import sys, rlhf_helpers.store; print([m for m in ('pandas', 'ipywidgets', 'anywidget', 'transformers') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    code = "import sys, rlhf_helpers.labels.store; print([m for m in ('pandas', 'ipywidgets', 'anywidget', 'transformers') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+        == "[]"
+    )

@@ -1,4 +1,5 @@
-"""The label store under attack: many writers at once, kill -9, full and read-only disks, locks, files that vanish; a server that stops."""
+"""The label store under attack: many writers at once, kill -9, full and read-only disks, locks,
+files that vanish; a server that stops."""
 
 from __future__ import annotations
 
@@ -19,14 +20,17 @@ from pathlib import Path
 import postgres
 import pytest
 
+from rlhf_helpers.labels.store import AlreadyAnswered, LabelStore, StoreError
 from rlhf_helpers.records import Comparison
-from rlhf_helpers.store import AlreadyAnswered, LabelStore, StoreError
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def questions(count: int = 3) -> list[Comparison]:
-    return [Comparison("sentiment", f"query {i}", tuple(f"option {i}.{k}" for k in range(4))) for i in range(count)]
+    return [
+        Comparison("sentiment", f"query {i}", tuple(f"option {i}.{k}" for k in range(4)))
+        for i in range(count)
+    ]
 
 
 @pytest.fixture
@@ -75,7 +79,8 @@ def test_any_thread(store: LabelStore) -> None:
 
 
 def fork(work: Callable[[Callable[[str], object]], object]) -> tuple[int, int]:
-    """Start a process that does `work`, with a function that reports a line; return its id and the pipe to read the lines from."""
+    """Start a process that does `work`, with a function that reports a line; return its id and the
+    pipe to read the lines from."""
     read, write = os.pipe()
     if child := os.fork():
         os.close(write)
@@ -99,7 +104,9 @@ def finish(process: tuple[int, int]) -> list[str]:
     return lines
 
 
-def writer(make: Callable[[], LabelStore], name: str, limit: int) -> Callable[[Callable[[str], object]], object]:
+def writer(
+    make: Callable[[], LabelStore], name: str, limit: int
+) -> Callable[[Callable[[str], object]], object]:
     def work(report: Callable[[str], object]) -> None:
         store, written = make(), 0
         while written < limit and (item := store.next(name, "sentiment")) is not None:
@@ -114,7 +121,8 @@ def writer(make: Callable[[], LabelStore], name: str, limit: int) -> Callable[[C
 
 
 def raced(make: Callable[[], LabelStore], ask: Callable[[str], list[tuple]], each: int) -> None:
-    """Four labelers in two windows each, `each` answers a window: the two windows of one labeler race for the same items."""
+    """Four labelers in two windows each, `each` answers a window: the two windows of one labeler
+    race for the same items."""
     store = make()
     store.add(questions(2 * each))
     store.close()
@@ -122,8 +130,12 @@ def raced(make: Callable[[], LabelStore], ask: Callable[[str], list[tuple]], eac
     said = [line.split() for process in processes for line in finish(process)]
     stored = ask("select comparison_id, id from events")
     assert len(stored) == 8 * each
-    assert sorted(stored) == sorted((item, int(number)) for item, number in said)  # what was called saved is there, and no more
-    assert ask("select max(n) from (select count(*) as n from events group by labeler, comparison_id) as counts") == [(1,)]
+    # what was called saved is there, and no more
+    assert sorted(stored) == sorted((item, int(number)) for item, number in said)
+    assert ask(
+        "select max(n) from (select count(*) as n from events group by labeler, comparison_id) as "
+        "counts"
+    ) == [(1,)]
     assert len(make().labels()) == 8 * each
     assert [make().progress(f"labeler {i}", "sentiment").done for i in range(4)] == [2 * each] * 4
 
@@ -135,7 +147,9 @@ def test_eight_processes_of_500_labels_each_lose_nothing_and_double_nothing(path
 
 
 @needs_fork
-def test_eight_processes_on_a_server_lose_nothing_and_double_nothing(server: postgres.Server) -> None:
+def test_eight_processes_on_a_server_lose_nothing_and_double_nothing(
+    server: postgres.Server,
+) -> None:
     place = server.empty()
     raced(lambda: LabelStore(server.url(place)), lambda query: server.query(query, place), 60)
 
@@ -157,25 +171,35 @@ def test_a_new_store_on_a_server_made_by_many_at_once(server: postgres.Server) -
 
 @needs_fork
 def test_killed_two_hundred_times(path: Path) -> None:
-    """Kill a busy labeler again and again; whatever it had reported as saved must be there, and the file must open."""
+    """Kill a busy labeler again and again; whatever it had reported as saved must be there, and the
+    file must open."""
     rounds = 200
     LabelStore(path).add(questions(rounds * 30))
     reported: list[str] = []
     for number in range(rounds):
         child, read = fork(writer(lambda: LabelStore(path), "ann", 30))
         with os.fdopen(read) as pipe:
-            reported += [pipe.readline() for _ in range(number * 7 % 6)]  # 0: while it opens the file
+            # 0: while it opens the file
+            reported += [pipe.readline() for _ in range(number * 7 % 6)]
             time.sleep(number % 7 / 1000)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             reported += pipe.readlines()
     said = [tuple(line.split()) for line in reported]
-    stored = [(item, str(number)) for item, number in rows(path, "select comparison_id, id from events")]
-    assert len(said) >= rounds and set(said) <= set(stored) and len(stored) == len({item for item, _ in stored})
-    assert len(stored) - len(said) <= rounds  # at most the one that was saved and not yet reported, each time
+    stored = [
+        (item, str(number)) for item, number in rows(path, "select comparison_id, id from events")
+    ]
+    assert (
+        len(said) >= rounds
+        and set(said) <= set(stored)
+        and len(stored) == len({item for item, _ in stored})
+    )
+    # at most the one that was saved and not yet reported, each time
+    assert len(stored) - len(said) <= rounds
     assert rows(path, "pragma integrity_check") == [("ok",)]
     assert {x.comparison_id for x in LabelStore(path).labels()} == {item for item, _ in stored}
-    assert LabelStore(path).progress("ann", "sentiment").done == len(stored)  # the counters did not come apart either
+    # the counters did not come apart either
+    assert LabelStore(path).progress("ann", "sentiment").done == len(stored)
 
 
 @needs_fork
@@ -185,16 +209,21 @@ def test_a_forked_child_opens_its_own_connections(store: LabelStore) -> None:
     assert [x.choice for x in store.labels()] == [1]
 
 
-# ---- files and disks -------------------------------------------------------------------------------------------------------------------
+# ---- files and disks -----------------------------------------------------------------------------
 
 
-def test_a_locked_file_is_an_error_in_words_and_not_a_loss(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlhf_helpers.database.opening.WAIT_SECONDS", 0.1)
+def test_a_locked_file_is_an_error_in_words_and_not_a_loss(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlhf_helpers.labels.store.opening.WAIT_SECONDS", 0.1)
     hasty = LabelStore(path)
     hasty.add(questions())
     with sqlite3.connect(path, isolation_level=None) as other:
         other.execute("begin immediate")
-        with pytest.raises(StoreError, match=r"labels.db is locked by another program.*nothing was saved.*try again"):
+        with pytest.raises(
+            StoreError,
+            match=r"labels.db is locked by another program.*nothing was saved.*try again",
+        ):
             hasty.record("ann", questions()[0].id, "choose", 1)
         assert hasty.next("ann", "sentiment") == questions()[0]  # reading goes on
         other.execute("rollback")
@@ -203,7 +232,8 @@ def test_a_locked_file_is_an_error_in_words_and_not_a_loss(path: Path, monkeypat
 
 
 def test_a_full_database_is_an_error_in_words_and_not_a_loss(store: LabelStore, path: Path) -> None:
-    """SQLite's own limit on pages gives its own error for a full disk, at the same places in its code."""
+    """SQLite's own limit on pages gives its own error for a full disk, at the same places in its
+    code."""
     first, second, _ = (c.id for c in questions())
     store.record("ann", first, "choose", 1)
 
@@ -212,9 +242,13 @@ def test_a_full_database_is_an_error_in_words_and_not_a_loss(store: LabelStore, 
             db.exec_driver_sql(f"pragma max_page_count = {pages}")
 
     limit(rows(path, "pragma page_count")[0][0])
-    with pytest.raises(StoreError, match=r"the disk of .*labels.db is full.*nothing was saved.*Make room"):
+    with pytest.raises(
+        StoreError, match=r"the disk of .*labels.db is full.*nothing was saved.*Make room"
+    ):
         store.record("ann", second, "choose", 2, note="x" * 50_000)
-    assert [x.choice for x in store.labels()] == [1] and store.progress("ann", "sentiment").done == 1
+    assert [x.choice for x in store.labels()] == [1] and store.progress(
+        "ann", "sentiment"
+    ).done == 1
     limit(10_000)
     store.record("ann", second, "choose", 2, note="x" * 50_000)
     assert [x.choice for x in store.labels()] == [1, 2]
@@ -228,7 +262,9 @@ def test_a_file_that_may_not_grow_is_an_error_in_words_and_not_a_loss(path: Path
     def work(report: Callable[[str], object]) -> None:
         store = LabelStore(path)
         store.record("ann", questions()[0].id, "choose", 1)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.with_name("labels.db-wal").stat().st_size + 300_000,) * 2)
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (path.with_name("labels.db-wal").stat().st_size + 300_000,) * 2
+        )
         saved = 1
         try:
             for c in questions(2_000)[1:]:
@@ -239,15 +275,28 @@ def test_a_file_that_may_not_grow_is_an_error_in_words_and_not_a_loss(path: Path
 
     (said,) = finish(fork(work))
     saved, done, *words = said.split()
-    assert 1 < int(saved) < 2_000 and saved == done and "is full or failing" in " ".join(words) and "nothing was saved" in " ".join(words)
-    assert rows(path, "select count(*) from events") == [(int(saved),)] and rows(path, "pragma integrity_check") == [("ok",)]
-    LabelStore(path).record("ann", questions(2_000)[-1].id, "choose", 1)  # and without the limit it goes on
+    assert (
+        1 < int(saved) < 2_000
+        and saved == done
+        and "is full or failing" in " ".join(words)
+        and "nothing was saved" in " ".join(words)
+    )
+    assert rows(path, "select count(*) from events") == [(int(saved),)] and rows(
+        path, "pragma integrity_check"
+    ) == [("ok",)]
+    # and without the limit it goes on
+    LabelStore(path).record("ann", questions(2_000)[-1].id, "choose", 1)
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.name == "nt" or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=800k", "tmpfs", disk], capture_output=True).returncode:
+    if (
+        os.name == "nt"
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=800k", "tmpfs", disk], capture_output=True
+        ).returncode
+    ):
         pytest.skip("a small disk needs the right to mount one")
     store = LabelStore(disk / "labels.db")
     try:
@@ -267,7 +316,8 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
 
 
 def as_somebody_without_rights(work: Callable[[], None]) -> list[str]:
-    """Root may write anywhere, so give its rights up in a child; returns what went wrong there, in words."""
+    """Root may write anywhere, so give its rights up in a child; returns what went wrong there, in
+    words."""
 
     def inner(report: Callable[[str], object]) -> None:
         if os.geteuid() == 0:
@@ -331,11 +381,17 @@ def test_a_file_that_becomes_read_only_while_it_is_open(open_folder: Path) -> No
     assert "labels.db cannot be written" in said and "you may write to" in said
 
 
-def test_a_file_that_vanishes_or_is_replaced_is_not_written_into_the_void(store: LabelStore, path: Path, tmp_path: Path) -> None:
-    """SQLite would go on writing to a deleted file, and every label would be lost with the kernel."""
+def test_a_file_that_vanishes_or_is_replaced_is_not_written_into_the_void(
+    store: LabelStore, path: Path, tmp_path: Path
+) -> None:
+    """SQLite would go on writing to a deleted file, and every label would be lost with the
+    kernel."""
     first = questions()[0].id
     path.rename(tmp_path / "moved.db")
-    with pytest.raises(StoreError, match="labels.db was moved, deleted or replaced .*nothing was saved. Open the store again"):
+    with pytest.raises(
+        StoreError,
+        match="labels.db was moved, deleted or replaced .*nothing was saved. Open the store again",
+    ):
         store.record("ann", first, "choose", 1)
     LabelStore(path).add(questions())  # somebody makes a new one in its place
     with pytest.raises(StoreError, match="moved, deleted or replaced"):
@@ -352,11 +408,13 @@ def test_pages_that_were_damaged_are_an_error_in_words(path: Path) -> None:
     for page in range(len(content) // 4096 // 2, len(content) // 4096):
         content[page * 4096 : page * 4096 + 4096] = b"\xa5" * 4096
     path.write_bytes(content)
-    with pytest.raises(StoreError, match="labels.db is no label store, or a damaged one .*Move it away"):
+    with pytest.raises(
+        StoreError, match="labels.db is no label store, or a damaged one .*Move it away"
+    ):
         LabelStore(path).comparisons()
 
 
-# ---- a server --------------------------------------------------------------------------------------------------------------------------
+# ---- a server ------------------------------------------------------------------------------------
 
 
 def test_a_server_that_stops_is_an_error_in_words_and_not_a_loss(server: postgres.Server) -> None:
@@ -366,7 +424,9 @@ def test_a_server_that_stops_is_an_error_in_words_and_not_a_loss(server: postgre
     store.record("ann", first, "choose", 1)
     server.stop()
     try:
-        with pytest.raises(StoreError, match="server of .* cannot be reached (?s:.*)nothing was saved. Try again"):
+        with pytest.raises(
+            StoreError, match="server of .* cannot be reached (?s:.*)nothing was saved. Try again"
+        ):
             store.record("ann", second, "choose", 2)
         with pytest.raises(StoreError, match="cannot be reached"):
             LabelStore(store.name)
@@ -376,14 +436,18 @@ def test_a_server_that_stops_is_an_error_in_words_and_not_a_loss(server: postgre
     assert [x.choice for x in store.labels()] == [1, 2]
 
 
-def test_a_server_that_another_writer_blocks(server: postgres.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_another_writer_blocks(
+    server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import psycopg
 
     place = server.empty()
-    monkeypatch.setattr("rlhf_helpers.database.opening.WAIT_SECONDS", 1)
+    monkeypatch.setattr("rlhf_helpers.labels.store.opening.WAIT_SECONDS", 1)
     store = LabelStore(server.url(place))
     store.add(questions())
-    with psycopg.connect(f"host={server.folder} user=labels dbname=postgres options=-csearch_path={place}") as other:
+    with psycopg.connect(
+        f"host={server.folder} user=labels dbname=postgres options=-csearch_path={place}"
+    ) as other:
         other.execute("select value from meta for update")
         with pytest.raises(StoreError, match="is locked by another program"):
             store.record("ann", questions()[0].id, "choose", 1)
@@ -397,10 +461,14 @@ def test_a_database_of_somebody_else_on_a_server_is_left_alone(server: postgres.
     server.query("create table recipes (name text)", place)
     with pytest.raises(StoreError, match="not one of labels .*recipes"):
         LabelStore(server.url(place))
-    assert server.query(f"select table_name from information_schema.tables where table_schema = '{place}'") == [("recipes",)]
+    assert server.query(
+        f"select table_name from information_schema.tables where table_schema = '{place}'"
+    ) == [("recipes",)]
 
 
-def test_a_missing_driver_and_a_password_are_handled_with_care(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_and_a_password_are_handled_with_care(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with pytest.raises(StoreError, match="cannot be reached") as caught:
         LabelStore("postgresql+psycopg://ann:sesame@127.0.0.1:9/labels?connect_timeout=2")
     assert "sesame" not in str(caught.value)

@@ -1,4 +1,5 @@
-"""Tasks: the prompt cut, the truncation rule, padding. Oracle: the rules of the released code, worked by hand on word-level tokens."""
+"""Tasks: the prompt cut, the truncation rule, padding. Oracle: the rules of the released code,
+worked by hand on word-level tokens."""
 
 from dataclasses import replace
 
@@ -25,7 +26,9 @@ class Words:
         return {"input_ids": [self.words.index(word) for word in text.split()]}
 
     def batch_decode(self, rows, skip_special_tokens=False):
-        return [" ".join(self.words[i] for i in row if i or not skip_special_tokens) for row in rows]
+        return [
+            " ".join(self.words[i] for i in row if i or not skip_special_tokens) for row in rows
+        ]
 
     def __len__(self):
         return len(self.words)
@@ -42,7 +45,8 @@ def cut(task, text):
 
 def test_a_prompt_starts_after_the_first_stop_and_ends_with_the_last_one_inside_the_length():
     assert cut(STYLE, "one two . three . four five . six") == "three . four five ."
-    assert cut(STYLE, "one . a b c . d e f .") == "a b c ."  # six tokens: a b c . d e, cut back to the last stop
+    # six tokens: a b c . d e, cut back to the last stop
+    assert cut(STYLE, "one . a b c . d e f .") == "a b c ."
 
 
 def test_a_text_without_a_start_or_an_end_is_skipped():
@@ -80,7 +84,10 @@ def test_prompts_are_padded_on_the_left_with_prefix_and_suffix_and_read_back_wit
     task = replace(STYLE, prefix="Article:", suffix="TL;DR:")
     batch = tasks.encode(task, ["a b c", "a"], tokenizer)
     assert batch.mask.tolist() == [[True] * 5, [False, False, True, True, True]]
-    assert tokenizer.batch_decode(batch.tokens.tolist()) == ["Article: a b c TL;DR:", "<pad> <pad> Article: a TL;DR:"]
+    assert tokenizer.batch_decode(batch.tokens.tolist()) == [
+        "Article: a b c TL;DR:",
+        "<pad> <pad> Article: a TL;DR:",
+    ]
     assert [t.strip() for t in tasks.query_texts(task, batch, tokenizer)] == ["a b c", "a"]
 
 
@@ -98,11 +105,15 @@ def test_no_prompt_at_all_is_refused():
 
 
 def test_a_typed_pad_token_is_refused_and_an_end_token_is_not():
-    """It became a token that is never trained, and that the mask called real. Where the end token pads, a text may hold it."""
+    """It became a token that is never trained, and that the mask called real. Where the end token
+    pads, a text may hold it."""
     tokenizer = models.load_tokenizer()
     with pytest.raises(ValueError, match=r"'<\|pad\|>', which fills rows up"):
         tasks.encode(tasks.SENTIMENT, ["The boat <|pad|> left."], tokenizer)
-    assert tokenizer.eos_token_id in tasks.encode(tasks.SENTIMENT, ["The boat left.<|endoftext|>"], tokenizer).tokens
+    assert (
+        tokenizer.eos_token_id
+        in tasks.encode(tasks.SENTIMENT, ["The boat left.<|endoftext|>"], tokenizer).tokens
+    )
     words = Words()
     words.eos_token_id = words.pad_token_id
     assert tasks.encode(STYLE, ["<pad> a"], words).mask.all()
@@ -110,7 +121,9 @@ def test_a_typed_pad_token_is_refused_and_an_end_token_is_not():
 
 def test_a_prompt_is_kept_whole_up_to_the_limit():
     tokenizer = Words()
-    assert tokenizer.batch_decode(tasks.encode(STYLE, ["a b c d e f"], tokenizer).tokens.tolist()) == ["a b c d e f"]
+    assert tokenizer.batch_decode(
+        tasks.encode(STYLE, ["a b c d e f"], tokenizer).tokens.tolist()
+    ) == ["a b c d e f"]
 
 
 def test_unknown_names_are_refused_with_the_way_out():
@@ -122,13 +135,17 @@ def test_unknown_names_are_refused_with_the_way_out():
 
 def test_truncation_needs_a_single_token():
     with pytest.raises(ValueError, match="single"):
-        tasks.truncate(replace(STYLE, truncate_text="a b"), torch.ones((1, 2), dtype=torch.long), Words())
+        tasks.truncate(
+            replace(STYLE, truncate_text="a b"), torch.ones((1, 2), dtype=torch.long), Words()
+        )
 
 
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_bundled_prompts_fit_the_model_and_are_the_same_for_the_same_seed(name):
     task, tokenizer = tasks.get(name), models.load_tokenizer()
-    first, again, other = (tasks.queries(task, tokenizer, 64, split="test", seed=s) for s in (3, 3, 4))
+    first, again, other = (
+        tasks.queries(task, tokenizer, 64, split="test", seed=s) for s in (3, 3, 4)
+    )
     assert torch.equal(first.tokens, again.tokens) and not torch.equal(first.tokens, other.tokens)
     assert first.tokens.shape[1] + task.response_length <= 256
     if task.end_text:
@@ -138,12 +155,17 @@ def test_bundled_prompts_fit_the_model_and_are_the_same_for_the_same_seed(name):
 
 def test_queries_do_not_repeat_until_the_set_is_used_up():
     tokenizer = models.load_tokenizer()
-    texts = tasks.query_texts(tasks.SENTIMENT, tasks.queries(tasks.SENTIMENT, tokenizer, 900, split="test"), tokenizer)
+    texts = tasks.query_texts(
+        tasks.SENTIMENT, tasks.queries(tasks.SENTIMENT, tokenizer, 900, split="test"), tokenizer
+    )
     assert len(set(texts)) >= 895  # two stories may share a cut prompt
 
 
 def test_the_papers_tasks_keep_the_papers_numbers():
-    numbers = {n: (t.query_length, t.response_length, t.truncate_after, t.temperature, t.penalty) for n, t in tasks.PAPER.items()}
+    numbers = {
+        n: (t.query_length, t.response_length, t.truncate_after, t.temperature, t.penalty)
+        for n, t in tasks.PAPER.items()
+    }
     assert numbers == {
         "sentiment": (64, 24, 16, 0.7, -1.0),
         "descriptiveness": (64, 24, 16, 0.7, -1.0),

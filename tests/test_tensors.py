@@ -1,4 +1,5 @@
-"""The maths against hand-worked numbers, explicit sums in float64, torch.distributions and enumeration."""
+"""The maths against hand-worked numbers, explicit sums in float64, torch.distributions and
+enumeration."""
 
 import math
 
@@ -20,14 +21,16 @@ def ragged_rows():
 
 
 def test_draw_takes_the_stretch_on_which_the_number_falls():
-    """Hand-worked: probabilities 1/4, 0, 1/2, 1/4 lay the borders at 0.25, 0.25, 0.75; a border belongs to the token behind it."""
+    """Hand-worked: probabilities 1/4, 0, 1/2, 1/4 lay the borders at 0.25, 0.25, 0.75; a border
+    belongs to the token behind it."""
     uniform = torch.tensor([0.0, 0.2499, 0.25, 0.5, 0.7499, 0.75, 1 - 2**-24])
     logits = torch.tensor([0.25, 0.0, 0.5, 0.25]).log().expand(7, 4)
     assert tensors.draw(logits, uniform).squeeze(1).tolist() == [0, 0, 2, 2, 2, 3, 3]
 
 
 def test_draw_follows_a_large_vocabulary_to_its_end():
-    """50,257 equal tokens: the k-th stretch is exactly [k, k + 1) / 50,257, so rounding that adds up would show."""
+    """50,257 equal tokens: the k-th stretch is exactly [k, k + 1) / 50,257, so rounding that adds
+    up would show."""
     tokens = torch.tensor([0, 1, 25_000, 50_000, 50_255, 50_256])
     uniform = (tokens + 0.5) / 50_257
     assert tensors.draw(torch.zeros(6, 50_257), uniform).squeeze(1).tolist() == tokens.tolist()
@@ -37,7 +40,8 @@ def test_masked_mean_and_variance_hand_worked():
     x = torch.tensor([[1.0, 2.0, 99.0], [6.0, float("nan"), float("inf")]])
     mask = torch.tensor([[True, True, False], [True, False, False]])
     assert tensors.masked_mean(x, mask).item() == 3.0
-    assert tensors.masked_variance(x, mask).item() == pytest.approx((4 + 1 + 9) / 3)  # divided by n, not n - 1
+    # divided by n, not n - 1
+    assert tensors.masked_variance(x, mask).item() == pytest.approx((4 + 1 + 9) / 3)
     assert tensors.masked_mean(torch.tensor([1.0, 2.0, 6.0])).item() == 3.0
 
 
@@ -85,12 +89,16 @@ def test_garbage_under_the_mask_changes_no_whitened_number(whiten, garbage):
 
 @pytest.mark.parametrize("temperature", [0.3, 0.7, 1.0, 2.5])
 def test_logprobs_and_entropy_equal_torch_distributions(temperature):
-    logits = 3 * torch.randn(4, 5, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    logits = 3 * torch.randn(
+        4, 5, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
     tokens = torch.randint(11, (4, 5), generator=torch.Generator().manual_seed(4))
     exact = Categorical(logits=logits / temperature)
     ours = tensors.token_logprobs(logits.float(), tokens, temperature)
     assert torch.allclose(ours.double(), exact.log_prob(tokens), atol=1e-5)
-    assert torch.allclose(tensors.entropy(logits.float(), temperature).double(), exact.entropy(), atol=1e-5)
+    assert torch.allclose(
+        tensors.entropy(logits.float(), temperature).double(), exact.entropy(), atol=1e-5
+    )
 
 
 def test_logprobs_survive_huge_logits():
@@ -104,26 +112,36 @@ def test_half_precision_logits_are_scored_in_float32():
     tokens = torch.randint(7, (2, 3), generator=torch.Generator().manual_seed(6))
     ours = tensors.token_logprobs(logits, tokens)
     assert ours.dtype == torch.float32
-    assert torch.allclose(ours.double(), Categorical(logits=logits.double()).log_prob(tokens), atol=1e-5)
+    assert torch.allclose(
+        ours.double(), Categorical(logits=logits.double()).log_prob(tokens), atol=1e-5
+    )
 
 
 def two_distributions():
     generator = torch.Generator().manual_seed(7)
-    return [torch.randn(6, dtype=torch.float64, generator=generator).log_softmax(-1) for _ in range(2)]
+    return [
+        torch.randn(6, dtype=torch.float64, generator=generator).log_softmax(-1) for _ in range(2)
+    ]
 
 
 def test_k1_and_k3_are_unbiased_by_enumeration():
     policy, reference = two_distributions()
     exact = kl_divergence(Categorical(logits=policy), Categorical(logits=reference))
     for estimator in (tensors.kl_k1, tensors.kl_k3):
-        assert (policy.exp() * estimator(policy, reference)).sum().item() == pytest.approx(exact.item(), rel=1e-9)
-    assert (policy.exp() * tensors.kl_k2(policy, reference)).sum().item() != pytest.approx(exact.item(), rel=1e-3)
+        assert (policy.exp() * estimator(policy, reference)).sum().item() == pytest.approx(
+            exact.item(), rel=1e-9
+        )
+    assert (policy.exp() * tensors.kl_k2(policy, reference)).sum().item() != pytest.approx(
+        exact.item(), rel=1e-3
+    )
 
 
 def test_k2_and_k3_are_never_negative_and_k1_can_be():
     policy, reference = two_distributions()
     assert (tensors.kl_k1(policy, reference) < 0).any()
-    assert (tensors.kl_k2(policy, reference) >= 0).all() and (tensors.kl_k3(policy, reference) >= 0).all()
+    assert (tensors.kl_k2(policy, reference) >= 0).all() and (
+        tensors.kl_k3(policy, reference) >= 0
+    ).all()
 
 
 def test_kl_estimators_hand_worked():
@@ -136,7 +154,9 @@ def test_kl_estimators_hand_worked():
 def double_sum(rewards, values, gamma, lam):
     """A_t = sum_l (gamma lam)^l delta_{t+l}, written out (Schulman et al. 2016, equation 16)."""
     n = len(rewards)
-    deltas = [rewards[t] + gamma * (values[t + 1] if t + 1 < n else 0) - values[t] for t in range(n)]
+    deltas = [
+        rewards[t] + gamma * (values[t + 1] if t + 1 < n else 0) - values[t] for t in range(n)
+    ]
     return [sum((gamma * lam) ** (k - t) * deltas[k] for k in range(t, n)) for t in range(n)]
 
 
@@ -160,7 +180,9 @@ def test_gae_hand_worked():
 
 def test_gae_with_lambda_one_is_what_is_still_to_come_less_the_value():
     generator = torch.Generator().manual_seed(8)
-    rewards, values = (torch.randn(3, 9, dtype=torch.float64, generator=generator) for _ in range(2))
+    rewards, values = (
+        torch.randn(3, 9, dtype=torch.float64, generator=generator) for _ in range(2)
+    )
     to_come = rewards.flip(-1).cumsum(-1).flip(-1)
     ours = tensors.gae(rewards, values, torch.ones(3, 9, dtype=torch.bool), lam=1.0)
     assert torch.allclose(ours, to_come - values)
@@ -178,19 +200,26 @@ def test_garbage_under_the_mask_changes_no_advantage():
 
 def test_explained_variance_of_good_useless_and_harmful_predictions():
     actual = torch.tensor([[1.0, 2.0, 3.0, 6.0]])
-    assert tensors.explained_variance(actual + 5, actual).item() == 1  # a constant offset is not variance
+    # a constant offset is not variance
+    assert tensors.explained_variance(actual + 5, actual).item() == 1
     assert tensors.explained_variance(torch.full_like(actual, 9), actual).item() == 0
-    assert tensors.explained_variance(-actual, actual).item() == pytest.approx(-3)  # Var(2 actual) = 4 Var(actual)
+    # Var(2 actual) = 4 Var(actual)
+    assert tensors.explained_variance(-actual, actual).item() == pytest.approx(-3)
     mask = torch.tensor([[True, True, True, False]])
-    assert tensors.explained_variance(torch.tensor([[1.0, 2.0, 3.0, -70.0]]), actual, mask).item() == 1
+    assert (
+        tensors.explained_variance(torch.tensor([[1.0, 2.0, 3.0, -70.0]]), actual, mask).item() == 1
+    )
 
 
 def test_explained_variance_of_a_constant_is_not_a_number():
-    assert math.isnan(tensors.explained_variance(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 3.0])).item())
+    assert math.isnan(
+        tensors.explained_variance(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 3.0])).item()
+    )
 
 
 @pytest.mark.parametrize("token", [-100, -1, 5])
 def test_a_token_that_does_not_exist_has_no_log_probability(token):
-    """-100, which cross_entropy ignores by default, would have had the log-probability 0: certain."""
+    """-100, which cross_entropy ignores by default, would have had the log-probability 0:
+    certain."""
     with pytest.raises((IndexError, RuntimeError)):
         tensors.token_logprobs(torch.zeros(1, 2, 5), torch.tensor([[0, token]]))

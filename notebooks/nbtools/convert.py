@@ -1,10 +1,11 @@
-"""From one source (jupytext percent format) to a student and a solution notebook, the same bytes every time.
+"""From one source (jupytext percent format) to a student and a solution notebook, the same bytes
+every time.
 
 Cell tags in a source:
 
     exercise    stub with a clear `...`; the solution notebook shows the solution in its place
     solution    code: takes the place of the exercise before it; markdown: stays where it is; neither is in the student notebook
-    check       calls a function of rlhf_helpers.checks, which says what is right or wrong and never raises
+    check       calls a function of rlhf_helpers.course.checks, which says what is right or wrong and never raises
     catch-up    takes the package's version, so that an unsolved exercise never blocks
     hint        markdown inside <details>
     slow        may run longer than other cells
@@ -56,20 +57,26 @@ class Course:
     folder: Path = NOTEBOOKS
 
     def sources(self, wanted: list[str] | tuple[str, ...] = ()) -> list[Path]:
-        """Return the wanted sources (`3`, `03` or `03_reward_model`; all without a word) in the order of the course."""
+        """Return the wanted sources (`3`, `03` or `03_reward_model`; all without a word) in the
+        order of the course."""
         known = sorted((self.folder / "src").glob("[0-9][0-9]_*.py"))
         chosen = set()
         for word in wanted:
             stem = Path(word).stem
             match = [p for p in known if p.stem == stem or p.stem[:2] == stem.zfill(2)]
             if not match:
-                raise Problem(f"there is no notebook {word!r}; there are {', '.join(p.stem for p in known) or 'none yet'}")
+                raise Problem(
+                    f"there is no notebook {word!r}; there are "
+                    f"{', '.join(p.stem for p in known) or 'none yet'}"
+                )
             chosen.update(match)
         return [p for p in known if not wanted or p in chosen]
 
     def target(self, source: Path, version: str) -> Path:
         """Say where the built notebook of a source is."""
-        return (self.folder / "solutions" if version == "solution" else self.folder) / f"{source.stem}.ipynb"
+        return (
+            self.folder / "solutions" if version == "solution" else self.folder
+        ) / f"{source.stem}.ipynb"
 
 
 def tags(cell: NotebookNode) -> list[str]:
@@ -77,7 +84,8 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def is_stub(cell: NotebookNode) -> bool:
-    """Say whether the cell is code for the learner to complete (an exercise in words stays in both versions)."""
+    """Say whether the cell is code for the learner to complete (an exercise in words stays in both
+    versions)."""
     return "exercise" in tags(cell) and cell.cell_type == "code"
 
 
@@ -105,10 +113,12 @@ def student(source: NotebookNode) -> NotebookNode:
 
 
 def solution(source: NotebookNode) -> NotebookNode:
-    """Put each exercise's solution in its place, before the check; links are seen from the folder solutions/."""
+    """Put each exercise's solution in its place, before the check; links are seen from the folder
+    solutions/."""
     notebook = copy.deepcopy(source)
     cells: list[NotebookNode] = []
-    place: int | None = None  # where the next answer goes: after the last exercise, its stub left out
+    # where the next answer goes: after the last exercise, its stub left out
+    place: int | None = None
     for cell in notebook.cells:
         if is_stub(cell):
             place = len(cells)
@@ -142,7 +152,8 @@ def keep_outputs(notebook: NotebookNode, old: NotebookNode) -> None:
 
 
 def tidy(notebook: NotebookNode) -> NotebookNode:
-    """Drop from an executed notebook what differs from run to run: progress bars, widget views, the Python version."""
+    """Drop from an executed notebook what differs from run to run: progress bars, widget views, the
+    Python version."""
     notebook.metadata = nbformat.from_dict(copy.deepcopy(METADATA))
     for cell in code_cells(notebook):
         cell.metadata = nbformat.from_dict({"tags": tags(cell)} if tags(cell) else {})
@@ -154,7 +165,8 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
 
 
 def describe_pictures(notebook: NotebookNode) -> None:
-    """Give every picture among the outputs its alt text: what `alt_text` finds; without it none, and the check says so."""
+    """Give every picture among the outputs its alt text: what `alt_text` finds; without it none,
+    and the check says so."""
     for i, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}) and (text := alt_text(notebook, i)):
@@ -162,13 +174,18 @@ def describe_pictures(notebook: NotebookNode) -> None:
 
 
 def alt_text(notebook: NotebookNode, i: int) -> str | None:
-    """Say what the picture of cell `i` shows: the stage of the course, or the nearest paragraph "How to read it", one after it first."""
+    """Say what the picture of cell `i` shows: the stage of the course, or the nearest paragraph
+    "How to read it", one after it first."""
     if stage := PIPELINE.search(notebook.cells[i].source):
         here = "all of them" if stage[1] == "all" else stage[1]
         return f"The stages in a circle: sample, label, reward model, PPO, judge. This notebook is about: {here}."
     for j in (i + 1, i + 2, i + 3, i - 1, i - 2, i - 3):
         near = notebook.cells[j] if 0 <= j < len(notebook.cells) else None
-        if near is not None and near.cell_type == "markdown" and (found := HOW_TO_READ.search(near.source)):
+        if (
+            near is not None
+            and near.cell_type == "markdown"
+            and (found := HOW_TO_READ.search(near.source))
+        ):
             return " ".join(re.sub(r"[*`]", "", found[1] or near.source).split())
     return None
 
@@ -190,7 +207,10 @@ def read_notebook(path: Path) -> NotebookNode:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
     except Exception as error:  # whatever a broken file makes nbformat say
-        raise Problem(f"{path.name} cannot be read as a notebook ({type(error).__name__}): delete it and build again") from error
+        raise Problem(
+            f"{path.name} cannot be read as a notebook ({type(error).__name__}): delete it and "
+            "build again"
+        ) from error
     return notebook
 
 
@@ -204,7 +224,8 @@ def is_local(target: str) -> bool:
 
 
 def _links_from_solutions(text: str) -> str:
-    """Rewrite the links of a markdown cell (not what looks like one inside code) for the folder one below."""
+    """Rewrite the links of a markdown cell (not what looks like one inside code) for the folder one
+    below."""
     parts, end = [], 0
     for code in CODE.finditer(text):
         parts += [LINK.sub(_one_folder_up, text[end : code.start()]), code[0]]
@@ -214,12 +235,14 @@ def _links_from_solutions(text: str) -> str:
 
 def _one_folder_up(match: re.Match[str]) -> str:
     before, target = match.groups()
-    stays = not is_local(target) or re.fullmatch(r"\d\d_\w+\.ipynb", target)  # other notebooks have solutions too
+    # other notebooks have solutions too
+    stays = not is_local(target) or re.fullmatch(r"\d\d_\w+\.ipynb", target)
     return before + (target if stays else f"../{target}")
 
 
 def _is_passing(output: NotebookNode) -> bool:
-    """Say whether the output only made sense while the cell ran: a progress bar, or a widget with no other form."""
+    """Say whether the output only made sense while the cell ran: a progress bar, or a widget with
+    no other form."""
     if output.output_type == "stream":
         return output.name == "stderr" and bool(re.search(r"\d+%\||\dit/s\]|s/it\]", output.text))
     data = output.get("data", {})

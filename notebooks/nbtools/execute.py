@@ -1,4 +1,5 @@
-"""Execute notebooks headless: fresh kernels, a fresh folder for what they make, short reports of what went wrong."""
+"""Execute notebooks headless: fresh kernels, a fresh folder for what they make, short reports of
+what went wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from nbformat import NotebookNode
 from nbtools import convert
 from nbtools.convert import Course, tags
 
-LIMITS = {"quick": (240, 480), "laptop": (600, 3_600), "gpu": (1_800, 36_000)}  # seconds for a cell, for one tagged `slow`
+# seconds for a cell, for one tagged `slow`
+LIMITS = {"quick": (240, 480), "laptop": (600, 3_600), "gpu": (1_800, 36_000)}
 LAST_LINES = 12
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -51,7 +53,8 @@ class Job:
 
 @dataclass
 class Screen:
-    """One line per finished notebook; on a terminal also a line, always rewritten, about those that are running."""
+    """One line per finished notebook; on a terminal also a line, always rewritten, about those that
+    are running."""
 
     running: list[Job] = field(default_factory=list)
     live: bool = field(default_factory=sys.stdout.isatty)
@@ -63,10 +66,17 @@ class Screen:
     def finished(self, job: Job) -> None:
         self.running.remove(job)
         cells = f"{job.cell:3d}/{job.cells} cells"
-        longest = f"   longest: cell {job.longest[1]}, {job.longest[0]:.0f} s" if job.longest[0] >= 5 else ""
+        longest = (
+            f"   longest: cell {job.longest[1]}, {job.longest[0]:.0f} s"
+            if job.longest[0] >= 5
+            else ""
+        )
         verdict = "FAILED" if job.failure else "ok    "
         head = "\r\033[K" if self.live else ""
-        print(f"{head}{verdict} {job.name:24} {job.version:8} {cells} {job.seconds:6.1f} s{longest}", flush=True)
+        print(
+            f"{head}{verdict} {job.name:24} {job.version:8} {cells} {job.seconds:6.1f} s{longest}",
+            flush=True,
+        )
         self.show()
 
 
@@ -89,25 +99,31 @@ class Session:
             self.main.cancel()
 
     def take_signals(self) -> None:
-        """Let Ctrl+C end everything: nbclient would only end one kernel, and the next notebook would begin."""
+        """Let Ctrl+C end everything: nbclient would only end one kernel, and the next notebook
+        would begin."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
 
 
-# ---- one notebook --------------------------------------------------------------------------------------------------------
+# ---- one notebook --------------------------------------------------------------------------------
 
 
 def environment(profile: str, runs: Path, jobs: int = 1) -> dict[str, str]:
-    """Return the variables a kernel sees: profile, headless, offline, where its files go, its share of the cores."""
+    """Return the variables a kernel sees: profile, headless, offline, where its files go, its share
+    of the cores."""
     share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
-    return share | os.environ | {
-        "RLHF_PROFILE": profile,
-        "RLHF_HEADLESS": "1",
-        "RLHF_RUNS": str(runs),
-        "HF_HUB_OFFLINE": "1",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "IPYTHONDIR": str(runs.parent / "ipython"),
-    }
+    return (
+        share
+        | os.environ
+        | {
+            "RLHF_PROFILE": profile,
+            "RLHF_HEADLESS": "1",
+            "RLHF_RUNS": str(runs),
+            "HF_HUB_OFFLINE": "1",
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "IPYTHONDIR": str(runs.parent / "ipython"),
+        }
+    )
 
 
 async def execute(job: Job, session: Session) -> None:
@@ -119,7 +135,9 @@ async def execute(job: Job, session: Session) -> None:
     client = _client(job, session, started)
     with log.open("w", encoding="utf-8") as file:
         try:
-            await client.async_execute(env=environment(session.profile, job.runs, session.jobs), stdout=file, stderr=file)
+            await client.async_execute(
+                env=environment(session.profile, job.runs, session.jobs), stdout=file, stderr=file
+            )
         except (CellExecutionError, CellTimeoutError, DeadKernelError, RuntimeError) as error:
             if session.stopped:
                 raise asyncio.CancelledError from None
@@ -171,25 +189,38 @@ def explain(job: Job, error: Exception, log: Path, limits: tuple[float, float]) 
         limit = limits["slow" in tags(cell)]
         said = f"not finished after {limit:.0f} s: speed it up, tag it `slow`, or give more with --timeout"
     elif isinstance(error, DeadKernelError):
-        said = "the kernel died; often there is not enough memory. It said:\n" + log.read_text(errors="replace")
+        said = "the kernel died; often there is not enough memory. It said:\n" + log.read_text(
+            errors="replace"
+        )
     else:
         said = f"{type(error).__name__}: {error}"
     lines = ANSI.sub("", said).rstrip().splitlines()[-LAST_LINES:]
     place = f"notebooks/src/{job.name}.py ({job.version}), cell {index + 1} ({cell.id})"
-    return "\n".join([place, *(f"    | {line}" for line in cell.source.splitlines()), *(f"    {line}" for line in lines)])
+    return "\n".join(
+        [
+            place,
+            *(f"    | {line}" for line in cell.source.splitlines()),
+            *(f"    {line}" for line in lines),
+        ]
+    )
 
 
 def _cell_that_ran(job: Job) -> tuple[int, NotebookNode]:
     """Return the position and the cell of the code cell that was begun last."""
-    numbered = [(i, cell) for i, cell in enumerate(job.notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
+    numbered = [
+        (i, cell)
+        for i, cell in enumerate(job.notebook.cells)
+        if cell.cell_type == "code" and cell.source.strip()
+    ]
     return numbered[max(job.cell - 1, 0)]
 
 
-# ---- many notebooks ------------------------------------------------------------------------------------------------------
+# ---- many notebooks ------------------------------------------------------------------------------
 
 
 async def run_series(series: list[list[Job]], session: Session) -> None:
-    """Execute every series in order, up to `session.jobs` of them side by side. A failure does not stop the notebooks after it."""
+    """Execute every series in order, up to `session.jobs` of them side by side. A failure does not
+    stop the notebooks after it."""
     session.main = asyncio.current_task()
     gate = asyncio.Semaphore(session.jobs)
 
@@ -202,12 +233,20 @@ async def run_series(series: list[list[Job]], session: Session) -> None:
     await asyncio.gather(*(one(in_order) for in_order in series))
 
 
-def plan(course: Course, sources: list[Path], versions: tuple[str, ...], root: Path, alone: bool) -> list[list[Job]]:
-    """Group the notebooks into series: later ones of a series find what the earlier ones made; `alone`: none does."""
+def plan(
+    course: Course, sources: list[Path], versions: tuple[str, ...], root: Path, alone: bool
+) -> list[list[Job]]:
+    """Group the notebooks into series: later ones of a series find what the earlier ones made;
+    `alone`: none does."""
     series = []
     for version in versions:
         jobs = [
-            Job(source.stem, version, convert.make(source, version), root / version / (source.stem if alone else "runs"))
+            Job(
+                source.stem,
+                version,
+                convert.make(source, version),
+                root / version / (source.stem if alone else "runs"),
+            )
             for source in sources
         ]
         series += [[job] for job in jobs] if alone else [jobs]
@@ -215,8 +254,10 @@ def plan(course: Course, sources: list[Path], versions: tuple[str, ...], root: P
 
 
 def execute_all(series: list[list[Job]], session: Session) -> list[Job]:
-    """Execute the series and return all their jobs, failures filled in; Ctrl+C ends the kernels first."""
-    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel, not one of the same name elsewhere
+    """Execute the series and return all their jobs, failures filled in; Ctrl+C ends the kernels
+    first."""
+    # this environment's kernel, not one of the same name elsewhere
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     try:
         asyncio.run(run_series(series, session))
     except asyncio.CancelledError:
@@ -229,32 +270,45 @@ def fresh_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="rlhf-"))
 
 
-# ---- the table at the end ------------------------------------------------------------------------------------------------
+# ---- the table at the end ------------------------------------------------------------------------
 
 
 def summary(root: Path) -> str:
-    """Return the table that the notebooks left in summary.json, or a line that says there is none."""
-    found = sorted(root.rglob("summary.json"), key=lambda path: ("solution" not in path.parts, path))
+    """Return the table that the notebooks left in summary.json, or a line that says there is
+    none."""
+    found = sorted(
+        root.rglob("summary.json"), key=lambda path: ("solution" not in path.parts, path)
+    )
     for path in found:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return table(content["rows"]) + (f"\n\nLook at: {content['look_at']}" if content.get("look_at") else "")
+            return table(content["rows"]) + (
+                f"\n\nLook at: {content['look_at']}" if content.get("look_at") else ""
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return f"(the summary in {path.name} cannot be read: {type(error).__name__}: {error})"
     return "(no summary: none of the notebooks that ran writes one)"
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Lay out model, score, KL, win rate with interval and seconds; what is missing shows as a dash."""
+    """Lay out model, score, KL, win rate with interval and seconds; what is missing shows as a
+    dash."""
     lines = [("model", "score", "KL (nats)", "win rate against base", "seconds")]
     for row in rows:
         rate = _number(row.get("win_rate"), "{:.1%}")
         if row.get("low") is not None and row.get("high") is not None:
             rate += f" ({_number(row['low'], '{:.1%}')} to {_number(row['high'], '{:.1%}')})"
-        numbers = [_number(row.get("score"), "{:+.2f}"), _number(row.get("kl_nats"), "{:.1f}"), rate]
+        numbers = [
+            _number(row.get("score"), "{:+.2f}"),
+            _number(row.get("kl_nats"), "{:.1f}"),
+            rate,
+        ]
         lines.append((str(row.get("model", "-")), *numbers, _number(row.get("seconds"), "{:.0f}")))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    laid = ["  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(l, widths))) for l in lines]  # noqa: E741
+    laid = [
+        "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths)))
+        for line in lines
+    ]
     return "\n".join([laid[0], "  ".join("-" * w for w in widths), *laid[1:]])
 
 

@@ -1,4 +1,5 @@
-"""What a committed notebook must be: equal to its source, in order, readable by everybody, free of traces of one machine."""
+"""What a committed notebook must be: equal to its source, in order, readable by everybody, free of
+traces of one machine."""
 
 from __future__ import annotations
 
@@ -57,7 +58,10 @@ def _target_faults(course: Course, source: Path, version: str) -> list[str]:
     faults = drift(convert.make(source, version), notebook, number)
     faults += built_faults(notebook, path.parent, executed=version == "solution")
     if (size := path.stat().st_size) > MAX_BYTES:
-        faults.append(f"is {size / 1e6:.1f} MB, over the limit of {MAX_BYTES / 1e6:.0f} MB: make its pictures smaller")
+        faults.append(
+            f"is {size / 1e6:.1f} MB, over the limit of {MAX_BYTES / 1e6:.0f} MB: make its "
+            "pictures smaller"
+        )
     return [f"{name}: {fault}" for fault in faults]
 
 
@@ -69,22 +73,28 @@ def _orphans(course: Course) -> list[str]:
     return [f"{name}: has no source in notebooks/src" for name in names]
 
 
-# ---- a built notebook against its source ---------------------------------------------------------------------------------
+# ---- a built notebook against its source ---------------------------------------------------------
 
 
 def drift(expected: NotebookNode, found: NotebookNode, number: str) -> list[str]:
-    """Compare cell by cell (kind, id, tags, text; not outputs); returns one line with the first difference."""
-    pairs = [[(c.cell_type, c.id, tuple(tags(c)), c.source) for c in n.cells] for n in (expected, found)]
+    """Compare cell by cell (kind, id, tags, text; not outputs); returns one line with the first
+    difference."""
+    pairs = [
+        [(c.cell_type, c.id, tuple(tags(c)), c.source) for c in n.cells] for n in (expected, found)
+    ]
     if pairs[0] == pairs[1]:
         return []
     different = [i for i, (a, b) in enumerate(zip(*pairs, strict=False)) if a != b]
     first = different[0] if different else min(map(len, pairs))
     count = len(different) + abs(len(pairs[0]) - len(pairs[1]))
     cells = f"{count} cell{'s' if count > 1 else ''}"
-    return [f"{cells} not as in the source, the first is cell {first + 1}; run `python notebooks/build.py build {number}`"]
+    return [
+        f"{cells} not as in the source, the first is cell {first + 1}; run `python "
+        f"notebooks/build.py build {number}`"
+    ]
 
 
-# ---- a source ------------------------------------------------------------------------------------------------------------
+# ---- a source ------------------------------------------------------------------------------------
 
 
 def source_faults(notebook: NotebookNode, stem: str) -> list[str]:
@@ -113,20 +123,32 @@ def _cell_faults(notebook: NotebookNode) -> Iterator[str]:
         if is_stub(cell) and (error := _syntax_error(cell.source)):
             yield f"cell {i}: the exercise's stub is not valid Python ({error})"
         if "check" in tags(cell) and "checks." not in cell.source:
-            yield f"cell {i}: a check that calls no function of rlhf_helpers.checks"
-        if "hint" in tags(cell) and not re.search(r"<details>.*<summary>.*</details>", cell.source, re.DOTALL):
+            yield f"cell {i}: a check that calls no function of rlhf_helpers.course.checks"
+        if "hint" in tags(cell) and not re.search(
+            r"<details>.*<summary>.*</details>", cell.source, re.DOTALL
+        ):
             yield f"cell {i}: a hint needs <details><summary>...</summary> ... </details>"
 
 
 def _exercise_faults(notebook: NotebookNode, stem: str) -> Iterator[str]:
-    """Between an exercise and the next there must be a solution, a check and, after the check, a catch-up cell."""
+    """Between an exercise and the next there must be a solution, a check and, after the check, a
+    catch-up cell."""
     starts = [i for i, cell in enumerate(notebook.cells) if is_stub(cell)]
     for start, end in pairwise([*starts, len(notebook.cells)]):
-        following = [tag for cell in notebook.cells[start + 1 : end] for tag in tags(cell) if cell.cell_type == "code"]
+        following = [
+            tag
+            for cell in notebook.cells[start + 1 : end]
+            for tag in tags(cell)
+            if cell.cell_type == "code"
+        ]
         for needed in ("solution", "check", "catch-up"):
             if needed not in following:
                 yield f"cell {start + 1}: the exercise has no {needed} cell after it"
-        if "check" in following and "catch-up" in following and following.index("check") > following.index("catch-up"):
+        if (
+            "check" in following
+            and "catch-up" in following
+            and following.index("check") > following.index("catch-up")
+        ):
             yield f"cell {start + 1}: the catch-up cell must come after the check"
     before = notebook.cells[: starts[0] if starts else None]
     for i, cell in enumerate(before, 1):
@@ -141,18 +163,27 @@ def _exercise_faults(notebook: NotebookNode, stem: str) -> Iterator[str]:
 def _syntax_error(code: str) -> str | None:
     """Return what Python dislikes about a cell, lines for IPython (% and !) left out."""
     try:
-        ast.parse("\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))))
+        ast.parse(
+            "\n".join(
+                line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))
+            )
+        )
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}"
     return None
 
 
-# ---- a built notebook ----------------------------------------------------------------------------------------------------
+# ---- a built notebook ----------------------------------------------------------------------------
 
 
 def built_faults(notebook: NotebookNode, folder: Path, *, executed: bool) -> list[str]:
-    """Check one notebook as a reader meets it: `folder` is where it lies, `executed` whether it shows outputs."""
-    faults = [*_metadata_faults(notebook), *_prose_faults(notebook, folder), *_trace_faults(notebook)]
+    """Check one notebook as a reader meets it: `folder` is where it lies, `executed` whether it
+    shows outputs."""
+    faults = [
+        *_metadata_faults(notebook),
+        *_prose_faults(notebook, folder),
+        *_trace_faults(notebook),
+    ]
     return faults + list(_execution_faults(notebook) if executed else _output_faults(notebook))
 
 
@@ -174,7 +205,9 @@ def _prose_faults(notebook: NotebookNode, folder: Path) -> Iterator[str]:
             continue
         text = convert.CODE.sub("", cell.source)
         headings += len(re.findall(r"^# ", text, re.MULTILINE))
-        if any(not alt.strip() for alt in PICTURE.findall(text)) or any(not ALT.search(img) for img in IMG.findall(text)):
+        if any(not alt.strip() for alt in PICTURE.findall(text)) or any(
+            not ALT.search(img) for img in IMG.findall(text)
+        ):
             yield f"cell {i}: a picture without alt text: ![what it shows](file)"
         for _, target in convert.LINK.findall(text):
             if is_local(target) and not (folder / target.replace("%20", " ")).exists():
@@ -198,7 +231,9 @@ def _output_texts(cell: NotebookNode) -> Iterator[str]:
     for output in cell.get("outputs", []):
         if output.output_type == "stream":
             yield output.text
-        yield from (str(value) for kind, value in output.get("data", {}).items() if kind.startswith("text/"))
+        yield from (
+            str(value) for kind, value in output.get("data", {}).items() if kind.startswith("text/")
+        )
 
 
 def _execution_faults(notebook: NotebookNode) -> Iterator[str]:
@@ -206,7 +241,9 @@ def _execution_faults(notebook: NotebookNode) -> Iterator[str]:
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 yield f"cell {i}: shows an error, {output.ename}"
-            if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt"):
+            if "image/png" in output.get("data", {}) and not output.metadata.get(
+                "image/png", {}
+            ).get("alt"):
                 yield f"cell {i}: a figure without alt text: explain it below in a paragraph that begins `*How to read it:*`, then build"
     counts = [cell.execution_count for cell in code_cells(notebook) if cell.source.strip()]
     if counts != list(range(1, len(counts) + 1)):
@@ -214,6 +251,10 @@ def _execution_faults(notebook: NotebookNode) -> Iterator[str]:
 
 
 def _output_faults(notebook: NotebookNode) -> Iterator[str]:
-    worked = [i for i, c in enumerate(notebook.cells, 1) if c.get("outputs") or c.get("execution_count") is not None]
+    worked = [
+        i
+        for i, c in enumerate(notebook.cells, 1)
+        if c.get("outputs") or c.get("execution_count") is not None
+    ]
     if worked:
         yield f"cell {worked[0]}: has been executed; the student notebook is kept without outputs"

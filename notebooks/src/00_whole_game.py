@@ -33,8 +33,10 @@ import torch
 from IPython.display import Code, Markdown
 from ipywidgets import IntSlider
 
-from rlhf_helpers import checks, evaluation, labelers, models, plots, ppo, reward, sampling, tasks
-from rlhf_helpers.runs import Run, artifact, default_device, profile
+from rlhf_helpers import evaluation, labelers, models, ppo, reward, sampling, tasks
+from rlhf_helpers.course import checks, plots
+from rlhf_helpers.course.profile import artifact, profile
+from rlhf_helpers.runtime.runs import Run, default_device
 
 size, task, device = profile(), tasks.SENTIMENT, default_device()
 pd.set_option("display.max_colwidth", None)
@@ -42,8 +44,7 @@ pd.set_option("display.max_colwidth", None)
 plt.rcParams.update(plots.STYLE)
 
 # %%
-plots.pipeline("all");
-
+plots.pipeline("all")
 # %% [markdown]
 # Read the picture from left to right. A model **samples** continuations. Somebody **labels** them: which is best? A **reward model**
 # learns from the labels to give any text a number. **PPO** changes the language model so that the number goes up. Then somebody
@@ -77,9 +78,14 @@ IntSlider(value=3, min=1, max=5, description="Move me")
 # %%
 policy, tokenizer = models.Policy.load().to(device), models.load_tokenizer()
 prompts = tasks.queries(task, tokenizer, 4, split="test", seed=7)
-rollout = sampling.sample(policy, prompts, task.response_length, task.temperature, torch.Generator(device).manual_seed(0))
+rollout = sampling.sample(
+    policy, prompts, task.response_length, task.temperature, torch.Generator(device).manual_seed(0)
+)
 pd.DataFrame(
-    {"prompt": tasks.query_texts(task, prompts, tokenizer), "the model goes on": tasks.texts(task, rollout.responses, tokenizer)}
+    {
+        "prompt": tasks.query_texts(task, prompts, tokenizer),
+        "the model goes on": tasks.texts(task, rollout.responses, tokenizer),
+    }
 )
 
 # %% [markdown]
@@ -115,7 +121,9 @@ pd.DataFrame(
 second = labelers.simulated(task, name="another", seed=1)
 agreement = labelers.agreement(labels, second.label(comparisons))
 assert all(label.simulated for label in labels) and 0.28 < agreement < 0.48
-Markdown(f"{len(comparisons):,} recorded comparisons. Two simulated labelers agree on **{agreement:.0%}** of them; guessing gives 25 %.")
+Markdown(
+    f"{len(comparisons):,} recorded comparisons. Two simulated labelers agree on **{agreement:.0%}** of them; guessing gives 25 %."
+)
 
 # %% [markdown]
 # So a label carries a little information and a lot of noise. Is there enough in it? Compare the texts that were chosen with all the
@@ -126,11 +134,24 @@ offered = [labeler.utility(option) for c in comparisons for option in c.options]
 chosen = [labeler.utility(c.options[x.choice]) for c, x in zip(comparisons, labels)]
 figure, axes = plt.subplots(figsize=(6, 2.8))
 bins = [b - 0.5 for b in range(-8, 10)]
-axes.hist(offered, bins, density=True, histtype="stepfilled", color=plots.PALE, label="all four on offer")
-axes.hist(chosen, bins, density=True, histtype="step", color=plots.BLUE, linewidth=2, label="the one that was chosen")
-axes.set(xlabel="utility (positive words minus negative words)", ylabel="share", title="What the simulated labeler chose")
-axes.legend(frameon=False);
-
+axes.hist(
+    offered, bins, density=True, histtype="stepfilled", color=plots.PALE, label="all four on offer"
+)
+axes.hist(
+    chosen,
+    bins,
+    density=True,
+    histtype="step",
+    color=plots.BLUE,
+    linewidth=2,
+    label="the one that was chosen",
+)
+axes.set(
+    xlabel="utility (positive words minus negative words)",
+    ylabel="share",
+    title="What the simulated labeler chose",
+)
+axes.legend(frameon=False)
 # %% [markdown]
 # *How to read it:* grey is what the base model writes, the blue outline is what was chosen. The outline stands a little to the right.
 # That shift is all there is to learn from.
@@ -150,7 +171,9 @@ few = size.comparisons // 5
 fitted = reward.encode(task, comparisons[:few], labels[:few], tokenizer)
 small = models.RewardModel.from_policy(policy)
 history = reward.fit(small, fitted, reward.RewardConfig(), Run(seed=0))
-print(f"{len(fitted):,} comparisons, {reward.RewardConfig().epochs} passes; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at the end")
+print(
+    f"{len(fitted):,} comparisons, {reward.RewardConfig().epochs} passes; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at the end"
+)
 
 # %%
 scorer = models.RewardModel.load(artifact("reward_sentiment")).to(device)
@@ -166,7 +189,10 @@ held = reward.encode(task, held_comparisons, held_labels, tokenizer)
 best = torch.tensor([[labeler.utility(option) for option in c.options] for c in held_comparisons])
 rows = [
     ("guessing", 0.25),
-    (f"reward model, {few:,} labels", reward.accuracy(reward.predictions(small, held), held.choices)),
+    (
+        f"reward model, {few:,} labels",
+        reward.accuracy(reward.predictions(small, held), held.choices),
+    ),
     ("reward model, all labels", reward.accuracy(reward.predictions(scorer, held), held.choices)),
     ("the noiseless labeler", reward.accuracy(best, held.choices)),
 ]
@@ -212,7 +238,10 @@ solved = checks.nb00_predictions(prediction)
 # %% tags=["catch-up"]
 if not solved:  # go on with these where nothing is written
     usual = {"guessing": 0.25, "base_score": 0.0, "first_kl": 0.0, "win_rate": 0.7}
-    prediction = {key: value if isinstance(value := prediction.get(key), (int, float)) else usual[key] for key in usual}
+    prediction = {
+        key: value if isinstance(value := prediction.get(key), (int, float)) else usual[key]
+        for key in usual
+    }
     print("Where nothing is written, we write:", usual)
 
 # %% [markdown]
@@ -248,7 +277,9 @@ print(f"{config.steps} steps with {config.batch} answers each")
 # %% tags=["slow"]
 tuned = models.Policy.load().to(device)
 metrics = ppo.tune(tuned, score, pool, task, config, Run(seed=0))
-pd.DataFrame(metrics)[["step", "score", "kl_nats_per_response", "beta"]].iloc[[0, len(metrics) // 2, -1]].round(2)
+pd.DataFrame(metrics)[["step", "score", "kl_nats_per_response", "beta"]].iloc[
+    [0, len(metrics) // 2, -1]
+].round(2)
 
 # %% [markdown]
 # The first row is your `base_score` and your `first_kl`. Then look at the curves. For comparison, the grey line is a recorded training
@@ -257,12 +288,25 @@ pd.DataFrame(metrics)[["step", "score", "kl_nats_per_response", "beta"]].iloc[[0
 # %%
 whole = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_text().splitlines()]
 figure, panels = plt.subplots(1, 2, figsize=(9, 2.8))
-for axes, key, name in zip(panels, ["score", "kl_nats_per_response"], ["score", "KL, nats per answer"]):
-    axes.plot([m["episodes"] for m in whole], [m[key] for m in whole], color=plots.GREY, linestyle="--", label="full length")
-    axes.plot([m["episodes"] for m in metrics], [m[key] for m in metrics], color=plots.BLUE, marker=".", label="your short run")
+for axes, key, name in zip(
+    panels, ["score", "kl_nats_per_response"], ["score", "KL, nats per answer"]
+):
+    axes.plot(
+        [m["episodes"] for m in whole],
+        [m[key] for m in whole],
+        color=plots.GREY,
+        linestyle="--",
+        label="full length",
+    )
+    axes.plot(
+        [m["episodes"] for m in metrics],
+        [m[key] for m in metrics],
+        color=plots.BLUE,
+        marker=".",
+        label="your short run",
+    )
     axes.set(xlabel="answers sampled so far", ylabel=name)
-panels[0].legend(frameon=False);
-
+panels[0].legend(frameon=False)
 # %% [markdown]
 # *How to read it:* left, what the policy earns; right, what it pays for it, as distance from the base model. You always look at the two
 # together. A score that climbs while the KL runs away is no success: it usually means that the policy has found texts which the reward
@@ -286,8 +330,16 @@ finished = models.Policy.load(artifact("policy_sentiment")).to(device)
 
 def answers(model, queries, seed=0):
     """Let a model answer, and return texts and scores."""
-    rollout = sampling.sample(model, queries, task.response_length, task.temperature, torch.Generator(device).manual_seed(seed))
-    return tasks.texts(task, rollout.responses, tokenizer), [round(x, 1) for x in score(rollout).tolist()]
+    rollout = sampling.sample(
+        model,
+        queries,
+        task.response_length,
+        task.temperature,
+        torch.Generator(device).manual_seed(seed),
+    )
+    return tasks.texts(task, rollout.responses, tokenizer), [
+        round(x, 1) for x in score(rollout).tolist()
+    ]
 
 
 # %%
@@ -322,8 +374,9 @@ rates = {"short run": wins_against_base(tuned), "full length": wins_against_base
 print("\n".join(f"{name:<12} {rate}" for name, rate in rates.items()))
 
 # %%
-plots.win_rates([{"model": name, "wins": rate.wins, "total": rate.total} for name, rate in rates.items()]);
-
+plots.win_rates(
+    [{"model": name, "wins": rate.wins, "total": rate.total} for name, rate in rates.items()]
+)
 # %% [markdown]
 # *How to read it:* a bar is the share of prompts on which the tuned answer won, the whisker its 95 % interval. The dashed line at one
 # half means "no difference": where the whisker does not reach it, chance is a poor explanation. Where would your prediction stand?
@@ -333,7 +386,10 @@ if size.name == "laptop":
     assert rates["full length"].low > 0.5, "the full-length policy should win"
 short = rates["short run"]
 hit = short.low <= prediction["win_rate"] <= short.high
-Markdown(f"You predicted {prediction['win_rate']:.0%}. Measured: **{short}**. " + ("Well predicted." if hit else "What surprised you?"))
+Markdown(
+    f"You predicted {prediction['win_rate']:.0%}. Measured: **{short}**. "
+    + ("Well predicted." if hit else "What surprised you?")
+)
 
 # %% [markdown]
 # That was the whole game: samples, choices, a reward model, PPO, a judge. Nobody wrote down what *happy* means, except inside the
@@ -389,11 +445,15 @@ rows = []
 for name, model in (("base", policy), ("short run", tuned), ("no penalty", unbound)):
     measured = evaluation.measure(model, policy, test, task, score)
     rate = f"{rates[name].rate:.0%}" if name in rates else ""
-    rows.append((name, round(measured["score"], 2), round(measured["kl_nats_per_response"], 1), rate))
+    rows.append(
+        (name, round(measured["score"], 2), round(measured["kl_nats_per_response"], 1), rate)
+    )
 pd.DataFrame(rows, columns=["model", "score", "KL (nats)", "win rate against base"])
 
 # %%
-pd.DataFrame({"with the penalty": answers(tuned, prompts)[0], "without": answers(unbound, prompts)[0]})
+pd.DataFrame(
+    {"with the penalty": answers(tuned, prompts)[0], "without": answers(unbound, prompts)[0]}
+)
 
 # %% [markdown]
 # Compare with the sentence you finished. Two things to look at. First, the price: how many nats did each run pay for a point of score?

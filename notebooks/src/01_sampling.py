@@ -31,8 +31,10 @@ import pandas as pd
 import torch
 from IPython.display import Code, Markdown
 
-from rlhf_helpers import checks, evaluation, labelers, models, plots, reward, sampling, tasks, tensors, widgets
-from rlhf_helpers.runs import artifact, default_device, profile
+from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks, tensors
+from rlhf_helpers.course import checks, playground, plots
+from rlhf_helpers.course.profile import artifact, profile
+from rlhf_helpers.runtime.runs import default_device
 
 size, task, device = profile(), tasks.SENTIMENT, default_device()
 pd.set_option("display.max_colwidth", None)
@@ -40,12 +42,17 @@ pd.set_option("display.max_colwidth", None)
 plt.rcParams.update(plots.STYLE)
 
 # %%
-plots.pipeline("sample");
-
+plots.pipeline("sample")
 # %%
 policy, tokenizer = models.Policy.load().to(device), models.load_tokenizer()
 prompt = tasks.queries(task, tokenizer, 1, split="test", seed=3)
-rollout = sampling.sample(policy, prompt.repeat(4), task.response_length, task.temperature, torch.Generator(device).manual_seed(0))
+rollout = sampling.sample(
+    policy,
+    prompt.repeat(4),
+    task.response_length,
+    task.temperature,
+    torch.Generator(device).manual_seed(0),
+)
 print("Prompt:", tasks.query_texts(task, prompt, tokenizer)[0].strip())
 pd.DataFrame(
     {
@@ -78,7 +85,9 @@ plots.token_strip(pieces, torch.ones(len(pieces), dtype=torch.bool)).get_legend(
 # %%
 with torch.no_grad():
     hidden = policy.hidden(prompt.tokens, prompt.mask)  # (1, Q, d)
-    logits = policy.logits(hidden[:, -1])[0].cpu()  # (V,): what comes after the last token of the prompt
+    logits = policy.logits(hidden[:, -1])[
+        0
+    ].cpu()  # (V,): what comes after the last token of the prompt
 print(tuple(hidden.shape), "->", tuple(logits.shape))
 
 # %% [markdown]
@@ -93,12 +102,24 @@ print(tuple(hidden.shape), "->", tuple(logits.shape))
 # %%
 top = logits.topk(10).indices
 figure, axes = plt.subplots(figsize=(8.6, 3))
-for i, (temperature, colour, hatch) in enumerate([(0.4, plots.BLUE, ""), (0.7, plots.SKY, "///"), (1.5, plots.PALE, "...")]):
+for i, (temperature, colour, hatch) in enumerate(
+    [(0.4, plots.BLUE, ""), (0.7, plots.SKY, "///"), (1.5, plots.PALE, "...")]
+):
     share = (logits / temperature).softmax(-1)[top]
-    axes.bar([k + 0.27 * i for k in range(10)], share, 0.27, color=colour, edgecolor=plots.GREY, hatch=hatch, label=f"T = {temperature}")
-axes.set_xticks([k + 0.27 for k in range(10)], [repr(tokenizer.decode([k])) for k in top.tolist()], rotation=30)
+    axes.bar(
+        [k + 0.27 * i for k in range(10)],
+        share,
+        0.27,
+        color=colour,
+        edgecolor=plots.GREY,
+        hatch=hatch,
+        label=f"T = {temperature}",
+    )
+axes.set_xticks(
+    [k + 0.27 for k in range(10)], [repr(tokenizer.decode([k])) for k in top.tolist()], rotation=30
+)
 axes.set(ylabel="probability", title="What comes next? The ten likeliest tokens")
-axes.legend();
+axes.legend()
 
 # %% [markdown]
 # *How to read it:* three bars per token, one per temperature. The plain dark bars (cold) pile up on the left; the pale dotted ones (hot)
@@ -141,7 +162,9 @@ solved = checks.nb01_logprob(logprob)
 if not solved:  # the package's version, for one token
 
     def logprob(logits, token, temperature):
-        return tensors.token_logprobs(logits.view(1, 1, -1), torch.tensor([[token]]), temperature)[0, 0]
+        return tensors.token_logprobs(logits.view(1, 1, -1), torch.tensor([[token]]), temperature)[
+            0, 0
+        ]
 
 
 # %% [markdown]
@@ -153,7 +176,13 @@ by_hand = torch.stack([logprob(logits, token, task.temperature) for token in fir
 largest = (by_hand - rollout.logprobs[:, 0].cpu()).abs().max().item()
 assert largest < 1e-3
 print("close: your log-probabilities are those of the sampler, up to rounding")
-pd.DataFrame({"first token": [repr(tokenizer.decode([k])) for k in first], "log p": by_hand.tolist(), "p": by_hand.exp().tolist()}).round(3)
+pd.DataFrame(
+    {
+        "first token": [repr(tokenizer.decode([k])) for k in first],
+        "log p": by_hand.tolist(),
+        "p": by_hand.exp().tolist(),
+    }
+).round(3)
 
 # %% [markdown]
 # ### Exercise 2: entropy
@@ -196,8 +225,17 @@ if not solved:
 temperatures = [0.2, 0.4, 0.7, 1.0, 1.5, 3.0]
 nats = [float(entropy(logits, t)) for t in temperatures]
 assert nats == sorted(nats) and nats[-1] < math.log(len(logits))
-assert all(math.isclose(a, tensors.entropy(logits, t).item(), abs_tol=1e-3) for a, t in zip(nats, temperatures))
-pd.DataFrame({"temperature": temperatures, "entropy (nats)": nats, "as if choosing among": [math.exp(h) for h in nats]}).round(2)
+assert all(
+    math.isclose(a, tensors.entropy(logits, t).item(), abs_tol=1e-3)
+    for a, t in zip(nats, temperatures)
+)
+pd.DataFrame(
+    {
+        "temperature": temperatures,
+        "entropy (nats)": nats,
+        "as if choosing among": [math.exp(h) for h in nats],
+    }
+).round(2)
 
 # %% [markdown]
 # The last column makes nats easier to feel: an entropy of $h$ nats is as undecided as a fair choice among $e^h$ tokens. It always grows
@@ -215,16 +253,31 @@ def sample_by_hand(policy, queries, length, temperature, generator):
     tokens, mask = queries.tokens.to(policy.device), queries.mask.to(policy.device)
     uniform = torch.rand(len(tokens), length, generator=generator, device=policy.device)
     for t in range(length):
-        logits = policy.logits(policy.hidden(tokens, mask)[:, -1])  # (B, V): only the last column predicts something new
-        ends = (logits / temperature).softmax(-1).cumsum(-1)  # (B, V): where the stretch of each token ends
-        new = (ends > uniform[:, t : t + 1]).int().argmax(-1, keepdim=True)  # (B, 1): the first that ends behind the number
-        tokens, mask = torch.cat([tokens, new], 1), torch.cat([mask, torch.ones_like(new, dtype=torch.bool)], 1)
+        logits = policy.logits(
+            policy.hidden(tokens, mask)[:, -1]
+        )  # (B, V): only the last column predicts something new
+        ends = (
+            (logits / temperature).softmax(-1).cumsum(-1)
+        )  # (B, V): where the stretch of each token ends
+        new = (
+            (ends > uniform[:, t : t + 1]).int().argmax(-1, keepdim=True)
+        )  # (B, 1): the first that ends behind the number
+        tokens, mask = (
+            torch.cat([tokens, new], 1),
+            torch.cat([mask, torch.ones_like(new, dtype=torch.bool)], 1),
+        )
     return tokens[:, -length:]
 
 
 # %%
 with torch.no_grad():
-    mine = sample_by_hand(policy, prompt.repeat(4), task.response_length, task.temperature, torch.Generator(device).manual_seed(0))
+    mine = sample_by_hand(
+        policy,
+        prompt.repeat(4),
+        task.response_length,
+        task.temperature,
+        torch.Generator(device).manual_seed(0),
+    )
 same = (mine == rollout.responses).all(-1)
 print(f"{int(same.sum())} of 4 answers are the package's, token by token")
 assert same.any()
@@ -243,7 +296,11 @@ assert same.any()
 def draw(seed, rows=4, length=task.response_length):
     """Sample answers to the same prompt; returns the beginning of the second one."""
     generator = torch.Generator(device).manual_seed(seed)
-    return sampling.sample(policy, prompt.repeat(rows), length, task.temperature, generator).responses[1, :16].tolist()
+    return (
+        sampling.sample(policy, prompt.repeat(rows), length, task.temperature, generator)
+        .responses[1, :16]
+        .tolist()
+    )
 
 
 reference = draw(seed=0)
@@ -253,7 +310,10 @@ trials = {
     "the same seed, eight answers instead of four": draw(0, rows=8),
     "the same seed, answers one token longer": draw(0, length=task.response_length + 1),
 }
-pd.DataFrame([(name, tokens == reference) for name, tokens in trials.items()], columns=["second answer with", "begins as before"])
+pd.DataFrame(
+    [(name, tokens == reference) for name, tokens in trials.items()],
+    columns=["second answer with", "begins as before"],
+)
 
 # %%
 assert trials["the same seed again"] == reference and trials["another seed"] != reference
@@ -273,7 +333,7 @@ assert trials["the same seed again"] == reference and trials["another seed"] != 
 # ![The playground: a prompt, a slider for the temperature, fields for top-k, seed and the number of samples, three answers with their unlikely tokens underlined, and the five likeliest tokens at the place that was clicked](../docs/playground.png)
 
 # %%
-widgets.playground(policy, tokenizer, task)
+playground.show(policy, tokenizer, task)
 
 # %% [markdown]
 # ## 3. Which column predicts which token?
@@ -338,13 +398,24 @@ seen = torch.cat([rollout.queries.mask, rollout.mask], 1)
 with torch.no_grad():
     everywhere = policy.logits(policy.hidden(whole, seen))  # (4, Q + R, V)
     again = sampling.replay(policy, rollout, task.temperature).logprobs
-    by_hand = tensors.token_logprobs(response_logits(everywhere, task.response_length), rollout.responses, task.temperature)
-    one_late = tensors.token_logprobs(everywhere[:, -task.response_length :], rollout.responses, task.temperature)
+    by_hand = tensors.token_logprobs(
+        response_logits(everywhere, task.response_length), rollout.responses, task.temperature
+    )
+    one_late = tensors.token_logprobs(
+        everywhere[:, -task.response_length :], rollout.responses, task.temperature
+    )
 
 # %%
-rows = [("your slice", by_hand), ("sampling.replay", again), ("one column late", one_late), ("your slice, temperature forgotten", None)]
+rows = [
+    ("your slice", by_hand),
+    ("sampling.replay", again),
+    ("one column late", one_late),
+    ("your slice, temperature forgotten", None),
+]
 plain = tensors.token_logprobs(response_logits(everywhere, task.response_length), rollout.responses)
-differences = {name: ((plain if x is None else x) - rollout.logprobs).abs().max().item() for name, x in rows}
+differences = {
+    name: ((plain if x is None else x) - rollout.logprobs).abs().max().item() for name, x in rows
+}
 assert differences["your slice"] < 1e-3 and differences["sampling.replay"] < 1e-3
 assert differences["one column late"] > 1 and differences["your slice, temperature forgotten"] > 0.1
 pd.DataFrame([(k, "none beyond rounding" if v < 1e-3 else f"{v:.1f} nats") for k, v in differences.items()],
@@ -364,7 +435,11 @@ Code(inspect.getsource(sampling._replay_rows), language="python")
 # count. Three prompts of our own:
 
 # %%
-own = [" The harbour was quiet.", " A gull laughed, and the old lighthouse keeper laughed with it.", " It rained."]
+own = [
+    " The harbour was quiet.",
+    " A gull laughed, and the old lighthouse keeper laughed with it.",
+    " It rained.",
+]
 batch = tasks.encode(task, own, tokenizer)
 plots.token_strip([tokenizer.convert_ids_to_tokens(row.tolist()) for row in batch.tokens], batch.mask,
                   titles=["first", "second", "third"], selected="a real token");  # fmt: skip
@@ -378,8 +453,12 @@ plots.token_strip([tokenizer.convert_ids_to_tokens(row.tolist()) for row in batc
 # %%
 pd.DataFrame(
     {
-        "mask selects": tokenizer.batch_decode([row[keep].tolist() for row, keep in zip(batch.tokens, batch.mask)]),
-        "mask leaves out": tokenizer.batch_decode([row[~keep].tolist() for row, keep in zip(batch.tokens, batch.mask)]),
+        "mask selects": tokenizer.batch_decode(
+            [row[keep].tolist() for row, keep in zip(batch.tokens, batch.mask)]
+        ),
+        "mask leaves out": tokenizer.batch_decode(
+            [row[~keep].tolist() for row, keep in zip(batch.tokens, batch.mask)]
+        ),
         "positions": [str(row.tolist()) for row in models.positions(batch.mask)],
     }
 )
@@ -402,7 +481,9 @@ right[row] = tokens[row].roll(n)  # its real tokens first, then the pads
 def next_token(tokens, mask, positions, at=-1):
     """Return log p of the next token after column `at` of our row."""
     with torch.no_grad():
-        hidden = policy.lm.base_model(input_ids=tokens, attention_mask=mask, position_ids=positions).last_hidden_state
+        hidden = policy.lm.base_model(
+            input_ids=tokens, attention_mask=mask, position_ids=positions
+        ).last_hidden_state
         return policy.logits(hidden[min(row, len(tokens) - 1), at]).log_softmax(-1)
 
 
@@ -410,7 +491,9 @@ def next_token(tokens, mask, positions, at=-1):
 counting = torch.arange(tokens.shape[1], device=device).expand_as(tokens)
 truth = next_token(alone, torch.ones_like(alone, dtype=torch.bool), counting[:1, :n])
 ways = {
-    "left, masked, positions of real tokens (ours)": next_token(tokens, mask, models.positions(mask)),
+    "left, masked, positions of real tokens (ours)": next_token(
+        tokens, mask, models.positions(mask)
+    ),
     "left, masked, positions counted from column 0": next_token(tokens, mask, counting),
     "left, pads not masked": next_token(tokens, torch.ones_like(mask), counting),
     "right, read at the last column": next_token(right, right_mask, models.positions(right_mask)),
@@ -418,7 +501,14 @@ ways = {
 off = {name: (x - truth).abs().max().item() for name, x in ways.items()}
 kl = {name: (truth.exp() * (truth - x)).sum().item() for name, x in ways.items()}
 favourite = [repr(tokenizer.decode([x.argmax().item()])) for x in ways.values()]
-pd.DataFrame({"padding": list(ways), "largest error (nats)": off.values(), "KL from the truth": kl.values(), "likeliest": favourite}).round(3)
+pd.DataFrame(
+    {
+        "padding": list(ways),
+        "largest error (nats)": off.values(),
+        "KL from the truth": kl.values(),
+        "likeliest": favourite,
+    }
+).round(3)
 
 # %%
 ours, counted, unmasked, right_padded = off.values()
@@ -481,22 +571,40 @@ if not solved:
 
 # %%
 many = tasks.queries(task, tokenizer, size.judged, split="validation", seed=5)
-answers = sampling.sample(policy, many, task.response_length, task.temperature, torch.Generator(device).manual_seed(5))
+answers = sampling.sample(
+    policy, many, task.response_length, task.temperature, torch.Generator(device).manual_seed(5)
+)
 kept, finished = tasks.truncate(task, answers.responses, tokenizer)
 period = tokenizer(task.truncate_text)["input_ids"][0]
 ends = [ends_at(ids, period, task.truncate_after) for ids in answers.responses.tolist()]
-assert ends == [length - 1 if done else None for length, done in zip(kept.sum(-1).tolist(), finished.tolist())]
+assert ends == [
+    length - 1 if done else None for length, done in zip(kept.sum(-1).tolist(), finished.tolist())
+]
 print("exact: your rule and the package's agree on every answer")
 
 # %%
 figure, axes = plt.subplots(figsize=(7.4, 2.8))
 counts = [ends.count(i) for i in range(task.response_length)]
-axes.bar(range(task.response_length), counts, color=plots.SKY, edgecolor=plots.BLUE, label="finished here")
-axes.bar(task.response_length + 0.7, ends.count(None), color=plots.PALE, edgecolor=plots.GREY, hatch="///", label="never finished")
-axes.axvline(task.truncate_after - 0.5, color=plots.RED, linestyle="--", label="full stops count from here")
+axes.bar(
+    range(task.response_length),
+    counts,
+    color=plots.SKY,
+    edgecolor=plots.BLUE,
+    label="finished here",
+)
+axes.bar(
+    task.response_length + 0.7,
+    ends.count(None),
+    color=plots.PALE,
+    edgecolor=plots.GREY,
+    hatch="///",
+    label="never finished",
+)
+axes.axvline(
+    task.truncate_after - 0.5, color=plots.RED, linestyle="--", label="full stops count from here"
+)
 axes.set(xlabel="index of the full stop", ylabel="answers", title="Where answers end")
-axes.legend();
-
+axes.legend()
 # %% [markdown]
 # *How to read it:* each bar counts the answers that end at that token. Left of the dashed line nothing can end. The hatched bar on the
 # right counts those that were still in the middle of a sentence when the tokens ran out.
@@ -504,7 +612,9 @@ axes.legend();
 # %%
 share = evaluation.win_rate(int(finished.sum()), len(finished))
 assert 0.6 < share.rate < 1
-Markdown(f"**{share.rate:.0%}** of the answers finish (95 % interval: {share.low:.0%} to {share.high:.0%}).")
+Markdown(
+    f"**{share.rate:.0%}** of the answers finish (95 % interval: {share.low:.0%} to {share.high:.0%})."
+)
 
 # %% [markdown]
 # An answer that never ends is not an answer. In the paper its score is replaced by -1, whatever the reward model thinks of it. On the
@@ -518,7 +628,10 @@ finished = finished.cpu()
 assert (scores[~finished] == task.penalty).all() and (scores[finished] != task.penalty).all()
 some = [*(~finished).nonzero()[:2, 0].tolist(), *finished.nonzero()[:3, 0].tolist()]
 texts = tasks.texts(task, answers.responses, tokenizer)
-pd.DataFrame([(texts[i], bool(finished[i]), scores[i].item()) for i in some], columns=["answer", "finished", "score"]).round(2)
+pd.DataFrame(
+    [(texts[i], bool(finished[i]), scores[i].item()) for i in some],
+    columns=["answer", "finished", "score"],
+).round(2)
 
 # %% [markdown]
 # Note what the rule does *not* do: it does not shorten the training. PPO learns from all tokens of every response, also from those
@@ -575,14 +688,26 @@ def text_logprobs(text):
 
 story = tasks.query_texts(task, prompt, tokenizer)[0]
 words = story.split()
-shuffled = " " + " ".join(words[i] for i in torch.randperm(len(words), generator=torch.Generator().manual_seed(0)).tolist())
+shuffled = " " + " ".join(
+    words[i]
+    for i in torch.randperm(len(words), generator=torch.Generator().manual_seed(0)).tolist()
+)
 foreign = " The committee deferred ratification of the quarterly amortisation schedule."
-table = {"a story of Saltmere": story, "the same words, shuffled": shuffled, "not of this town": foreign}
+table = {
+    "a story of Saltmere": story,
+    "the same words, shuffled": shuffled,
+    "not of this town": foreign,
+}
 result = {name: float(perplexity(text_logprobs(text))) for name, text in table.items()}
-pd.DataFrame({"text": list(table.values()), "perplexity": result.values()}, index=list(table)).round(1)
+pd.DataFrame(
+    {"text": list(table.values()), "perplexity": result.values()}, index=list(table)
+).round(1)
 
 # %%
-assert result["a story of Saltmere"] < result["the same words, shuffled"] and result["a story of Saltmere"] < result["not of this town"]
+assert (
+    result["a story of Saltmere"] < result["the same words, shuffled"]
+    and result["a story of Saltmere"] < result["not of this town"]
+)
 
 # %% [markdown]
 # Order is half of language: the same words, shuffled, surprise the model far more. And a sentence from another world surprises it as
@@ -610,8 +735,7 @@ figure, axes = plt.subplots(figsize=(6.6, 2.8))
 axes.plot(range(1, R + 1), without, color=plots.RED, linestyle="--", label="everything again")
 axes.plot(range(1, R + 1), with_cache, color=plots.BLUE, label="with a cache")
 axes.set(xlabel="tokens sampled", ylabel="columns read so far", title="Work of one answer")
-axes.legend();
-
+axes.legend()
 # %% [markdown]
 # *How to read it:* the height is the number of columns that went through the model so far. Without a cache the work grows with every
 # token; with one, each new token costs one column more.
@@ -622,8 +746,15 @@ axes.legend();
 
 # %%
 queries = many[slice(0, 16)].to(device)
-policy.lm.generation_config.eos_token_id = None  # as in the paper: the end token does not stop an answer
-theirs = policy.lm.generate(queries.tokens, attention_mask=queries.mask.long(), do_sample=False, max_new_tokens=task.response_length)
+policy.lm.generation_config.eos_token_id = (
+    None  # as in the paper: the end token does not stop an answer
+)
+theirs = policy.lm.generate(
+    queries.tokens,
+    attention_mask=queries.mask.long(),
+    do_sample=False,
+    max_new_tokens=task.response_length,
+)
 ours = sampling.sample(policy, queries, task.response_length, temperature=0).responses
 equal = (ours == theirs[:, queries.tokens.shape[1] :]).all(-1)
 print(f"{int(equal.sum())} of {len(equal)} greedy answers are equal to generate's, token by token")
@@ -634,12 +765,21 @@ assert equal.float().mean() > 0.9  # two almost equal logits may fall either way
 def seconds(work):
     start = time.perf_counter()
     with torch.no_grad():
-        work(policy, many[slice(0, 8)], task.response_length, task.temperature, torch.Generator(device).manual_seed(0))
+        work(
+            policy,
+            many[slice(0, 8)],
+            task.response_length,
+            task.temperature,
+            torch.Generator(device).manual_seed(0),
+        )
     return time.perf_counter() - start
 
 
 cached, plain = (min(seconds(work) for _ in range(2)) for work in (sampling.sample, sample_by_hand))
-print("on this machine the cached loop is", "faster" if cached < plain else "not faster: the model is too small for the saving to show")
+print(
+    "on this machine the cached loop is",
+    "faster" if cached < plain else "not faster: the model is too small for the saving to show",
+)
 
 # %% [markdown]
 # ## 8. Comparisons of four
@@ -658,13 +798,20 @@ pd.DataFrame({"option": range(4), "text": comparisons[0].options})
 # it. It also carries its provenance: the task, which model wrote it, and in which round. Its `id` is a fingerprint of the content.
 
 # %%
-pd.DataFrame([(c.id, c.task, c.source, c.round, len(c.options)) for c in comparisons], columns=["id", "task", "source", "round", "options"])
+pd.DataFrame(
+    [(c.id, c.task, c.source, c.round, len(c.options)) for c in comparisons],
+    columns=["id", "task", "source", "round", "options"],
+)
 
 # %%
 again = labelers.collect(policy, tokenizer, task, asked, options=4, seed=11)
 other = labelers.collect(policy, tokenizer, task, asked, options=4, seed=12)
 assert [c.id for c in again] == [c.id for c in comparisons]
-print("same seed: the same ids. Another seed:", len({c.id for c in other} & {c.id for c in comparisons}), "ids in common.")
+print(
+    "same seed: the same ids. Another seed:",
+    len({c.id for c in other} & {c.id for c in comparisons}),
+    "ids in common.",
+)
 
 # %% [markdown]
 # That is why nothing bad happens when you run a cell twice: the same comparisons come out, with the same ids, and a label finds its

@@ -32,11 +32,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown, display
 
-from rlhf_helpers import agreement as measures  # you will write a function of that name
-from rlhf_helpers import checks, labelers, plots, reports, tasks, widgets
-from rlhf_helpers.runs import folder, profile
-from rlhf_helpers.sessions import Session
-from rlhf_helpers.store import LabelStore
+from rlhf_helpers import labelers, tasks
+from rlhf_helpers.course import checks, plots
+from rlhf_helpers.course.profile import folder, profile
+from rlhf_helpers.labels import agreement as measures  # you will write a function of that name
+from rlhf_helpers.labels import cards, frontend, reports
+from rlhf_helpers.labels.sessions import Session
+from rlhf_helpers.labels.store import LabelStore
 
 size = profile()
 task = tasks.SENTIMENT
@@ -70,7 +72,7 @@ pd.DataFrame({"continuation": [option.strip() for option in example.options]})
 # shows this rubric beside the question:
 
 # %%
-print(widgets.QUESTIONS[task.name], widgets.RUBRICS[task.name], sep="\n\n")
+print(frontend.QUESTIONS[task.name], frontend.RUBRICS[task.name], sep="\n\n")
 
 # %% [markdown]
 # A good rubric does four things.
@@ -95,8 +97,7 @@ Hard case: if two are equally happy, take the one that fits the beginning better
 
 # %%
 folder().mkdir(parents=True, exist_ok=True)
-(folder() / "rubric_sentiment.md").write_text(rubric, encoding="utf-8");
-
+(folder() / "rubric_sentiment.md").write_text(rubric, encoding="utf-8")
 # %% [markdown]
 # ## 2. Label
 #
@@ -114,7 +115,7 @@ folder().mkdir(parents=True, exist_ok=True)
 # too.
 
 # %%
-pseudonym = widgets.me("")
+pseudonym = cards.me("")
 print("Your labels carry the name", pseudonym)
 
 # %% [markdown]
@@ -125,7 +126,7 @@ print("Your labels carry the name", pseudonym)
 held_out = comparisons[-1000:]  # notebook 03 does not train on these
 asked = held_out[: size.own_labels]
 store = LabelStore(folder() / "labels.db")
-card = widgets.label(asked, task, pseudonym, store=store, rubric=rubric, repeat_every=4)
+card = cards.label(asked, task, pseudonym, store=store, rubric=rubric, repeat_every=4)
 card
 
 # %% [markdown]
@@ -134,6 +135,7 @@ card
 # If there are no labels of yours, because this notebook runs without anybody at the keyboard, or because you only want to look
 # ahead, a **simulated labeler** sits down at the same card in your place. It counts happy and sad words and then chooses with a good
 # deal of noise. Its answers go into a file of their own and are marked as simulated. They are never mixed with yours.
+
 
 # %%
 def stand_in(path):
@@ -154,7 +156,9 @@ me, desk, path = pseudonym, card.session, folder() / "labels.db"
 if len(desk.labels()) < size.own_labels // 2:
     me, path = "simulated", folder() / "labels_stand_in.db"
     desk = stand_in(path)
-whose = "your own labels" if me == pseudonym else "SIMULATED labels, because there are too few of yours"
+whose = (
+    "your own labels" if me == pseudonym else "SIMULATED labels, because there are too few of yours"
+)
 print("From here on this notebook looks at", whose)
 
 # %% [markdown]
@@ -165,7 +169,9 @@ print("From here on this notebook looks at", whose)
 
 # %%
 with closing(sqlite3.connect(path)) as database:
-    table = pd.read_sql("select position, id, task, source, round, query from comparisons limit 3", database)
+    table = pd.read_sql(
+        "select position, id, task, source, round, query from comparisons limit 3", database
+    )
 table
 
 # %% [markdown]
@@ -188,7 +194,9 @@ events.head(8)
 
 # %%
 first = events[(events.kind == "choose") & (events.repeat == 0) & (events.labeler == me)].copy()
-first["place"] = [json.loads(shown).index(choice) + 1 for shown, choice in zip(first.shown, first.choice)]
+first["place"] = [
+    json.loads(shown).index(choice) + 1 for shown, choice in zip(first.shown, first.choice)
+]
 first[["choice", "shown", "place"]].head()
 
 # %% [markdown]
@@ -198,7 +206,11 @@ first[["choice", "shown", "place"]].head()
 # %%
 mine, again = desk.labels(), desk.labels(repeats=True)
 assert {label.comparison_id for label in mine} <= set(first.comparison_id)
-display(Markdown(f"**{len(mine)}** labels, and **{len(again)}** second answers to comparisons that came back."))
+display(
+    Markdown(
+        f"**{len(mine)}** labels, and **{len(again)}** second answers to comparisons that came back."
+    )
+)
 
 # %% [markdown]
 # ## 4. Do you agree with yourself?
@@ -207,9 +219,19 @@ display(Markdown(f"**{len(mine)}** labels, and **{len(again)}** second answers t
 
 # %%
 before = {label.comparison_id: label.choice for label in mine}
-same = [before[label.comparison_id] == label.choice for label in again if label.comparison_id in before]
+same = [
+    before[label.comparison_id] == label.choice for label in again if label.comparison_id in before
+]
 chance = 1 / len(example.options)
-pd.DataFrame([{"repeats": len(same), "same text again": sum(same), "by blind chance": round(len(same) * chance, 1)}])
+pd.DataFrame(
+    [
+        {
+            "repeats": len(same),
+            "same text again": sum(same),
+            "by blind chance": round(len(same) * chance, 1),
+        }
+    ]
+)
 
 # %% [markdown]
 # Hold this number loosely, it rests on a handful of repeats. It is still the most useful one you can collect about a labeler: whatever you
@@ -240,7 +262,9 @@ def screen_order(comparison):
 
 def lazy_place(comparison, bonus=1.0):
     """The place (0 = top) that a lazy labeler takes: softmax of utility / noise, with a bonus for the top."""
-    shown = [fair.utility(comparison.options[k]) / fair.temperature for k in screen_order(comparison)]
+    shown = [
+        fair.utility(comparison.options[k]) / fair.temperature for k in screen_order(comparison)
+    ]
     weights = [math.exp(value + bonus * (place == 0)) for place, value in enumerate(shown)]
     return random.Random(f"lazy {comparison.id}").choices(range(4), weights)[0]
 
@@ -293,6 +317,7 @@ own_shares.round(3)
 # `sum(counts) / len(counts)` the mean.
 # </details>
 
+
 # %% tags=["exercise"]
 def length_bias(options, choices):
     """options: a list of lists of texts; choices: the chosen index of each. Returns words above the mean, averaged."""
@@ -314,6 +339,7 @@ solved = checks.nb02_length_bias(length_bias)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def length_bias(options, choices):
         counts = [[len(text.split()) for text in texts] for texts in options]
         return sum(row[c] - sum(row) / len(row) for row, c in zip(counts, choices)) / len(choices)
@@ -322,9 +348,15 @@ if not solved:
 # Three labelers: you (or the stand-in), the recorded simulated one, and one who adds a quarter of a point for every word.
 
 # %%
-wordy = labelers.SimulatedLabeler("wordy", lambda text: labelers.sentiment(text) + 0.25 * len(text.split()), fair.temperature)
+wordy = labelers.SimulatedLabeler(
+    "wordy", lambda text: labelers.sentiment(text) + 0.25 * len(text.split()), fair.temperature
+)
 texts = {c.id: list(c.options) for c in comparisons}
-groups = {whose.split(",")[0]: mine, "simulated, sentiment only": fair.label(crowd), "simulated, likes words": wordy.label(crowd)}
+groups = {
+    whose.split(",")[0]: mine,
+    "simulated, sentiment only": fair.label(crowd),
+    "simulated, likes words": wordy.label(crowd),
+}
 length = pd.Series({name: length_bias([texts[x.comparison_id] for x in labels], [x.choice for x in labels])
                     for name, labels in groups.items()}, name="words above the mean")  # fmt: skip
 assert length.iloc[2] > length.iloc[1] + 0.2
@@ -342,10 +374,20 @@ length.round(2).to_frame()
 # all of them both, and not in the same order. That is how it goes in real life.
 
 # %%
-anna, ben = labelers.simulated(task, name="Anna", seed=1), labelers.simulated(task, name="Ben", seed=2)
+anna, ben = (
+    labelers.simulated(task, name="Anna", seed=1),
+    labelers.simulated(task, name="Ben", seed=2),
+)
 anna_said = {label.comparison_id: label.choice for label in anna.label(comparisons[:1500])}
 ben_said = {label.comparison_id: label.choice for label in ben.label(comparisons[2000:299:-1])}
-print(len(anna_said), "comparisons labelled by Anna,", len(ben_said), "by Ben,", len(anna_said.keys() & ben_said.keys()), "by both")
+print(
+    len(anna_said),
+    "comparisons labelled by Anna,",
+    len(ben_said),
+    "by Ben,",
+    len(anna_said.keys() & ben_said.keys()),
+    "by both",
+)
 
 # %% [markdown]
 # ### Exercise 2: agreement (●○○○○, important, 5 minutes)
@@ -358,6 +400,7 @@ print(len(anna_said), "comparisons labelled by Anna,", len(ben_said), "by Ben,",
 #
 # `first.keys() & second.keys()` is the set of shared comparisons. A sum of `True` and `False` counts the `True`.
 # </details>
+
 
 # %% tags=["exercise"]
 def agreement(first, second):
@@ -377,6 +420,7 @@ solved = checks.nb02_agreement(agreement)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def agreement(first, second):
         shared = first.keys() & second.keys()
         return sum(first[key] == second[key] for key in shared) / len(shared)
@@ -386,9 +430,15 @@ if not solved:
 
 # %%
 measured = agreement(anna_said, ben_said)
-assert measured == labelers.agreement(anna.label(comparisons[:1500]), ben.label(comparisons[300:2001]))
+assert measured == labelers.agreement(
+    anna.label(comparisons[:1500]), ben.label(comparisons[300:2001])
+)
 assert 0.32 < measured < 0.44
-display(Markdown(f"Anna and Ben agree on **{measured:.1%}** of the comparisons. Blind chance would give 25 %."))
+display(
+    Markdown(
+        f"Anna and Ben agree on **{measured:.1%}** of the comparisons. Blind chance would give 25 %."
+    )
+)
 
 # %% [markdown]
 # This is not a badly built example. In the paper, labelers and authors chose the same of four sentiment continuations **38 %** of the
@@ -397,7 +447,9 @@ display(Markdown(f"Anna and Ben agree on **{measured:.1%}** of the comparisons. 
 
 # %%
 anna_on_mine = {label.comparison_id: label.choice for label in anna.label(asked)}
-print(f"Anna (simulated) and {whose.split(',')[0]}: {agreement(before, anna_on_mine):.0%} of {len(mine)} comparisons")
+print(
+    f"Anna (simulated) and {whose.split(',')[0]}: {agreement(before, anna_on_mine):.0%} of {len(mine)} comparisons"
+)
 
 # %% [markdown]
 # ## 8. Agreement beyond luck
@@ -408,7 +460,9 @@ print(f"Anna (simulated) and {whose.split(',')[0]}: {agreement(before, anna_on_m
 # %%
 dice = random.Random(0)
 carl, dora = (dice.choices([1, 2, 3, 4], [7, 1, 1, 1], k=1000) for _ in range(2))
-print(f"raw agreement of two labelers who read nothing: {agreement(dict(enumerate(carl)), dict(enumerate(dora))):.0%}")
+print(
+    f"raw agreement of two labelers who read nothing: {agreement(dict(enumerate(carl)), dict(enumerate(dora))):.0%}"
+)
 
 # %% [markdown]
 # They agree more often than Anna and Ben, who did their best! **Cohen's kappa** takes the luck out. Let $p_o$ be the observed
@@ -426,6 +480,7 @@ print(f"raw agreement of two labelers who read nothing: {agreement(dict(enumerat
 #
 # `first.count(k) / n` is how often the first labeler used `k`. Sum over every `k` that occurs, `set(first) | set(second)`.
 # </details>
+
 
 # %% tags=["exercise"]
 def kappa(first, second):
@@ -447,15 +502,20 @@ solved = checks.nb02_kappa(kappa)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def kappa(first, second):
         n = len(first)
         observed = sum(a == b for a, b in zip(first, second)) / n
         luck = sum(first.count(k) * second.count(k) for k in set(first) | set(second)) / n**2
         return (observed - luck) / (1 - luck)
 
+
 # %%
 shared = sorted(anna_said.keys() & ben_said.keys())
-kappas = {"Anna and Ben": kappa([anna_said[i] for i in shared], [ben_said[i] for i in shared]), "Carl and Dora": kappa(carl, dora)}
+kappas = {
+    "Anna and Ben": kappa([anna_said[i] for i in shared], [ben_said[i] for i in shared]),
+    "Carl and Dora": kappa(carl, dora),
+}
 assert abs(kappas["Carl and Dora"]) < 0.1 < kappas["Anna and Ben"]
 pd.Series(kappas, name="kappa").round(2).to_frame()
 
@@ -492,6 +552,7 @@ pd.DataFrame({
 # Within a comparison the chances to meet on different options add up. Only afterwards take the mean over comparisons.
 # </details>
 
+
 # %% tags=["exercise"]
 def expected_agreement(first, second):
     """first, second: one row of K probabilities per comparison. Returns the expected share of equal choices."""
@@ -510,6 +571,7 @@ solved = checks.nb02_expected_agreement(expected_agreement)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def expected_agreement(first, second):
         return sum(sum(a * b for a, b in zip(p, q)) for p, q in zip(first, second)) / len(first)
 
@@ -518,7 +580,9 @@ if not solved:
 
 # %%
 both = [c for c in comparisons[:2001] if c.id in anna_said and c.id in ben_said]
-expected = expected_agreement([anna.probabilities(c.options) for c in both], [ben.probabilities(c.options) for c in both])
+expected = expected_agreement(
+    [anna.probabilities(c.options) for c in both], [ben.probabilities(c.options) for c in both]
+)
 assert abs(expected - measured) < 3 * math.sqrt(expected * (1 - expected) / len(both))
 print(f"expected {expected:.3f}, measured {measured:.3f}")
 
@@ -529,7 +593,10 @@ print(f"expected {expected:.3f}, measured {measured:.3f}")
 noise = [0.05, 0.3, 0.6, 1, 1.4, fair.temperature, 2.5, 4, 8, 16]
 curve = []
 for temperature in noise:
-    rows = [labelers.simulated(task, temperature=temperature).probabilities(c.options) for c in comparisons[:1000]]
+    rows = [
+        labelers.simulated(task, temperature=temperature).probabilities(c.options)
+        for c in comparisons[:1000]
+    ]
     curve.append(expected_agreement(rows, rows))
 
 # %%
@@ -537,9 +604,13 @@ fig, ax = plt.subplots(figsize=(7, 3))
 ax.plot(noise, curve, "o-", color=plots.BLUE, label="two equal labelers")
 ax.axhline(0.38, linestyle=":", color=plots.RED, label="paper: 38 %")
 ax.axhline(0.25, linestyle="--", color=plots.BLACK, linewidth=1, label="chance: 25 %")
-ax.set(xscale="log", xlabel="noise T of both labelers (log scale)", ylabel="expected agreement", ylim=(0, 1))
-ax.legend();
-
+ax.set(
+    xscale="log",
+    xlabel="noise T of both labelers (log scale)",
+    ylabel="expected agreement",
+    ylim=(0, 1),
+)
+ax.legend()
 # %%
 assert 0.25 <= curve[-1] < 0.28 and 0.33 < curve[5] < 0.43 and 0.5 < curve[0] < 0.95
 assert all(a > b for a, b in zip(curve, curve[1:]))
@@ -556,6 +627,7 @@ assert all(a > b for a, b in zip(curve, curve[1:]))
 # Four labels in ten the same: why would anyone train on that? Because the noise of different labels is independent and the taste is
 # shared. Noise averages out; taste adds up. To see it with nothing but counting, ask of every word: **when an option contained this
 # word, how often was that option chosen?** By chance, one time in four.
+
 
 # %%
 def count_words(comparisons, labels):
@@ -582,6 +654,7 @@ pd.concat([words.head(6), words.tail(6)])
 # odds against chance. Is it any good on 1,000 comparisons it has not seen? We compare with what the labeler would choose *without*
 # noise, which we can know only because the labeler is simulated.
 
+
 # %%
 def count_model(number):
     """Score texts by the words' log share against chance, learned from the first `number` labels (a little shrunk towards chance)."""
@@ -592,14 +665,22 @@ def count_model(number):
 
 def hits(pick, held_out):
     """Share of comparisons in which `pick` finds an option of the highest utility, where one stands out alone."""
-    clear = [c for c in held_out if sorted(map(fair.utility, c.options))[-2] < max(map(fair.utility, c.options))]
-    return sum(fair.utility(c.options[pick(c)]) == max(map(fair.utility, c.options)) for c in clear) / len(clear)
+    clear = [
+        c
+        for c in held_out
+        if sorted(map(fair.utility, c.options))[-2] < max(map(fair.utility, c.options))
+    ]
+    return sum(
+        fair.utility(c.options[pick(c)]) == max(map(fair.utility, c.options)) for c in clear
+    ) / len(clear)
 
 
 # %%
 numbers = [20, 50, 100, 200, 500, 1000, 2000, 5000]
 scores = [(n, count_model(n)) for n in numbers]
-found = [hits(lambda c, f=f: max(range(4), key=lambda k: f(c.options[k])), held_out) for _, f in scores]
+found = [
+    hits(lambda c, f=f: max(range(4), key=lambda k: f(c.options[k])), held_out) for _, f in scores
+]
 one_person = hits(fair.choose, held_out)
 
 # %%
@@ -607,9 +688,13 @@ fig, ax = plt.subplots(figsize=(7, 3))
 ax.plot(numbers, found, "o-", color=plots.BLUE, label="counting words in n labels")
 ax.axhline(one_person, linestyle=":", color=plots.RED, label="one labeler, one answer")
 ax.axhline(0.25, linestyle="--", color=plots.BLACK, linewidth=1, label="chance")
-ax.set(xscale="log", xlabel="labels counted (log scale)", ylabel="finds the happiest option", ylim=(0, 1))
-ax.legend();
-
+ax.set(
+    xscale="log",
+    xlabel="labels counted (log scale)",
+    ylabel="finds the happiest option",
+    ylim=(0, 1),
+)
+ax.legend()
 # %%
 assert found[-1] > one_person + 0.05 and found[-1] > found[0] + 0.1
 display(Markdown(f"From 5,000 noisy labels the counter finds the happiest option in **{found[-1]:.0%}** of new comparisons; "
@@ -643,7 +728,11 @@ def sit(person):
     while session.current is not None:
         choice = dice.choices(range(4), fair.probabilities(session.current.options))[0]
         reads = person != "gull"
-        session.answer("choose", session.order.index(choice) if reads else 0, seconds=dice.uniform(4, 12) if reads else dice.uniform(0.3, 1))
+        session.answer(
+            "choose",
+            session.order.index(choice) if reads else 0,
+            seconds=dice.uniform(4, 12) if reads else dice.uniform(0.3, 1),
+        )
     return file
 
 
@@ -666,7 +755,11 @@ except ValueError as problem:
 for _ in range(2):
     conflicts = measures.merge(together, files, rename=lambda name, file: Path(file).stem)
 labels = together.labels(task.name)
-assert conflicts == [] and len(labels) == sum(map(len, given.values())) and set(together.labelers()) == set(people)
+assert (
+    conflicts == []
+    and len(labels) == sum(map(len, given.values()))
+    and set(together.labelers()) == set(people)
+)
 print("raw agreement       ", measures.raw(labels))
 print("Krippendorff's alpha", measures.krippendorff(labels))
 
@@ -676,13 +769,14 @@ print("Krippendorff's alpha", measures.krippendorff(labels))
 
 # %%
 rows = reports.per_labeler(together, task.name)
-pd.DataFrame(rows).set_index("labeler")[["labels", "median_seconds", "position_p", "consistency", "agreement", "agreement_count"]].round(2)
+pd.DataFrame(rows).set_index("labeler")[
+    ["labels", "median_seconds", "position_p", "consistency", "agreement", "agreement_count"]
+].round(2)
 
 # %%
-plots.labeler_positions(reports.positions(together, task.name));
-
+plots.labeler_positions(reports.positions(together, task.name))
 # %%
-plots.labeler_consistency(rows);
+plots.labeler_consistency(rows)
 
 # %% [markdown]
 # *How to read it*: the gull's bars stand all at the first place, and `median_seconds` says why; a small `position_p` means that even bars would

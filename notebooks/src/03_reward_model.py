@@ -27,20 +27,24 @@ import torch
 from IPython.display import Code, Markdown, display
 from torch.nn.functional import pad
 
-from rlhf_helpers import checks, evaluation, labelers, models, plots, reward, sampling, tasks, widgets
+from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks
+from rlhf_helpers.course import checks, live, plots
+from rlhf_helpers.course.profile import folder, profile
+from rlhf_helpers.labels import cards
+from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Label
-from rlhf_helpers.runs import Run, default_device, folder, profile
-from rlhf_helpers.store import LabelStore
+from rlhf_helpers.runtime.runs import Run, default_device
 
 # %matplotlib inline
 size, task = profile(), tasks.SENTIMENT
-full = size.name != "quick"  # the quick profile only shows that everything runs; its numbers mean nothing
+full = (
+    size.name != "quick"
+)  # the quick profile only shows that everything runs; its numbers mean nothing
 pd.set_option("display.max_colwidth", None)
 plt.rcParams.update(plots.STYLE)
 
 # %%
-plots.pipeline("reward");
-
+plots.pipeline("reward")
 # %% [markdown]
 # ## One click
 #
@@ -58,12 +62,19 @@ labeler = labelers.simulated(task)
 n, m = (min(size.comparisons, 5_000), 1_000) if full else (size.comparisons, 64)
 fit_comparisons, fit_labels = comparisons[:n], labels[:n]
 held_comparisons, held_labels = comparisons[5_000 : 5_000 + m], labels[5_000 : 5_000 + m]
-print(f"{n:,} comparisons to fit, {m:,} held out; all labels simulated: {all(x.simulated for x in labels)}")
+print(
+    f"{n:,} comparisons to fit, {m:,} held out; all labels simulated: {all(x.simulated for x in labels)}"
+)
 
 # %%
 example, click = fit_comparisons[0], fit_labels[0]
 print("Prompt:", example.query.strip())
-pd.DataFrame({"continuation": example.options, "clicked": ["<-" if k == click.choice else "" for k in range(4)]})
+pd.DataFrame(
+    {
+        "continuation": example.options,
+        "clicked": ["<-" if k == click.choice else "" for k in range(4)],
+    }
+)
 
 # %% [markdown]
 # Which one would *you* have clicked? And which four numbers would you write beside them? The first question is easy, the second is not.
@@ -88,14 +99,21 @@ pd.DataFrame({"continuation": example.options, "clicked": ["<-" if k == click.ch
 rewards, choice = [1.0, 0.0, 2.0, -1.0], 2
 total = sum(math.exp(r) for r in rewards)
 probabilities = [math.exp(r) / total for r in rewards]
-print("probabilities:", [round(p, 3) for p in probabilities], " loss:", round(-math.log(probabilities[choice]), 4))
+print(
+    "probabilities:",
+    [round(p, 3) for p in probabilities],
+    " loss:",
+    round(-math.log(probabilities[choice]), 4),
+)
 
 # %% [markdown]
 # **Predict.** A model that knows nothing gives every option the same reward. What is its loss? Write your answer down, then run.
 
 # %%
 know_nothing = -math.log(1 / 4)
-print(f"{know_nothing:.4f} = ln 4, whatever the equal rewards are. This is the chance loss; every curve below starts near it or above.")
+print(
+    f"{know_nothing:.4f} = ln 4, whatever the equal rewards are. This is the chance loss; every curve below starts near it or above."
+)
 
 # %% [markdown]
 # ### Exercise 1: the choice loss
@@ -111,6 +129,7 @@ print(f"{know_nothing:.4f} = ln 4, whatever the equal rewards are. This is the c
 # from each row (`gather` does too).
 #
 # </details>
+
 
 # %% tags=["exercise"]
 def choice_loss(rewards, choices):
@@ -152,7 +171,9 @@ print(f"yours {mine:.6f}, reward.choice_loss {theirs:.6f}, difference {abs(mine 
 gain, bias = torch.tensor(1.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
 choice_loss(gain * rewards + bias, choices).backward()
 assert abs(bias.grad) < 1e-6 < abs(gain.grad)
-print(f"gradient of the gain: {gain.grad:+.3f}    of the bias: {bias.grad:+.0e} (zero, up to rounding)")
+print(
+    f"gradient of the gain: {gain.grad:+.3f}    of the bias: {bias.grad:+.0e} (zero, up to rounding)"
+)
 
 # %% [markdown]
 # The reason is in the gradient by the rewards themselves: *predicted probability minus one for the click*. It sums to zero in every row.
@@ -182,6 +203,7 @@ print("largest row sum of the gradient:", f"{rewards.grad.sum(-1).abs().max():.0
 #
 # </details>
 
+
 # %% tags=["exercise"]
 def pairwise_loss(chosen, rejected):
     """Rewards of the chosen and of the rejected text, each (B,); returns a scalar tensor."""
@@ -199,14 +221,20 @@ solved = checks.nb03_pairwise(pairwise_loss)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def pairwise_loss(chosen, rejected):
-        return reward.choice_loss(torch.stack([chosen, rejected], -1), torch.zeros(len(chosen), dtype=torch.long))
+        return reward.choice_loss(
+            torch.stack([chosen, rejected], -1), torch.zeros(len(chosen), dtype=torch.long)
+        )
+
 
 # %%
 a, b = torch.randn(2, 64)
 as_choice = reward.choice_loss(torch.stack([a, b], dim=-1), torch.zeros(64, dtype=torch.long))
 assert torch.allclose(pairwise_loss(a, b), as_choice)
-print(f"K = 2 is logistic regression on the difference: {pairwise_loss(a, b):.6f} = {as_choice:.6f}")
+print(
+    f"K = 2 is logistic regression on the difference: {pairwise_loss(a, b):.6f} = {as_choice:.6f}"
+)
 
 # %% [markdown]
 # A click among four can carry up to ln 4 = 1.39 nats, a click between two at most ln 2 = 0.69. Reading four texts takes longer, too.
@@ -220,7 +248,10 @@ print(f"K = 2 is logistic regression on the difference: {pairwise_loss(a, b):.6f
 # %%
 data = reward.encode(task, fit_comparisons, fit_labels, tokenizer)
 held = reward.encode(task, held_comparisons, held_labels, tokenizer)
-print(f"tokens {tuple(data.tokens.shape)}: comparisons, options, columns; {data.mask.float().mean():.0%} of the cells are real tokens")
+print(
+    f"tokens {tuple(data.tokens.shape)}: comparisons, options, columns; {data.mask.float().mean():.0%} of the cells are real tokens"
+)
+
 
 # %%
 def pieces(ids):
@@ -228,16 +259,16 @@ def pieces(ids):
     return ["pad" if i == tokenizer.pad_token_id else tokenizer.decode([i]) for i in ids.tolist()]
 
 
-plots.token_strip(pieces(data.tokens[0, 0]), data.mask[0, 0], selected="real token");
-
+plots.token_strip(pieces(data.tokens[0, 0]), data.mask[0, 0], selected="real token")
 # %% [markdown]
 # **How to read it.** One row of the tensor, wrapped like text: pads, the prompt, the first answer, pads. Hatched tokens are not real. Below
 # are the last twelve columns of all four rows: the answers end in different places.
 
 # %%
 tails = [pieces(row[-12:]) for row in data.tokens[0]]
-plots.token_strip(tails, data.mask[0, :, -12:], titles=[f"option {k}" for k in range(4)], selected="real token");
-
+plots.token_strip(
+    tails, data.mask[0, :, -12:], titles=[f"option {k}" for k in range(4)], selected="real token"
+)
 # %% [markdown]
 # Before you trust a mask, decode what it selects:
 
@@ -273,6 +304,7 @@ for k in range(4):
 #
 # </details>
 
+
 # %% tags=["exercise"]
 def last_real_token(mask):
     """mask (B, T) bool; returns (B,) long."""
@@ -291,8 +323,11 @@ solved = checks.nb03_last_real_token(last_real_token)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def last_real_token(mask):
-        return mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)  # the line of RewardModel.forward
+        return (
+            mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)
+        )  # the line of RewardModel.forward
 
 # %% [markdown]
 # Now hold it against the package. Here is the forward pass of the reward model; find your line in it.
@@ -305,7 +340,9 @@ display(Code(inspect.getsource(models.RewardModel.forward), language="python"))
 # contrast, the right-hand numbers of the table are read at the *last column* instead.
 
 # %%
-reward_model = models.RewardModel.from_policy(policy, seed=0)  # a fresh one; section 3 says how it starts
+reward_model = models.RewardModel.from_policy(
+    policy, seed=0
+)  # a fresh one; section 3 says how it starts
 real = data.tokens[0, 0][data.mask[0, 0]]
 sides = {"no pads": (0, 0), "left": (6, 0), "right": (0, 6), "both": (3, 3)}
 
@@ -314,7 +351,9 @@ sides = {"no pads": (0, 0), "left": (6, 0), "right": (0, 6), "both": (3, 3)}
 def read_at(tokens, mask, column):
     """Raw reward read at one column of each row, by hand: trunk, hidden state, head."""
     positions = models.positions(mask)
-    hidden = reward_model.classifier.base_model(input_ids=tokens, attention_mask=mask, position_ids=positions).last_hidden_state
+    hidden = reward_model.classifier.base_model(
+        input_ids=tokens, attention_mask=mask, position_ids=positions
+    ).last_hidden_state
     return reward_model.classifier.score(hidden[torch.arange(len(tokens)), column]).squeeze(-1)
 
 
@@ -323,9 +362,19 @@ rows = []
 for side, (left, right) in sides.items():
     tokens = pad(real, (left, right), value=tokenizer.pad_token_id)[None].to(policy.device)
     mask = pad(torch.ones_like(real, dtype=torch.bool), (left, right))[None].to(policy.device)
-    by_hand, forward = read_at(tokens, mask, last_real_token(mask)), reward_model(tokens, mask).detach()
+    by_hand, forward = (
+        read_at(tokens, mask, last_real_token(mask)),
+        reward_model(tokens, mask).detach(),
+    )
     assert torch.allclose(by_hand, forward, atol=1e-5)
-    rows.append({"pads": side, "RewardModel.forward": forward.item(), "by hand": by_hand.item(), "last column": read_at(tokens, mask, -1).item()})
+    rows.append(
+        {
+            "pads": side,
+            "RewardModel.forward": forward.item(),
+            "by hand": by_hand.item(),
+            "last column": read_at(tokens, mask, -1).item(),
+        }
+    )
 table = pd.DataFrame(rows).set_index("pads")
 assert table["RewardModel.forward"].std() < 1e-4 < table["last column"].std()
 assert data.mask[:, :, -1].float().mean() < 0.5  # most rows end in a pad
@@ -344,10 +393,14 @@ table.round(4)
 # %%
 weight = reward_model.classifier.score.weight.detach()
 d = weight.shape[1]
-print(f"{d} hidden units; head: standard deviation {weight.std():.4f}, rule 1/sqrt(d + 1) = {(d + 1) ** -0.5:.4f}")
+print(
+    f"{d} hidden units; head: standard deviation {weight.std():.4f}, rule 1/sqrt(d + 1) = {(d + 1) ** -0.5:.4f}"
+)
 untrained = reward.predictions(reward_model, held)  # (comparisons, 4)
-print(f"untrained, held out: loss {choice_loss(untrained, held.choices):.3f} (chance {math.log(4):.3f}), "
-      f"accuracy {reward.accuracy(untrained, held.choices):.1%} (chance 25%)")
+print(
+    f"untrained, held out: loss {choice_loss(untrained, held.choices):.3f} (chance {math.log(4):.3f}), "
+    f"accuracy {reward.accuracy(untrained, held.choices):.1%} (chance 25%)"
+)
 
 # %% [markdown]
 # The loss is *above* ln 4: being sure and wrong costs more than knowing nothing. The first steps of training will mostly unlearn that.
@@ -365,14 +418,21 @@ display(Code(inspect.getsource(reward.fit), language="python"))
 # How low can the loss go? Not to 0: the labeler is noisy. Of a simulated labeler we know the true probability of every choice, so we can
 # compute the loss of somebody who knows *exactly* what it wants and how noisy it is. Below that there is only luck.
 
+
 # %%
 def surprise(asked, given):
     """-log of the probability with which the simulated labeler makes each choice, averaged."""
-    return -sum(math.log(labeler.probabilities(c.options)[x.choice]) for c, x in zip(asked, given)) / len(given)
+    return -sum(
+        math.log(labeler.probabilities(c.options)[x.choice]) for c, x in zip(asked, given)
+    ) / len(given)
 
 
 floor = surprise(held_comparisons, held_labels)
-display(Markdown(f"The floor on the held-out labels is **{floor:.3f}** nats; chance is {math.log(4):.3f}. All the learning fits in between."))
+display(
+    Markdown(
+        f"The floor on the held-out labels is **{floor:.3f}** nats; chance is {math.log(4):.3f}. All the learning fits in between."
+    )
+)
 
 # %% [markdown]
 # **Predict** before the slow cell: where between the two will the loss end? How often will the model name the clicked option: nearer 25 %,
@@ -385,14 +445,16 @@ display(Markdown(f"The floor on the held-out labels is **{floor:.3f}** nats; cha
 
 # %% tags=["slow"]
 config, run = reward.RewardConfig(), Run(seed=0, device=policy.device)
-widgets.watch(run, len(data) * config.epochs // config.batch, batch=config.batch)  # loss and accuracy as they come
+live.watch(
+    run, len(data) * config.epochs // config.batch, batch=config.batch
+)  # loss and accuracy as they come
 history = reward.fit(reward_model, data, config, run)
 print(f"{len(history)} steps of {config.batch} comparisons, {config.epochs} passes")
 
 # %%
 left, right = plots.reward_fit(history)
 left.axhline(floor, color=plots.RED, linestyle="--", label=f"floor: {floor:.2f}")
-left.legend(fontsize=8.5);
+left.legend(fontsize=8.5)
 
 # %% [markdown]
 # **How to read it.** Pale: one batch of 8. Strong: the running mean. A batch of 8 measures accuracy only to within some 35 points either
@@ -418,6 +480,7 @@ left.legend(fontsize=8.5);
 #
 # </details>
 
+
 # %% tags=["exercise"]
 def ceiling(comparisons, labels, utility):
     """Share of the labels that equal the option of highest utility."""
@@ -439,8 +502,12 @@ solved = checks.nb03_ceiling(ceiling)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def ceiling(comparisons, labels, utility):
-        best = [max(range(len(c.options)), key=lambda k, c=c: utility(c.options[k])) for c in comparisons]
+        best = [
+            max(range(len(c.options)), key=lambda k, c=c: utility(c.options[k]))
+            for c in comparisons
+        ]
         return sum(b == x.choice for b, x in zip(best, labels)) / len(labels)
 
 # %% [markdown]
@@ -451,7 +518,9 @@ if not solved:
 held_rewards = reward.predictions(reward_model, held)
 accuracy = reward.accuracy(held_rewards, held.choices)
 top = ceiling(held_comparisons, held_labels, labeler.utility)
-colleague = labelers.simulated(task, name="a second simulated labeler", seed=1).label(held_comparisons)
+colleague = labelers.simulated(task, name="a second simulated labeler", seed=1).label(
+    held_comparisons
+)
 agreement = labelers.agreement(held_labels, colleague)
 
 
@@ -465,8 +534,18 @@ def percent(table):
 
 
 # %%
-shares = {"untrained model": reward.accuracy(untrained, held.choices), "a second labeler": agreement, "reward model": accuracy, "ceiling": top}
-table = pd.DataFrame([{"who": k, "names the click": w.rate, "low": w.low, "high": w.high} for k, w in ((k, interval(s)) for k, s in shares.items())])
+shares = {
+    "untrained model": reward.accuracy(untrained, held.choices),
+    "a second labeler": agreement,
+    "reward model": accuracy,
+    "ceiling": top,
+}
+table = pd.DataFrame(
+    [
+        {"who": k, "names the click": w.rate, "low": w.low, "high": w.high}
+        for k, w in ((k, interval(s)) for k, s in shares.items())
+    ]
+)
 percent(table.set_index("who"))
 
 # %%
@@ -476,8 +555,7 @@ ax.errorbar(table["names the click"], table["who"], xerr=bars, fmt="o", color=pl
 ax.axvline(0.25, color=plots.GREY, linestyle=":", label="chance: 1/4")
 ax.set(xlabel="agreement with the held-out clicks", xlim=(0.1, 0.7), title="Who names the click?")
 ax.invert_yaxis()
-ax.legend();
-
+ax.legend()
 # %% [markdown]
 # **How to read it.** A dot is a measured share, its bar the 95 % interval; bars that overlap a lot are not told apart by this many
 # comparisons.
@@ -485,8 +563,12 @@ ax.legend();
 # %%
 if full:
     assert agreement < accuracy and 0.8 * top < accuracy < 1.1 * top
-display(Markdown(f"The reward model reaches **{accuracy / top:.0%}** of the ceiling, and its held-out loss is "
-                 f"{choice_loss(held_rewards, held.choices):.3f} (floor {floor:.3f}, chance {math.log(4):.3f})."))
+display(
+    Markdown(
+        f"The reward model reaches **{accuracy / top:.0%}** of the ceiling, and its held-out loss is "
+        f"{choice_loss(held_rewards, held.choices):.3f} (floor {floor:.3f}, chance {math.log(4):.3f})."
+    )
+)
 
 # %% [markdown]
 # With 5,000 labels the model agrees with the labeler *more often than a second labeler does*. That is no magic. The colleague adds noise
@@ -501,7 +583,7 @@ display(Markdown(f"The reward model reaches **{accuracy / top:.0%}** of the ceil
 # %%
 promise = held_rewards.softmax(-1)  # (comparisons, 4)
 clicked = torch.eye(4)[held.choices]  # 1 where the click was
-plots.calibration(promise, clicked, bins=10 if full else 4);
+plots.calibration(promise, clicked, bins=10 if full else 4)
 
 # %% [markdown]
 # **How to read it.** On the dashed line promises are kept. A row of points flatter than the line belongs to an overconfident model, a steeper
@@ -525,6 +607,7 @@ plots.calibration(promise, clicked, bins=10 if full else 4);
 #
 # </details>
 
+
 # %% tags=["exercise"]
 def gain_and_bias(raw):
     """raw (N,) float; returns (gain, bias)."""
@@ -543,6 +626,7 @@ solved = checks.nb03_normalise(gain_and_bias)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def gain_and_bias(raw):
         return 1 / raw.std(correction=0), -raw.mean() / raw.std(correction=0)
 
@@ -550,27 +634,45 @@ if not solved:
 # Now for real: let the base model answer some prompts, score the whole responses, and compare with `reward.normalize`.
 
 # %%
-prompts = tasks.queries(task, tokenizer, 512, seed=100)  # not fewer in `quick`: one end-of-text token in 100 responses shows faults
+prompts = tasks.queries(
+    task, tokenizer, 512, seed=100
+)  # not fewer in `quick`: one end-of-text token in 100 responses shows faults
 generator = torch.Generator(policy.device).manual_seed(0)
 rollout = sampling.sample(policy, prompts, task.response_length, task.temperature, generator)
-seen = ~torch.isin(rollout.responses, torch.tensor(tokenizer.all_special_ids, device=policy.device))  # no labeler sees an end-of-text token
-tokens, mask = (torch.cat(pair, 1) for pair in ((rollout.queries.tokens, rollout.responses), (rollout.queries.mask, seen)))
+seen = ~torch.isin(
+    rollout.responses, torch.tensor(tokenizer.all_special_ids, device=policy.device)
+)  # no labeler sees an end-of-text token
+tokens, mask = (
+    torch.cat(pair, 1)
+    for pair in ((rollout.queries.tokens, rollout.responses), (rollout.queries.mask, seen))
+)
 with torch.no_grad():
     raw = reward_model(tokens, mask)
 gain, bias = gain_and_bias(raw)
 
 # %%
 reward.normalize(reward_model, policy, prompts, task, tokenizer, seed=0)
-assert torch.allclose(torch.stack([gain, bias]), torch.stack([reward_model.gain, reward_model.bias]), rtol=1e-3, atol=1e-3)
+assert torch.allclose(
+    torch.stack([gain, bias]),
+    torch.stack([reward_model.gain, reward_model.bias]),
+    rtol=1e-3,
+    atol=1e-3,
+)
 normal = reward_model.gain * raw + reward_model.bias
-pd.DataFrame({"mean": [raw.mean().item(), normal.mean().item()], "standard deviation": [raw.std(correction=0).item(), normal.std(correction=0).item()]},
-             index=["before", "after"]).round(3)
+pd.DataFrame(
+    {
+        "mean": [raw.mean().item(), normal.mean().item()],
+        "standard deviation": [raw.std(correction=0).item(), normal.std(correction=0).item()],
+    },
+    index=["before", "after"],
+).round(3)
 
 # %%
 ax = plots.score_histogram(raw.cpu(), normal.cpu(), names=("raw", "normalised"))
 ax.axvline(task.penalty, color=plots.RED, linestyle=":")
-ax.annotate("penalty", (task.penalty, 1), xycoords=("data", "axes fraction"), color=plots.RED, ha="right");
-
+ax.annotate(
+    "penalty", (task.penalty, 1), xycoords=("data", "axes fraction"), color=plots.RED, ha="right"
+)
 # %% [markdown]
 # **How to read it.** The same responses twice, moved and stretched, with nobody overtaking anybody. The dotted line is the penalty, -1,
 # about which more below: see how little it would have to do with the raw scale.
@@ -580,9 +682,16 @@ ax.annotate("penalty", (task.penalty, 1), xycoords=("data", "axes fraction"), co
 # %%
 after = reward.predictions(reward_model, held)
 assert reward.accuracy(after, held.choices) == accuracy
-pd.DataFrame({"accuracy": [accuracy, reward.accuracy(after, held.choices)],
-              "loss": [choice_loss(held_rewards, held.choices).item(), choice_loss(after, held.choices).item()]},
-             index=["as trained", "normalised"]).round(3)
+pd.DataFrame(
+    {
+        "accuracy": [accuracy, reward.accuracy(after, held.choices)],
+        "loss": [
+            choice_loss(held_rewards, held.choices).item(),
+            choice_loss(after, held.choices).item(),
+        ],
+    },
+    index=["as trained", "normalised"],
+).round(3)
 
 # %% [markdown]
 # A positive gain keeps every order, so the accuracy is the same to the last digit. The loss is not: the trained scale was fitted to the
@@ -603,11 +712,21 @@ kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
 texts = tasks.texts(task, rollout.responses, tokenizer)
 assert (scores[~finished.cpu()] == task.penalty).all()
 show = [*finished.nonzero().flatten()[:3].tolist(), *(~finished).nonzero().flatten()[:3].tolist()]
-pd.DataFrame({"response, as scored": [texts[i] for i in show], "ends": [bool(finished[i]) for i in show], "score": [scores[i].item() for i in show]}).round(2)
+pd.DataFrame(
+    {
+        "response, as scored": [texts[i] for i in show],
+        "ends": [bool(finished[i]) for i in show],
+        "score": [scores[i].item() for i in show],
+    }
+).round(2)
 
 # %%
-display(Markdown(f"{(~finished).float().mean():.0%} of the base model's responses never end and score {task.penalty:g}. Among those that "
-                 f"do, {(scores[finished.cpu()] < task.penalty).float().mean():.0%} score even less: for them, *not* ending would pay."))
+display(
+    Markdown(
+        f"{(~finished).float().mean():.0%} of the base model's responses never end and score {task.penalty:g}. Among those that "
+        f"do, {(scores[finished.cpu()] < task.penalty).float().mean():.0%} score even less: for them, *not* ending would pay."
+    )
+)
 
 # %% [markdown]
 # Save now: everything below is only looking. The folder opens with plain transformers, and gain and bias are in its `config.json`.
@@ -617,7 +736,9 @@ reward_model.save(folder() / "reward_sentiment")
 (folder() / "fit_sentiment.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
 again = models.RewardModel.load(folder() / "reward_sentiment").to(policy.device)
 with torch.no_grad():
-    assert torch.allclose(again(tokens[:8], mask[:8]), reward_model(tokens[:8], mask[:8]), atol=1e-5)
+    assert torch.allclose(
+        again(tokens[:8], mask[:8]), reward_model(tokens[:8], mask[:8]), atol=1e-5
+    )
 print("saved and read back: reward_sentiment, fit_sentiment.jsonl")
 
 # %% [markdown]
@@ -632,8 +753,18 @@ points = [{"labels": n, "accuracy": accuracy}]
 for count, draws in plan.items():
     for i in range(draws):
         part = models.RewardModel.from_policy(policy, seed=i)
-        reward.fit(part, data[slice(i * count, (i + 1) * count)], reward.RewardConfig(), Run(seed=i, device=policy.device))
-        points.append({"labels": count, "accuracy": reward.accuracy(reward.predictions(part, held), held.choices)})
+        reward.fit(
+            part,
+            data[slice(i * count, (i + 1) * count)],
+            reward.RewardConfig(),
+            Run(seed=i, device=policy.device),
+        )
+        points.append(
+            {
+                "labels": count,
+                "accuracy": reward.accuracy(reward.predictions(part, held), held.choices),
+            }
+        )
 points = pd.DataFrame(points).sort_values("labels", ignore_index=True)
 
 # %%
@@ -641,14 +772,24 @@ found = [interval(x) for x in points["accuracy"]]
 points["low"], points["high"] = [w.low for w in found], [w.high for w in found]
 _, ax = plt.subplots(figsize=(6.5, 3.6))
 bars = [points["accuracy"] - points["low"], points["high"] - points["accuracy"]]
-ax.errorbar(points["labels"], points["accuracy"], yerr=bars, fmt="o", color=plots.BLUE, capsize=4, alpha=0.8, label="reward model")
+ax.errorbar(
+    points["labels"],
+    points["accuracy"],
+    yerr=bars,
+    fmt="o",
+    color=plots.BLUE,
+    capsize=4,
+    alpha=0.8,
+    label="reward model",
+)
 ax.axhline(0.25, color=plots.GREY, linestyle=":", label="chance: 1/4")
 ax.axhline(top, color=plots.GREEN, linestyle="-.", label="ceiling")
 ax.set(xscale="log", xlabel="number of labels", ylabel="held-out accuracy", title="What labels buy")
-ax.set_xticks(sorted(set(points["labels"])), [f"{x:,}" for x in sorted(set(points["labels"]))], minor=False)
+ax.set_xticks(
+    sorted(set(points["labels"])), [f"{x:,}" for x in sorted(set(points["labels"]))], minor=False
+)
 ax.minorticks_off()
-ax.legend();
-
+ax.legend()
 # %% [markdown]
 # **How to read it.** The horizontal axis is logarithmic: each step to the right costs a multiple. Dots above each other are separate draws
 # of equally many labels; if they lie further apart than you like, that is what "250 labels" means.
@@ -657,8 +798,12 @@ ax.legend();
 if full:
     assert points["accuracy"].iloc[-1] > points["accuracy"].iloc[0]
 few = points[points["labels"] == min(plan)]["accuracy"].mean()
-display(Markdown(f"From {min(plan)} labels the model has gone **{(few - 0.25) / (top - 0.25):.0%}** of the way from chance to the ceiling, from "
-                 f"{n:,} labels **{(accuracy - 0.25) / (top - 0.25):.0%}**."))
+display(
+    Markdown(
+        f"From {min(plan)} labels the model has gone **{(few - 0.25) / (top - 0.25):.0%}** of the way from chance to the ceiling, from "
+        f"{n:,} labels **{(accuracy - 0.25) / (top - 0.25):.0%}**."
+    )
+)
 
 # %% [markdown]
 # The paper asked the same of the finished policy: how often do people prefer it to the untuned model? On sentiment, 51.9 % of the time with
@@ -668,6 +813,7 @@ display(Markdown(f"From {min(plan)} labels the model has gone **{(few - 0.25) / 
 #
 # Now your own clicks from notebook 02, if there are at least twenty. If not, forty *simulated* ones stand in until you have labelled.
 
+
 # %%
 def my_labels():
     """Comparisons of four and the labels you gave them, under your pseudonym, from the label store."""
@@ -675,7 +821,11 @@ def my_labels():
         return [], []
     store = LabelStore(folder() / "labels.db")
     asked = {c.id: c for c in store.comparisons(task.name) if len(c.options) == 4}
-    given = [x for x in store.labels(task.name, widgets.me()) if not x.simulated and x.comparison_id in asked]
+    given = [
+        x
+        for x in store.labels(task.name, cards.me())
+        if not x.simulated and x.comparison_id in asked
+    ]
     store.close()
     return [asked[x.comparison_id] for x in given], given
 
@@ -684,7 +834,9 @@ def my_labels():
 my_comparisons, mine = my_labels()
 yours = len(mine) >= 20
 if not yours:
-    print(f"You have given {len(mine)} labels of this task so far; 40 SIMULATED labels stand in for yours.")
+    print(
+        f"You have given {len(mine)} labels of this task so far; 40 SIMULATED labels stand in for yours."
+    )
     my_comparisons, mine = held_comparisons[:40], held_labels[:40]
 my_data = reward.encode(task, my_comparisons, mine, tokenizer)
 print(f"{len(mine)} labels, {'yours' if yours else 'simulated'}")
@@ -706,16 +858,27 @@ for k in range(4):
 # %%
 owner = "your" if yours else "the stand-in"
 others = (reward.predictions(reward_model, my_data).argmax(-1) == my_data.choices).sum().item()
-rows = {f"fitted on {owner} labels (cross-validated)": evaluation.win_rate(hits, len(mine)),
-        f"fitted on {n:,} simulated labels": evaluation.win_rate(others, len(mine))}
-mine_table = pd.DataFrame([{"reward model": k, f"names {owner} click": w.rate, "low": w.low, "high": w.high} for k, w in rows.items()])
+rows = {
+    f"fitted on {owner} labels (cross-validated)": evaluation.win_rate(hits, len(mine)),
+    f"fitted on {n:,} simulated labels": evaluation.win_rate(others, len(mine)),
+}
+mine_table = pd.DataFrame(
+    [
+        {"reward model": k, f"names {owner} click": w.rate, "low": w.low, "high": w.high}
+        for k, w in rows.items()
+    ]
+)
 percent(mine_table.set_index("reward model"))
 
 # %%
 widest = max(w.high - w.low for w in rows.values())
 apart = rows[f"fitted on {n:,} simulated labels"].low > 0.25
-display(Markdown(f"Be honest with so few: the wider interval spans **{widest:.0%}**. The model of the simulated labels "
-                 f"{'is clearly better than chance on' if apart else 'cannot be told from chance on'} these {len(mine)} labels."))
+display(
+    Markdown(
+        f"Be honest with so few: the wider interval spans **{widest:.0%}**. The model of the simulated labels "
+        f"{'is clearly better than chance on' if apart else 'cannot be told from chance on'} these {len(mine)} labels."
+    )
+)
 
 # %% [markdown]
 # The second row compares *taste*: a word counter's with yours. Where it is low, you and the counter want different things, and that is a
@@ -734,10 +897,18 @@ favourite, best = held_rewards.argmax(-1), utilities.argmax(-1)
 
 def errors(rows, other, name):
     """Show where the model's favourite differs from another choice."""
-    return pd.DataFrame([{
-        "model's favourite": held_comparisons[i].options[favourite[i]], "utility": utilities[i, favourite[i]].item(),
-        name: held_comparisons[i].options[other[i]], "its utility": utilities[i, other[i]].item(),
-        "model promised it": f"{promise[i, other[i]]:.0%}"} for i in rows])
+    return pd.DataFrame(
+        [
+            {
+                "model's favourite": held_comparisons[i].options[favourite[i]],
+                "utility": utilities[i, favourite[i]].item(),
+                name: held_comparisons[i].options[other[i]],
+                "its utility": utilities[i, other[i]].item(),
+                "model promised it": f"{promise[i, other[i]]:.0%}",
+            }
+            for i in rows
+        ]
+    )
 
 
 # %%
@@ -746,9 +917,15 @@ errors(surprising[:5].tolist(), held.choices, "clicked")
 
 # %%
 worst = surprising[: m // 20]
-defended = (utilities[worst, favourite[worst]] >= utilities[worst, held.choices[worst]]).float().mean()
-display(Markdown(f"Among the {len(worst)} most surprising clicks, the noiseless utility sides with the model (or sees a tie) in "
-                 f"**{defended:.0%}**. So many are the labeler's slips of the finger, not the model's."))
+defended = (
+    (utilities[worst, favourite[worst]] >= utilities[worst, held.choices[worst]]).float().mean()
+)
+display(
+    Markdown(
+        f"Among the {len(worst)} most surprising clicks, the noiseless utility sides with the model (or sees a tie) in "
+        f"**{defended:.0%}**. So many are the labeler's slips of the finger, not the model's."
+    )
+)
 
 # %% [markdown]
 # The remaining errors are the model's own. Sort by how much utility its favourite gives away against the best option:
@@ -758,8 +935,12 @@ loss_of_utility = utilities.max(-1).values - utilities[torch.arange(m), favourit
 errors(loss_of_utility.argsort(descending=True)[:5].tolist(), best, "best by utility")
 
 # %%
-display(Markdown(f"The model's favourite is as good as the best by utility in **{(loss_of_utility == 0).float().mean():.0%}** of the held-out "
-                 f"comparisons. (Against the noisy clicks it was {accuracy:.0%}.)"))
+display(
+    Markdown(
+        f"The model's favourite is as good as the best by utility in **{(loss_of_utility == 0).float().mean():.0%}** of the held-out "
+        f"comparisons. (Against the noisy clicks it was {accuracy:.0%}.)"
+    )
+)
 
 # %% [markdown]
 # Look for a pattern: a rare word, a negation, two moods in one sentence, broken grammar that the word counter does not mind?
@@ -768,6 +949,7 @@ display(Markdown(f"The model's favourite is as good as the best by utility in **
 #
 # The labeler counts words and turns them round after "not", "never", "nobody". Does the model know that? Write sentences and see. Each pair
 # below differs by a negation. **Predict** the sign of the difference for every pair.
+
 
 # %%
 @torch.no_grad()
@@ -780,20 +962,40 @@ def rate(query, texts):
 
 query = " The boats came back to Saltmere before noon, and the whole quay was waiting."
 pairs = [
-    (" The old ferryman was happy with the way the long day had ended.", " The old ferryman was not happy with the way the long day had ended."),
-    (" Everybody agreed that the soup was delicious, and asked the baker for more.", " Nobody agreed that the soup was delicious, or asked the baker for more."),
-    (" The news from the harbour was terrible, and they walked home in the rain.", " The news from the harbour was never terrible, and they walked home in the rain."),
-    (" They were afraid of the storm and of the dark water below the steps.", " They were not afraid of the storm or of the dark water below the steps."),
+    (
+        " The old ferryman was happy with the way the long day had ended.",
+        " The old ferryman was not happy with the way the long day had ended.",
+    ),
+    (
+        " Everybody agreed that the soup was delicious, and asked the baker for more.",
+        " Nobody agreed that the soup was delicious, or asked the baker for more.",
+    ),
+    (
+        " The news from the harbour was terrible, and they walked home in the rain.",
+        " The news from the harbour was never terrible, and they walked home in the rain.",
+    ),
+    (
+        " They were afraid of the storm and of the dark water below the steps.",
+        " They were not afraid of the storm or of the dark water below the steps.",
+    ),
 ]
 
 # %%
-rows = [{"text": t, "utility": labeler.utility(t), "reward": r} for p in pairs for t, r in zip(p, rate(query, p))]
+rows = [
+    {"text": t, "utility": labeler.utility(t), "reward": r}
+    for p in pairs
+    for t, r in zip(p, rate(query, p))
+]
 pd.DataFrame(rows).round(2)
 
 # %%
 change = [(labeler.utility(b) - labeler.utility(a), rate(query, (a, b))) for a, b in pairs]
 same = sum((u > 0) == (r[1] > r[0]) for u, r in change)
-display(Markdown(f"In **{same} of {len(pairs)}** pairs the negation moves the reward in the direction in which it moves the labeler's utility."))
+display(
+    Markdown(
+        f"In **{same} of {len(pairs)}** pairs the negation moves the reward in the direction in which it moves the labeler's utility."
+    )
+)
 
 # %% [markdown]
 # Compare the *sizes* as well as the signs: turning "+2" into "-2" should move the reward twice as far as leaving the word out. A model that
@@ -804,14 +1006,26 @@ display(Markdown(f"In **{same} of {len(pairs)}** pairs the negation moves the re
 
 # %%
 answers = [p[0] for p in pairs]
-openings = [query, " It was a dreadful night, and everyone was miserable.", " It was a splendid morning, and everyone was delighted."]
-grid = pd.DataFrame([rate(q, answers) for q in openings], index=[q.strip()[:32] + "..." for q in openings], columns=[f"answer {k}" for k in range(4)])
+openings = [
+    query,
+    " It was a dreadful night, and everyone was miserable.",
+    " It was a splendid morning, and everyone was delighted.",
+]
+grid = pd.DataFrame(
+    [rate(q, answers) for q in openings],
+    index=[q.strip()[:32] + "..." for q in openings],
+    columns=[f"answer {k}" for k in range(4)],
+)
 grid.round(2)
 
 # %%
 constants = grid.mean(axis=1)
-display(Markdown(f"Between prompts the mean reward of the same answers moves by up to **{constants.max() - constants.min():.2f}** standard "
-                 "deviations. No label ever asked for that, or against it."))
+display(
+    Markdown(
+        f"Between prompts the mean reward of the same answers moves by up to **{constants.max() - constants.min():.2f}** standard "
+        "deviations. No label ever asked for that, or against it."
+    )
+)
 
 # %% [markdown]
 # PPO does not mind much: an answer cannot change what depends on the prompt alone, and the advantage takes it out. But never compare rewards

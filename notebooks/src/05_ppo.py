@@ -22,9 +22,12 @@ import pandas as pd
 import torch
 from IPython.display import Code, Markdown, display
 
-from rlhf_helpers import checks, models, plots, ppo, reward, runs, sampling, tasks, tensors, widgets
-from rlhf_helpers.optim import TensorFlowAdam
-from rlhf_helpers.runs import Run, artifact, folder, profile
+from rlhf_helpers import models, ppo, reward, sampling, tasks, tensors
+from rlhf_helpers.course import checks, live, plots
+from rlhf_helpers.course.profile import artifact, folder, profile
+from rlhf_helpers.runtime import runs
+from rlhf_helpers.runtime.optim import TensorFlowAdam
+from rlhf_helpers.runtime.runs import Run
 
 size, device, task = profile(), runs.default_device(), tasks.SENTIMENT
 pd.set_option("display.max_colwidth", None)
@@ -32,8 +35,7 @@ pd.set_option("display.max_colwidth", None)
 plt.rcParams.update(plots.STYLE)
 
 # %%
-plots.pipeline("ppo");
-
+plots.pipeline("ppo")
 # %%
 tokenizer = models.load_tokenizer()
 reference = models.Policy.load().to(device).frozen_copy()
@@ -58,19 +60,32 @@ def answers(policy, queries):
 def before_and_after(tuned, queries):
     prompts = ["... " + text[-70:] for text in tasks.query_texts(task, queries, tokenizer)]
     (before, low), (after, high) = answers(reference, queries), answers(tuned, queries)
-    return pd.DataFrame({"end of the prompt": prompts, "before": before, "score before": low, "after PPO": after, "score after": high}).round(2)
+    return pd.DataFrame(
+        {
+            "end of the prompt": prompts,
+            "before": before,
+            "score before": low,
+            "after PPO": after,
+            "score after": high,
+        }
+    ).round(2)
 
 
 test = tasks.queries(task, tokenizer, size.judged, split="test", seed=5).to(device)
 tuned = models.Policy.load(artifact("policy_sentiment")).to(device)
 before_and_after(tuned, test[:6])
 
+
 # %%
 def mean_score(policy):
     return sum(answers(policy, test)[1]) / len(test)
 
 
-display(Markdown(f"Over {len(test)} test prompts the mean score is {mean_score(reference):.2f} before and {mean_score(tuned):.2f} after."))
+display(
+    Markdown(
+        f"Over {len(test)} test prompts the mean score is {mean_score(reference):.2f} before and {mean_score(tuned):.2f} after."
+    )
+)
 
 # %% [markdown]
 # Same prompts, same seed of the sampler, two models. One unit of score is the spread of the base model's own responses: whole, unpenalised, they have mean 0 and standard deviation 1.
@@ -115,8 +130,12 @@ draws = seeded(0)
 lines = []
 for i in range(6):
     queries = pool[torch.arange(config.batch * i, config.batch * (i + 1)) % len(pool)].to(device)
-    lines.append(ppo.step(policy, reference, score, queries, task, config, optimizer, controller, draws))
-pd.DataFrame(lines)[["score", "kl_nats_per_response", "beta", "value_loss", "clip_fraction"]].round(3)
+    lines.append(
+        ppo.step(policy, reference, score, queries, task, config, optimizer, controller, draws)
+    )
+pd.DataFrame(lines)[["score", "kl_nats_per_response", "beta", "value_loss", "clip_fraction"]].round(
+    3
+)
 
 # %% [markdown]
 # At step 0 the KL is 0 (to rounding): policy and reference are the same model. Then the score begins to rise and the KL with it. Now we freeze
@@ -127,8 +146,13 @@ pd.DataFrame(lines)[["score", "kl_nats_per_response", "beta", "value_loss", "cli
 # %%
 queries = pool[-16:].to(device)
 rollout = sampling.sample(policy, queries, task.response_length, task.temperature, seeded(1))
-fields = {"queries.tokens": queries.tokens, "queries.mask": queries.mask} | {k: getattr(rollout, k) for k in ("responses", "mask", "logprobs", "values")}
-pd.DataFrame([(name, tuple(x.shape), str(x.dtype)) for name, x in fields.items()], columns=["field", "shape", "type"])
+fields = {"queries.tokens": queries.tokens, "queries.mask": queries.mask} | {
+    k: getattr(rollout, k) for k in ("responses", "mask", "logprobs", "values")
+}
+pd.DataFrame(
+    [(name, tuple(x.shape), str(x.dtype)) for name, x in fields.items()],
+    columns=["field", "shape", "type"],
+)
 
 # %% [markdown]
 # B = 16 rows, Q query tokens padded on the left, R = 24 response tokens. Never trust a mask that you have not decoded. What do the two
@@ -140,8 +164,7 @@ prompt, answer = queries.tokens[row][queries.mask[row]], rollout.responses[row][
 pieces = [tokenizer.decode([t]) for t in answer.tolist()]
 print("prompt:  ", tokenizer.decode(prompt))
 print("response:", tokenizer.decode(answer))
-plots.token_strip(pieces, rollout.logprobs[row].cpu());
-
+plots.token_strip(pieces, rollout.logprobs[row].cpu())
 # %% [markdown]
 # *How to read it:* below each token stands its log-probability in nats. Near 0 means the policy had hardly a choice; -3 means one
 # chance in twenty. The mask selects all 24 tokens: responses have a fixed length and are **not** cut at the full stop. People and reward
@@ -166,7 +189,12 @@ checks.nb05_same("log-probabilities", by_hand, rollout.logprobs[row])
 kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
 scores = score(rollout)
 whole = tokenizer.batch_decode(rollout.responses)
-table = {"sampled (24 tokens)": whole, "scored": tasks.texts(task, rollout.responses, tokenizer), "finished": finished.tolist(), "score": scores.tolist()}
+table = {
+    "sampled (24 tokens)": whole,
+    "scored": tasks.texts(task, rollout.responses, tokenizer),
+    "finished": finished.tolist(),
+    "score": scores.tolist(),
+}
 pd.DataFrame(table).sort_values("finished", kind="stable").head(6).round(2)
 
 # %%
@@ -178,12 +206,16 @@ def score_by_hand(i):
     ends = [t for t, token in enumerate(ids) if token == stop and t >= task.truncate_after]
     if not ends:
         return task.penalty
-    text = torch.cat([queries.tokens[i][queries.mask[i]], rollout.responses[i, : ends[0] + 1]])[None]
+    text = torch.cat([queries.tokens[i][queries.mask[i]], rollout.responses[i, : ends[0] + 1]])[
+        None
+    ]
     return reward_model(text, torch.ones_like(text, dtype=torch.bool)).item()
 
 
 with torch.no_grad():
-    checks.nb05_same("scores", [score_by_hand(i) for i in range(len(rollout))], scores, tolerance=1e-3)
+    checks.nb05_same(
+        "scores", [score_by_hand(i) for i in range(len(rollout))], scores, tolerance=1e-3
+    )
 
 # %% [markdown]
 # ## 4. KL: how far from the reference, token by token
@@ -195,8 +227,7 @@ with torch.no_grad():
 with torch.no_grad():
     reference_logprobs = sampling.replay(reference, rollout, task.temperature).logprobs
 log_ratio = rollout.logprobs - reference_logprobs
-plots.token_strip(pieces, log_ratio[row].cpu());
-
+plots.token_strip(pieces, log_ratio[row].cpu())
 # %% [markdown]
 # *How to read it:* above zero, the policy likes this token better than the reference does; below zero (hatched), less. Both occur. A KL divergence is never
 # negative; its one-sample estimate on a token may be. What must hold is the **mean**. Here is the check, where the truth can be had: for the first response token of one
@@ -204,7 +235,10 @@ plots.token_strip(pieces, log_ratio[row].cpu());
 
 # %%
 with torch.no_grad():
-    p, q = ((m.logits(m.hidden(queries.tokens, queries.mask)[:, -1]) / task.temperature).log_softmax(-1) for m in (policy, reference))
+    p, q = (
+        (m.logits(m.hidden(queries.tokens, queries.mask)[:, -1]) / task.temperature).log_softmax(-1)
+        for m in (policy, reference)
+    )
 exact = (p.exp() * (p - q)).sum(-1)  # (B,)
 most = exact.argmax()
 drawn = torch.multinomial(p[most].exp(), 20_000, replacement=True, generator=seeded(2))
@@ -212,7 +246,13 @@ estimates = (p - q)[most][drawn]
 error = (estimates.std() / len(estimates) ** 0.5).item()
 means = {f"mean of {n:,} draws": estimates[:n].mean().item() for n in (10, 100, 1_000, 20_000)}
 assert abs(means["mean of 20,000 draws"] - exact[most]) < 5 * error
-pd.Series({"exact KL": exact[most].item(), **means, "share of draws below zero": (estimates < 0).float().mean().item()}).round(4).to_frame("nats (last row: share)")
+pd.Series(
+    {
+        "exact KL": exact[most].item(),
+        **means,
+        "share of draws below zero": (estimates < 0).float().mean().item(),
+    }
+).round(4).to_frame("nats (last row: share)")
 
 # %%
 per_response = log_ratio.sum(-1)
@@ -232,6 +272,7 @@ display(Markdown(
 # `torch.where(mask, a, 0)` keeps `a` where the mask is True. Ask yourself which sign a token gets that the policy likes better than the reference does: should it pay or earn?
 # </details>
 
+
 # %% tags=["exercise"]
 def my_kl_penalty(logprobs, reference_logprobs, mask, beta):  # (B, R) (B, R) (B, R) float -> (B, R)
     return ...
@@ -247,8 +288,11 @@ solved = checks.nb05_kl_penalty(my_kl_penalty)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def my_kl_penalty(logprobs, reference_logprobs, mask, beta):
-        return ppo.shape_rewards(torch.zeros(len(mask), device=mask.device), logprobs, reference_logprobs, mask, beta)
+        return ppo.shape_rewards(
+            torch.zeros(len(mask), device=mask.device), logprobs, reference_logprobs, mask, beta
+        )
 
 # %% [markdown]
 # ## 5. One reward per token
@@ -267,6 +311,7 @@ if not solved:
 # `clone()`, or use `scatter_add(1, columns, values)` with both arguments of shape (B, 1).
 # </details>
 
+
 # %% tags=["exercise"]
 def my_place_score(penalties, scores, mask):  # (B, R) (B,) (B, R) -> (B, R)
     return ...
@@ -283,23 +328,34 @@ solved = checks.nb05_place_score(my_place_score)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def my_place_score(penalties, scores, mask):
         nothing = torch.zeros_like(penalties)
         return penalties + ppo.shape_rewards(scores, nothing, nothing, mask, 0.0)
 
+
 # %%
 beta = controller.beta
 rewards = ppo.shape_rewards(scores, rollout.logprobs, reference_logprobs, rollout.mask, beta)
-mine = my_place_score(my_kl_penalty(rollout.logprobs, reference_logprobs, rollout.mask, beta), scores, rollout.mask)
+mine = my_place_score(
+    my_kl_penalty(rollout.logprobs, reference_logprobs, rollout.mask, beta), scores, rollout.mask
+)
 checks.nb05_same("shaped rewards", mine, rewards)
-columns = {"token": pieces, "log ratio": log_ratio[row].cpu(), "penalty": -beta * log_ratio[row].cpu(), "reward": rewards[row].cpu()}
+columns = {
+    "token": pieces,
+    "log ratio": log_ratio[row].cpu(),
+    "penalty": -beta * log_ratio[row].cpu(),
+    "reward": rewards[row].cpu(),
+}
 pd.DataFrame(columns).round(3).tail(8)
 
 # %% [markdown]
 # Here are the last eight tokens of row 0; only the final reward holds the score. Summed over the response, shaping changes nothing but the price of KL:
 
 # %%
-checks.nb05_same("sum of rewards = score - beta * KL", rewards.sum(-1), scores - beta * per_response)
+checks.nb05_same(
+    "sum of rewards = score - beta * KL", rewards.sum(-1), scores - beta * per_response
+)
 
 # %% [markdown]
 # ## 6. Rescale keeps the mean, standardize removes it
@@ -324,6 +380,7 @@ checks.nb05_same("sum of rewards = score - beta * KL", rewards.sum(-1), scores -
 # `x[mask]` is a flat tensor of the numbers that count. `std(correction=0)` divides by n.
 # </details>
 
+
 # %% tags=["exercise"]
 def my_rescale(x, mask):  # (B, R) (B, R) -> (B, R)
     return ...
@@ -345,8 +402,17 @@ if not solved:
 # %%
 rescaled = tensors.rescale(rewards, rollout.mask)
 checks.nb05_same("rescaled rewards", my_rescale(rewards, rollout.mask), rescaled)
-versions = {"rewards": rewards, "rescaled": rescaled, "standardized": tensors.standardize(rewards, rollout.mask)}
-pd.DataFrame({name: {"mean": x.mean().item(), "standard deviation": x.std(correction=0).item()} for name, x in versions.items()}).T.round(4)
+versions = {
+    "rewards": rewards,
+    "rescaled": rescaled,
+    "standardized": tensors.standardize(rewards, rollout.mask),
+}
+pd.DataFrame(
+    {
+        name: {"mean": x.mean().item(), "standard deviation": x.std(correction=0).item()}
+        for name, x in versions.items()
+    }
+).T.round(4)
 
 # %% [markdown]
 # ## 7. Advantages: who earned the score?
@@ -362,7 +428,11 @@ pd.DataFrame({name: {"mean": x.mean().item(), "standard deviation": x.std(correc
 
 # %%
 three = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.2, 0.4, 0.5]])
-checks.nb05_same("the paper example", [[0.375, 0.35, 0.5]], tensors.gae(*three, torch.ones(1, 3, dtype=torch.bool), lam=0.5))
+checks.nb05_same(
+    "the paper example",
+    [[0.375, 0.35, 0.5]],
+    tensors.gae(*three, torch.ones(1, 3, dtype=torch.bool), lam=0.5),
+)
 
 # %% [markdown]
 # **Exercise 4: GAE.** Difficulty ●●●○○ · importance ●●●●● · 12 minutes
@@ -374,6 +444,7 @@ checks.nb05_same("the paper example", [[0.375, 0.35, 0.5]], tensors.gae(*three, 
 #
 # Go through the columns with `reversed(range(R))` and carry two tensors of shape (B,): the next value and the next advantage. Both start at 0, because after the last token nothing comes.
 # </details>
+
 
 # %% tags=["exercise"]
 def my_gae(rewards, values, lam):  # (B, R) (B, R) float -> (B, R)
@@ -396,6 +467,7 @@ solved = checks.nb05_gae(my_gae)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def my_gae(rewards, values, lam):
         return tensors.gae(rewards, values, torch.ones_like(rewards, dtype=torch.bool), lam=lam)
 
@@ -404,20 +476,33 @@ if not solved:
 
 # %%
 advantages = my_gae(rescaled, rollout.values, config.lam)
-checks.nb05_same("advantages", advantages, tensors.gae(rescaled, rollout.values, rollout.mask, lam=config.lam))
+checks.nb05_same(
+    "advantages", advantages, tensors.gae(rescaled, rollout.values, rollout.mask, lam=config.lam)
+)
 
-deltas = rescaled + torch.cat([rollout.values[:, 1:], torch.zeros_like(rollout.values[:, :1])], 1) - rollout.values
+deltas = (
+    rescaled
+    + torch.cat([rollout.values[:, 1:], torch.zeros_like(rollout.values[:, :1])], 1)
+    - rollout.values
+)
 steps = torch.arange(task.response_length, device=device)
-weights = torch.where(steps[:, None] >= steps, config.lam ** (steps[:, None] - steps).clamp(min=0), 0.0)  # (later, earlier)
+weights = torch.where(
+    steps[:, None] >= steps, config.lam ** (steps[:, None] - steps).clamp(min=0), 0.0
+)  # (later, earlier)
 checks.nb05_same("advantages as an explicit sum", deltas @ weights, advantages)
 
 # %%
 _, ax = plt.subplots(figsize=(8, 3))
 for lam, style in ((0.0, ":"), (0.95, "-"), (1.0, "--")):
-    ax.plot(my_gae(rescaled, rollout.values, lam)[row].cpu(), style, label=f"lambda = {lam}", marker=".")
-ax.set(xlabel="token of the response", ylabel="advantage", title="Who is credited with the same response?")
-ax.legend();
-
+    ax.plot(
+        my_gae(rescaled, rollout.values, lam)[row].cpu(), style, label=f"lambda = {lam}", marker="."
+    )
+ax.set(
+    xlabel="token of the response",
+    ylabel="advantage",
+    title="Who is credited with the same response?",
+)
+ax.legend()
 # %% [markdown]
 # *How to read it:* with $\lambda = 0$ a token answers only for the surprise of its own moment: little noise, but as wrong as the value head is. With $\lambda = 1$ it
 # answers for all that follows: right on average, noisy. At 0.95 the last token's score still reaches the first with weight $0.95^{23} \approx 0.31$.
@@ -459,9 +544,17 @@ advantages = tensors.standardize(advantages, rollout.mask)  # then
 with torch.no_grad():
     first = sampling.replay(policy, rollout, task.temperature)
     careless = sampling.replay(policy, rollout)  # temperature 1
-ratio, wrong = (first.logprobs - rollout.logprobs).exp(), (careless.logprobs - rollout.logprobs).exp()
+ratio, wrong = (
+    (first.logprobs - rollout.logprobs).exp(),
+    (careless.logprobs - rollout.logprobs).exp(),
+)
 checks.nb05_same("ratio at the first pass", ratio, torch.ones_like(ratio), tolerance=1e-3)
-pd.DataFrame({name: {"smallest": r.min().item(), "largest": r.max().item()} for name, r in (("ratio", ratio), ("temperature forgotten", wrong))}).T.round(3)
+pd.DataFrame(
+    {
+        name: {"smallest": r.min().item(), "largest": r.max().item()}
+        for name, r in (("ratio", ratio), ("temperature forgotten", wrong))
+    }
+).T.round(3)
 
 # %% [markdown]
 # Exactly 1, up to rounding (sampling keeps a cache of keys and values, replay reads everything at once). This is the cheapest test in all of PPO. It catches a wrong slice, a wrong mask, dropout left on, and a
@@ -490,13 +583,18 @@ for i, rows in enumerate(ppo.minibatches(small, seeded(3))):
 # Logarithms come in, a ratio is needed. `clamp(low, high)` clips, `torch.maximum` compares token by token, `tensors.masked_mean(x, mask)` averages. Papers write a minimum because they maximise; a loss is its negative.
 # </details>
 
+
 # %% tags=["exercise"]
-def my_policy_loss(logprobs, old_logprobs, advantages, mask, cliprange):  # all (B, R) but the last -> scalar
+def my_policy_loss(
+    logprobs, old_logprobs, advantages, mask, cliprange
+):  # all (B, R) but the last -> scalar
     ...  # the ratio, the clipped ratio, the worse of the two losses, the mean
 
 
 # %% tags=["solution"]
-def my_policy_loss(logprobs, old_logprobs, advantages, mask, cliprange):  # all (B, R) but the last -> scalar
+def my_policy_loss(
+    logprobs, old_logprobs, advantages, mask, cliprange
+):  # all (B, R) but the last -> scalar
     ratio = (logprobs - old_logprobs).exp()
     clipped = ratio.clamp(1 - cliprange, 1 + cliprange)
     return tensors.masked_mean(torch.maximum(-advantages * ratio, -advantages * clipped), mask)
@@ -509,10 +607,13 @@ solved = checks.nb05_policy_loss(my_policy_loss)
 if not solved:
     my_policy_loss = ppo.policy_loss
 
+
 # %%
 def loss_and_slope(ratio, advantage):
     new = torch.tensor([[ratio]]).log().requires_grad_()
-    loss = my_policy_loss(new, torch.zeros(1, 1), torch.tensor([[advantage]]), torch.ones(1, 1, dtype=torch.bool), 0.2)
+    loss = my_policy_loss(
+        new, torch.zeros(1, 1), torch.tensor([[advantage]]), torch.ones(1, 1, dtype=torch.bool), 0.2
+    )
     return loss.item(), torch.autograd.grad(loss, new)[0].item()
 
 
@@ -522,7 +623,11 @@ for ax, a in zip(axes, (1.0, -1.0)):
     ax.plot(x, [-a * r for r in x], ":", color=plots.GREY, label="not clipped")
     ax.plot(x, [loss_and_slope(r, a)[0] for r in x], color=plots.BLUE, label="PPO")
     ax.axvspan(0.8, 1.2, color=plots.PALE, zorder=0)
-    ax.set(title=f"A = {a:+.0f}: token was {'better' if a > 0 else 'worse'} than expected", xlabel="ratio", ylabel="loss")
+    ax.set(
+        title=f"A = {a:+.0f}: token was {'better' if a > 0 else 'worse'} than expected",
+        xlabel="ratio",
+        ylabel="loss",
+    )
     ax.legend()
 
 # %% [markdown]
@@ -531,7 +636,10 @@ for ax, a in zip(axes, (1.0, -1.0)):
 
 # %%
 corners = [(0.7, 1.0), (1.3, 1.0), (0.7, -1.0), (1.3, -1.0)]
-slopes = pd.DataFrame([(r, a, loss_and_slope(r, a)[1]) for r, a in corners], columns=["ratio", "advantage", "gradient"])
+slopes = pd.DataFrame(
+    [(r, a, loss_and_slope(r, a)[1]) for r, a in corners],
+    columns=["ratio", "advantage", "gradient"],
+)
 assert slopes.gradient.eq(0).tolist() == [False, True, True, False]
 slopes.round(3)
 
@@ -540,10 +648,13 @@ slopes.round(3)
 #
 # The value head has the same brake: a value may move at most 0.2 from its old one before the clipped error takes over, and the worse of the two errors counts. The sum of both losses, the value's with weight 0.1, is all there is.
 
+
 # %%
 def my_value_loss(values, old_values, returns, mask, cliprange):
     clipped = old_values + (values - old_values).clamp(-cliprange, cliprange)
-    return 0.5 * tensors.masked_mean(torch.maximum((values - returns) ** 2, (clipped - returns) ** 2), mask)
+    return 0.5 * tensors.masked_mean(
+        torch.maximum((values - returns) ** 2, (clipped - returns) ** 2), mask
+    )
 
 
 def my_losses(policy, batch, rewards):
@@ -559,10 +670,15 @@ def my_losses(policy, batch, rewards):
 
 
 with torch.no_grad():
-    checks.nb05_same("the whole loss", my_losses(policy, rollout, rewards), ppo.losses(policy, rollout, rewards, task, config)[0])
+    checks.nb05_same(
+        "the whole loss",
+        my_losses(policy, rollout, rewards),
+        ppo.losses(policy, rollout, rewards, task, config)[0],
+    )
 
 # %% [markdown]
 # Now the step itself, from your pieces. Two copies of the policy, the same seed: one takes `ppo.step`, the other yours.
+
 
 # %%
 def my_step(policy, queries, optimizer, beta, generator):
@@ -608,6 +724,7 @@ checks.nb05_same("log-probabilities after one whole step", *after, tolerance=1e-
 # `max(low, min(high, x))` clips a plain number. Clip first, then multiply by episodes / horizon.
 # </details>
 
+
 # %% tags=["exercise"]
 def my_next_beta(beta, kl, target, episodes, horizon):
     return ...
@@ -624,6 +741,7 @@ solved = checks.nb05_next_beta(my_next_beta)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def my_next_beta(beta, kl, target, episodes, horizon):
         fallback = ppo.KLController(beta, target, horizon)
         fallback.update(kl, episodes)
@@ -633,6 +751,7 @@ if not solved:
 # Try it in a toy world, where the KL drifts towards 1.5 / beta. At the initial price of 0.15 that is 10 nats; the target is 6. The paper's horizon is 10,000 episodes, in a run
 # of a million. What happens in a run of 10,000? **Guess** what the dashed curve does before you run the cell.
 
+
 # %%
 def toy_world(episodes, batch, horizon, beta=0.15, kl=0.0):
     same, betas, kls = ppo.KLController(beta, 6.0, horizon), [], []
@@ -641,12 +760,18 @@ def toy_world(episodes, batch, horizon, beta=0.15, kl=0.0):
         beta = my_next_beta(beta, kl, 6.0, batch, horizon)
         same.update(kl, batch)
         betas, kls = [*betas, beta], [*kls, kl]
-    checks.nb05_same(f"beta after {episodes:,} episodes, horizon {horizon:,}", beta, same.beta, tolerance=1e-9)
+    checks.nb05_same(
+        f"beta after {episodes:,} episodes, horizon {horizon:,}", beta, same.beta, tolerance=1e-9
+    )
     return betas, kls
 
 
 # %%
-worlds = {"paper": (1_000_000, 512, 10_000), "short run, the paper's horizon": (10_000, 64, 10_000), "short run, horizon 1,250": (10_000, 64, 1_250)}
+worlds = {
+    "paper": (1_000_000, 512, 10_000),
+    "short run, the paper's horizon": (10_000, 64, 10_000),
+    "short run, horizon 1,250": (10_000, 64, 1_250),
+}
 _, axes = plt.subplots(1, 2, figsize=(9, 3))
 for (name, world), style in zip(worlds.items(), ("-", "--", "-.")):
     betas, kls = toy_world(*world)
@@ -656,15 +781,16 @@ for (name, world), style in zip(worlds.items(), ("-", "--", "-.")):
 axes[0].set(title="Beta", xlabel="episodes", ylabel="reward per nat")
 axes[1].set(title="KL", xlabel="episodes", ylabel="nats per response")
 axes[1].axhline(6, color=plots.GREY, linestyle=":")
-axes[0].legend(fontsize=8);
-
+axes[0].legend(fontsize=8)
 # %% [markdown]
 # *How to read it:* over a million episodes the price climbs until the KL sits on the target (dotted). In a short run the same horizon hardly lets it move: the **initial beta decides**, and the target is a wish. A horizon that fits
 # the run gives the controller its power back; ours is 1,250. Beta can grow by at most a factor of $1 + 0.2\,n/\mathrm{horizon}$ per step:
 
 # %%
 for horizon in (10_000, 1_250):
-    print(f"horizon {horizon:,}: in our {config.steps} steps beta can grow at most {(1 + 0.2 * config.batch / horizon) ** config.steps:,.1f}-fold")
+    print(
+        f"horizon {horizon:,}: in our {config.steps} steps beta can grow at most {(1 + 0.2 * config.batch / horizon) ** config.steps:,.1f}-fold"
+    )
 
 # %% [markdown]
 # ## 12. The full run
@@ -679,7 +805,12 @@ Code(inspect.getsource(ppo.PPOConfig).split("    def ")[0], language="python")
 # **Write down what you expect** at the end, before you run it. You saw the first six steps in section 1; the learning rate now falls to 0 over the whole run.
 
 # %%
-prediction = {"score": None, "kl_nats_per_response": None, "beta": None, "entropy_nats_per_response": None}
+prediction = {
+    "score": None,
+    "kl_nats_per_response": None,
+    "beta": None,
+    "entropy_nats_per_response": None,
+}
 
 # %% [markdown]
 # | machine | the full run |
@@ -694,7 +825,7 @@ prediction = {"score": None, "kl_nats_per_response": None, "beta": None, "entrop
 # %% tags=["slow"]
 name = f"ppo_sentiment_run-{size.name}-{reward_model.gain.item():.5f}"
 run = Run(folder() / name, seed=0, config=config)
-widgets.watch(run, config.steps, batch=config.batch)  # the curves as they come
+live.watch(run, config.steps, batch=config.batch)  # the curves as they come
 policy = models.Policy.load().to(device)
 start = time.time()
 metrics = ppo.tune(policy, score, pool, task, config, run, reference=reference)
@@ -702,8 +833,7 @@ metrics = ppo.tune(policy, score, pool, task, config, run, reference=reference)
 policy.save(folder() / "policy_sentiment")
 kept = [*metrics[:-1], metrics[-1] | {"seconds": time.time() - start}]
 (folder() / "ppo_sentiment.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
-plots.training_curves(metrics, kl_target=config.kl_target);
-
+plots.training_curves(metrics, kl_target=config.kl_target)
 # %% [markdown]
 # *How to read the eight curves:*
 #
@@ -721,7 +851,13 @@ plots.training_curves(metrics, kl_target=config.kl_target);
 # The policy loss is the one you would watch in any other training. Here it tells you least: advantages are standardized anew in each batch.
 
 # %%
-ends = pd.DataFrame({"first step": pd.Series(metrics[0]), "your prediction": pd.Series(prediction, dtype=object), "last tenth": pd.DataFrame(metrics[-max(1, len(metrics) // 10) :]).mean()})
+ends = pd.DataFrame(
+    {
+        "first step": pd.Series(metrics[0]),
+        "your prediction": pd.Series(prediction, dtype=object),
+        "last tenth": pd.DataFrame(metrics[-max(1, len(metrics) // 10) :]).mean(),
+    }
+)
 ends.loc[list(prediction)].round(2).fillna("-")
 
 # %% [markdown]
@@ -771,7 +907,12 @@ suspects = {
 # Three of the four are ill patients A, B and C; one is innocent. **Before you run it**, write one line for each suspect: which curve would give it away, and at which step?
 
 # %%
-clue = {"flipped KL sign": "", "score on the first token": "", "returns after whitening": "", "forgotten temperature": ""}
+clue = {
+    "flipped KL sign": "",
+    "score on the first token": "",
+    "returns after whitening": "",
+    "forgotten temperature": "",
+}
 
 # %% tags=["slow"]
 short = min(20, config.steps)
@@ -781,12 +922,22 @@ clinic = replace(config, batch=32, episodes=32 * short)
 def short_run(bug=None):
     start = models.Policy.load().to(device)
     with mock.patch.object(*bug) if bug else nullcontext():
-        return ppo.tune(start, score, pool, task, clinic, Run(seed=7), reference=reference, kl_limit=float("inf"))
+        return ppo.tune(
+            start,
+            score,
+            pool,
+            task,
+            clinic,
+            Run(seed=7),
+            reference=reference,
+            kl_limit=float("inf"),
+        )
 
 
-patients = {"healthy": short_run()} | {name: short_run(bug) for name, bug in checks.nb05_shuffle(suspects).items()}
-plots.training_curves(patients, kl_target=clinic.kl_target);
-
+patients = {"healthy": short_run()} | {
+    name: short_run(bug) for name, bug in checks.nb05_shuffle(suspects).items()
+}
+plots.training_curves(patients, kl_target=clinic.kl_target)
 # %% [markdown]
 # *How to read it:* all four runs start from the same model and the same seed, so every difference comes from the bug. One curve may be so wild that it flattens the others; the table gives the
 # numbers of the first and the last step. Look at the very first step, then at slopes. A curve that lies on the healthy one is evidence too.
@@ -794,9 +945,9 @@ plots.training_curves(patients, kl_target=clinic.kl_target);
 # **Exercise 7: the diagnosis.** Difficulty ●●●○○ · importance ●●●●● · 10 minutes
 
 # %%
-pd.DataFrame({name: pd.DataFrame(lines).iloc[[0, -1]].stack() for name, lines in patients.items()}).round(2).loc[
-    [(i, c) for i in (0, short - 1) for c, *_ in plots.CURVES]
-]
+pd.DataFrame(
+    {name: pd.DataFrame(lines).iloc[[0, -1]].stack() for name, lines in patients.items()}
+).round(2).loc[[(i, c) for i in (0, short - 1) for c, *_ in plots.CURVES]]
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -808,7 +959,11 @@ pd.DataFrame({name: pd.DataFrame(lines).iloc[[0, -1]].stack() for name, lines in
 diagnosis = {"A": ..., "B": ..., "C": ...}  # names from `suspects`
 
 # %% tags=["solution"]
-diagnosis = {"A": "returns after whitening", "B": "flipped KL sign", "C": "score on the first token"}
+diagnosis = {
+    "A": "returns after whitening",
+    "B": "flipped KL sign",
+    "C": "score on the first token",
+}
 
 # %% tags=["check"]
 solved = checks.nb05_clinic(diagnosis, suspects)
@@ -838,8 +993,12 @@ if not solved:
 change = {}  # for instance {"kl_coef": 0.6}
 if change:
     start = models.Policy.load().to(device)
-    changed = ppo.tune(start, score, pool, task, replace(clinic, **change), Run(seed=7), reference=reference)
-    plots.training_curves({"as it was": patients["healthy"], str(change): changed}, kl_target=clinic.kl_target)
+    changed = ppo.tune(
+        start, score, pool, task, replace(clinic, **change), Run(seed=7), reference=reference
+    )
+    plots.training_curves(
+        {"as it was": patients["healthy"], str(change): changed}, kl_target=clinic.kl_target
+    )
 
 # %% [markdown]
 # ## Recap

@@ -19,10 +19,14 @@ import torch
 from IPython.display import Code, display
 from safetensors.torch import load_file, save_file
 
-from rlhf_helpers import checks, hub, labelers, memory, models, options, plots, ppo, presets, pretrained, runs, sampling, tasks
-from rlhf_helpers.optim import TensorFlowAdam
-from rlhf_helpers.ranks import SEED_STRIDE, Ranks
-from rlhf_helpers.runs import RECORDED, Run, folder
+from rlhf_helpers import hub, labelers, models, ppo, presets, sampling, tasks
+from rlhf_helpers.cli import options
+from rlhf_helpers.course import checks, plots
+from rlhf_helpers.course.profile import RECORDED, folder
+from rlhf_helpers.runtime import memory, pretrained, runs
+from rlhf_helpers.runtime.optim import TensorFlowAdam
+from rlhf_helpers.runtime.ranks import SEED_STRIDE, Ranks
+from rlhf_helpers.runtime.runs import Run
 
 device, GB = runs.default_device(), memory.GB
 pd.set_option("display.max_colwidth", None)
@@ -30,7 +34,12 @@ pd.set_option("display.max_colwidth", None)
 plt.rcParams.update(plots.STYLE)
 
 # %%
-style_step = {"batch": 512, "query": 64, "response": 24, "micro_batch": 64}  # the released code's style tasks, 64 rows at a time
+style_step = {
+    "batch": 512,
+    "query": 64,
+    "response": 24,
+    "micro_batch": 64,
+}  # the released code's style tasks, 64 rows at a time
 bundled = models.Policy.load().lm.config
 shapes = {"bundled": bundled} | {f"GPT-2 {name}": config for name, config in memory.SIZES.items()}
 maps = {name: memory.memory_map(config, **style_step) for name, config in shapes.items()}
@@ -41,8 +50,7 @@ pd.DataFrame({
 }).T  # fmt: skip
 
 # %%
-plots.pipeline("sample+reward+ppo");
-
+plots.pipeline("sample+reward+ppo")
 # %% [markdown]
 # Nobody has loaded a GPT-2 here: the last column is computed from the shape of the model alone, for the released code's batch of 512, 64 rows at a time. By the end of this notebook you can compute most of it on paper.
 #
@@ -87,7 +95,9 @@ models.check_pair(policy, tokenizer)
 
 # %%
 meant_for = {"bundled": "3M", "released": "124M", "paper": "774M"}
-columns = {f"{name}, for {weights}": presets.get("sentiment", name) for name, weights in meant_for.items()}
+columns = {
+    f"{name}, for {weights}": presets.get("sentiment", name) for name, weights in meant_for.items()
+}
 pd.DataFrame({
     name: {
         "texts": p.task.dataset, "query and response, tokens": f"{p.task.query_length} + {p.task.response_length}", "labels": f"{p.labels:,}",
@@ -116,9 +126,17 @@ def seeded(seed):
     return torch.Generator(device).manual_seed(seed)
 
 
-rollout = sampling.sample(policy, pool[:16].to(device), task.response_length, task.temperature, seeded(0))
+rollout = sampling.sample(
+    policy, pool[:16].to(device), task.response_length, task.temperature, seeded(0)
+)
 prompts = ["... " + text[-60:] for text in tasks.query_texts(task, rollout.queries, tokenizer)]
-pd.DataFrame({"end of the prompt": prompts, "response": tasks.texts(task, rollout.responses, tokenizer), "score": score(rollout).tolist()}).head(4)
+pd.DataFrame(
+    {
+        "end of the prompt": prompts,
+        "response": tasks.texts(task, rollout.responses, tokenizer),
+        "score": score(rollout).tolist(),
+    }
+).head(4)
 
 # %% [markdown]
 # Remember this rollout of 16 rows; we use it to the end.
@@ -145,6 +163,7 @@ pd.DataFrame({"end of the prompt": prompts, "response": tasks.texts(task, rollou
 # One block: its matrices add up to $12 d^2$. Its biases and layer norms are multiples of $d$; add them up from the table.
 # </details>
 
+
 # %% tags=["exercise"]
 def my_weights(vocabulary, positions, width, layers):
     return ...
@@ -161,8 +180,10 @@ solved = checks.nb06_weights(my_weights)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def my_weights(vocabulary, positions, width, layers):
         return (vocabulary + positions) * width + layers * (12 * width**2 + 13 * width) + 2 * width
+
 
 # %%
 def counted(config):
@@ -171,14 +192,18 @@ def counted(config):
 
 for name, config in memory.SIZES.items():
     print(f"GPT-2 {name}: {counted(config):,} weights")
-print(f"bundled: {counted(bundled):,} by this count, {models.Policy.load().lm.num_parameters():,} in the file")
+print(
+    f"bundled: {counted(bundled):,} by this count, {models.Policy.load().lm.num_parameters():,} in the file"
+)
 
 # %% [markdown]
 # The names 124M to 774M are your counts, rounded. The bundled model has more than the formula says. **Guess why**, then look:
 
 # %%
 more = models.Policy.load().lm.num_parameters() - counted(bundled)
-print(f"{more:,} more = {more / bundled.n_embd:,.0f} x {bundled.n_embd}; the vocabulary has {bundled.vocab_size:,} tokens; tied: {bundled.tie_word_embeddings}")
+print(
+    f"{more:,} more = {more / bundled.n_embd:,.0f} x {bundled.n_embd}; the vocabulary has {bundled.vocab_size:,} tokens; tied: {bundled.tie_word_embeddings}"
+)
 
 # %% [markdown]
 # Its output head is a table of its own. A formula for one family is a formula for one family; the package counts real modules.
@@ -203,13 +228,18 @@ print(f"{more:,} more = {more / bundled.n_embd:,.0f} x {bundled.n_embd}; the voc
 # Two of the five lines belong to models that nobody trains: weights, and nothing else. One line holds two numbers for each weight.
 # </details>
 
+
 # %% tags=["exercise"]
-def my_bill(policy, reward):  # how many weights each has -> [policy, reference, reward model, gradients, optimizer]
+def my_bill(
+    policy, reward
+):  # how many weights each has -> [policy, reference, reward model, gradients, optimizer]
     return ...
 
 
 # %% tags=["solution"]
-def my_bill(policy, reward):  # how many weights each has -> [policy, reference, reward model, gradients, optimizer]
+def my_bill(
+    policy, reward
+):  # how many weights each has -> [policy, reference, reward model, gradients, optimizer]
     return [4 * policy, 4 * policy, 4 * reward, 4 * policy, 8 * policy]
 
 
@@ -218,6 +248,7 @@ solved = checks.nb06_bill(my_bill)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def my_bill(policy, reward):
         return [4 * n for n in (policy, policy, reward, policy, 2 * policy)]
 
@@ -228,28 +259,44 @@ if not solved:
 # %%
 held = memory.PARTS[:5]
 for name, config in memory.SIZES.items():
-    mine = [int(line) for line in my_bill(counted(config) + config.n_embd + 1, counted(config) + config.n_embd)]
+    mine = [
+        int(line)
+        for line in my_bill(counted(config) + config.n_embd + 1, counted(config) + config.n_embd)
+    ]
     theirs = memory.memory_map(config, **style_step)
-    checks.nb05_same(f"GPT-2 {name}, {sum(mine) / GB:.1f} GB held throughout", mine, [theirs[part] for part in held], tolerance=0)
+    checks.nb05_same(
+        f"GPT-2 {name}, {sum(mine) / GB:.1f} GB held throughout",
+        mine,
+        [theirs[part] for part in held],
+        tolerance=0,
+    )
 
 # %% [markdown]
 # Byte for byte. And is the map true? Ask the real thing: one backward pass and one optimizer step of the policy, then add up the bytes of every tensor that is there.
+
 
 # %%
 def bytes_of(tensors):
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-optimizer, now = TensorFlowAdam(policy.parameters(), lr=1e-5), sampling.replay(policy, rollout, task.temperature)
+optimizer, now = (
+    TensorFlowAdam(policy.parameters(), lr=1e-5),
+    sampling.replay(policy, rollout, task.temperature),
+)
 (now.logprobs.mean() + now.values.mean()).backward()
 optimizer.step()
 moments = [v for state in optimizer.state.values() for v in state.values() if v.dim()]
 real = {"policy": policy.parameters(), "reference": policy.frozen_copy().parameters(), "reward model": models.RewardModel.from_policy(policy).parameters(),
         "gradients": [p.grad for p in policy.parameters()], "optimizer": moments}  # fmt: skip
 
-here = memory.memory_map(policy.lm.config, batch=16, query=rollout.queries.tokens.shape[1], response=task.response_length)
+here = memory.memory_map(
+    policy.lm.config, batch=16, query=rollout.queries.tokens.shape[1], response=task.response_length
+)
 for part, tensors in real.items():
-    checks.nb05_same(f"{part}, {here[part] / 1e6:.1f} MB", bytes_of(tensors), here[part], tolerance=0)
+    checks.nb05_same(
+        f"{part}, {here[part] / 1e6:.1f} MB", bytes_of(tensors), here[part], tolerance=0
+    )
 
 # %% [markdown]
 # ### The two lines that come and go
@@ -261,8 +308,7 @@ for part, tensors in real.items():
 # would be kept. Tests hold it against what torch's allocator reports on small models on a CPU: activations to 15 %, sampling to a factor of 1.7.
 
 # %%
-plots.memory_bars(memory.rows(), memory.PARTS);
-
+plots.memory_bars(memory.rows(), memory.PARTS)
 # %% [markdown]
 # *How to read it:* each bar is what one GPU must hold for PPO with a batch of 512, 64 + 24 tokens, 64 rows at a time, for GPT-2 of 124M to 1.5B; a colour and hatching for each line of the bill.
 # Dashed lines mark GPUs of 24 and 80 GB. At 124M everything fits. At 774M on 24 GB what uses LoRA or eight GPUs fits, and checkpointing so narrowly that no allocator would manage. Look at the plain `bf16` bars: they are hardly shorter than fp32,
@@ -293,6 +339,7 @@ Code(inspect.getsource(options.Hardware), language="python")
 # Mean times count is a sum. Add the sums, then divide once.
 # </details>
 
+
 # %% tags=["exercise"]
 def my_whole_loss(means, counts):  # (parts,) float, (parts,) long -> scalar
     return ...
@@ -308,6 +355,7 @@ solved = checks.nb06_whole_loss(my_whole_loss)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def my_whole_loss(means, counts):
         return (means * counts / counts.sum()).sum()
 
@@ -331,6 +379,7 @@ def gradient(policy, parts):
         ppo.losses(policy, rollout, rewards, task, config, part)[0].backward()
     return torch.cat([p.grad.flatten() for p in policy.parameters()]), time.perf_counter() - began
 
+
 # %% [markdown]
 # A rank is nothing else than a micro-batch on another machine: `Ranks(rank, count)` takes its share of the rows, and all gradients are added up. So we can play two ranks in one process. **Predict** for
 # each line: exactly the same gradient, the same up to rounding, or another one?
@@ -347,8 +396,19 @@ whole, _ = gradient(*ways["16 rows at once"])  # once to warm up
 measured = {}
 for name, way in ways.items():
     vector, seconds = gradient(*way)
-    measured[name] = {"difference / length of the gradient": ((vector - whole).norm() / whole.norm()).item(), "seconds": seconds}
-pd.DataFrame({name: {column: f"{value:.1e}" if "difference" in column else f"{value:.2f}" for column, value in line.items()} for name, line in measured.items()}).T
+    measured[name] = {
+        "difference / length of the gradient": ((vector - whole).norm() / whole.norm()).item(),
+        "seconds": seconds,
+    }
+pd.DataFrame(
+    {
+        name: {
+            column: f"{value:.1e}" if "difference" in column else f"{value:.2f}"
+            for column, value in line.items()
+        }
+        for name, line in measured.items()
+    }
+).T
 
 # %%
 off = {name: line["difference / length of the gradient"] for name, line in measured.items()}
@@ -366,15 +426,33 @@ print("same up to rounding:", ", ".join(name for name, value in off.items() if v
 # %%
 rows = [512, 128, 64, 16]
 _, ax = plt.subplots(figsize=(8, 3.4))
-for (name, extra), style, marker in zip({"plain": {}, "checkpointing": {"checkpointing": True}, "LoRA 16": {"lora": 16}}.items(), ("-", "--", "-."), "osD"):
-    totals = [memory.memory_map(memory.SIZES["774M"], **style_step | extra | {"micro_batch": n}, precision="bf16")["total"] / GB for n in rows]
+for (name, extra), style, marker in zip(
+    {"plain": {}, "checkpointing": {"checkpointing": True}, "LoRA 16": {"lora": 16}}.items(),
+    ("-", "--", "-."),
+    "osD",
+):
+    totals = [
+        memory.memory_map(
+            memory.SIZES["774M"], **style_step | extra | {"micro_batch": n}, precision="bf16"
+        )["total"]
+        / GB
+        for n in rows
+    ]
     ax.loglog(rows, totals, style, marker=marker, label=name)
 for limit in (24, 80):
     ax.axhline(limit, color=plots.GREY, linestyle=":")
     ax.annotate(f"{limit} GB", (16, limit), va="bottom", fontsize=8.5, color=plots.GREY)
-ax.set(xlabel="rows at a time", ylabel="GB", title="GPT-2 774M, batch 512, bf16", xticks=rows, xticklabels=rows, yticks=[16, 32, 64, 128], yticklabels=[16, 32, 64, 128])
+ax.set(
+    xlabel="rows at a time",
+    ylabel="GB",
+    title="GPT-2 774M, batch 512, bf16",
+    xticks=rows,
+    xticklabels=rows,
+    yticks=[16, 32, 64, 128],
+    yticklabels=[16, 32, 64, 128],
+)
 ax.minorticks_off()
-ax.legend();
+ax.legend()
 
 # %% [markdown]
 # *How to read it:* from right to left the micro-batch gets smaller and the total falls, towards what is held throughout: 18.6 GB, and no micro-batch gets below that.
@@ -394,6 +472,7 @@ ax.legend();
 # `for inputs, outputs in layers`: how many numbers are in $A$, how many in $B$? Add, do not multiply.
 # </details>
 
+
 # %% tags=["exercise"]
 def my_lora_weights(layers, rank):  # layers: a list of (inputs, outputs)
     return ...
@@ -409,23 +488,38 @@ solved = checks.nb06_lora(my_lora_weights)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def my_lora_weights(layers, rank):
         return sum(rank * inputs + rank * outputs for inputs, outputs in layers)
 
+
 # %%
-layers = [tuple(m.weight.shape) for m in start.lm.base_model.modules() if isinstance(m, pretrained.LINEAR)]
+layers = [
+    tuple(m.weight.shape) for m in start.lm.base_model.modules() if isinstance(m, pretrained.LINEAR)
+]
 light = begin(lora=4)
 trained = sum(p.numel() for p in light.parameters() if p.requires_grad)
 value_head = sum(p.numel() for p in light.value_head.parameters())
-checks.nb05_same(f"LoRA of rank 4 and the value head: {trained:,} weights", my_lora_weights(layers, 4) + value_head, trained, tolerance=0)
-print(f"{trained / sum(p.numel() for p in start.parameters()):.1%} of all weights, in {len(layers)} layers")
+checks.nb05_same(
+    f"LoRA of rank 4 and the value head: {trained:,} weights",
+    my_lora_weights(layers, 4) + value_head,
+    trained,
+    tolerance=0,
+)
+print(
+    f"{trained / sum(p.numel() for p in start.parameters()):.1%} of all weights, in {len(layers)} layers"
+)
 
 # %%
 before = {name: p.clone() for name, p in light.named_parameters()}
-lines = ppo.tune(light, score, pool, task, replace(config, episodes=32, lr=1e-3), Run(seed=1, quiet=True))
+lines = ppo.tune(
+    light, score, pool, task, replace(config, episodes=32, lr=1e-3), Run(seed=1, quiet=True)
+)
 moved = [name for name, p in light.named_parameters() if not torch.equal(p, before[name])]
 assert all("lora_" in name or "value_head" in name for name in moved)
-print(f"After {len(lines)} steps {len(moved)} of {len(before)} tensors have moved, all of them LoRA's or the value head's.")
+print(
+    f"After {len(lines)} steps {len(moved)} of {len(before)} tensors have moved, all of them LoRA's or the value head's."
+)
 
 # %% [markdown]
 # ### Will it fit?
@@ -434,7 +528,9 @@ print(f"After {len(lines)} steps {len(moved)} of {len(before)} tensors have move
 
 # %%
 try:
-    memory.check(memory.SIZES["355M"], int(24 * GB), batch=512, query=64, response=24, precision="bf16")
+    memory.check(
+        memory.SIZES["355M"], int(24 * GB), batch=512, query=64, response=24, precision="bf16"
+    )
 except MemoryError as error:
     print(error)
 
@@ -455,7 +551,10 @@ except MemoryError as error:
 my_plan = {"micro_batch": ...}
 
 # %% tags=["solution"]
-my_plan = {"checkpointing": True, "micro_batch": 32}  # the same result for one more forward pass; without it, 8 rows fit
+my_plan = {
+    "checkpointing": True,
+    "micro_batch": 32,
+}  # the same result for one more forward pass; without it, 8 rows fit
 
 # %% tags=["check"]
 solved = checks.nb06_plan(my_plan)
@@ -466,7 +565,9 @@ if not solved:
 
 # %%
 bill = memory.memory_map(memory.SIZES["774M"], **style_step | my_plan)
-pd.Series({part: bill[part] / GB for part in (*memory.PARTS, "total")}, name="GB").round(1).to_frame().T
+pd.Series({part: bill[part] / GB for part in (*memory.PARTS, "total")}, name="GB").round(
+    1
+).to_frame().T
 
 # %% [markdown]
 # All weights with gradients and moments take 18.6 GB, so little room is left. Eight rows at a time fit as they are, but keep a GPU hardly busy; with checkpointing 32 fit, for one more forward pass. Either way the result is that of the whole batch. bf16 saves no memory here: beside the weights in fp32 it holds copies in bf16, for sampling too, and so few rows save less than that. LoRA leaves more room and is another training. If you want neither, rent a larger GPU, or several and `--sharded`.
@@ -499,8 +600,13 @@ pd.Series({part: bill[part] / GB for part in (*memory.PARTS, "total")}, name="GB
 
 # %%
 crew = [Ranks(rank, 8) for rank in range(8)]
-shares = [(r.rank, f"{r.share(1024).start} to {r.share(1024).stop - 1}", 0 + SEED_STRIDE * r.rank) for r in crew]
-pd.DataFrame(shares, columns=["rank", "rows of the batch", "seed of its sampler (--seed 0)"]).set_index("rank").T
+shares = [
+    (r.rank, f"{r.share(1024).start} to {r.share(1024).stop - 1}", 0 + SEED_STRIDE * r.rank)
+    for r in crew
+]
+pd.DataFrame(
+    shares, columns=["rank", "rows of the batch", "seed of its sampler (--seed 0)"]
+).set_index("rank").T
 
 # %% [markdown]
 # With one seed for all, every rank would roll the same dice. But whitening, KL and the controller are computed from the rows of *all* ranks, which are gathered first. Whitened rank by rank, a
@@ -553,7 +659,10 @@ def train(name, stop_in=None):
         if step == stop_in:
             raise KeyboardInterrupt  # what Ctrl-C does
 
-    run, fresh = Run(Path(scratch.name) / name, seed=3, config=short, checkpoint_every=2, quiet=True), begin()
+    run, fresh = (
+        Run(Path(scratch.name) / name, seed=3, config=short, checkpoint_every=2, quiet=True),
+        begin(),
+    )
     try:
         ppo.tune(fresh, score, pool, task, short, run, before_step=before_step)
     except KeyboardInterrupt:
@@ -570,10 +679,17 @@ resumed, resumed_lines = train("stopped")
 
 # %%
 def farthest(a, b):
-    return max((x - y).abs().max().item() for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+    return max(
+        (x - y).abs().max().item() for x, y in zip(a.state_dict().values(), b.state_dict().values())
+    )
 
 
-print("largest difference in any weight:", farthest(straight, resumed), "- all lines of metrics equal:", straight_lines == resumed_lines)
+print(
+    "largest difference in any weight:",
+    farthest(straight, resumed),
+    "- all lines of metrics equal:",
+    straight_lines == resumed_lines,
+)
 if device.type == "cpu":
     assert farthest(straight, resumed) == 0 and straight_lines == resumed_lines
 
@@ -583,17 +699,27 @@ if device.type == "cpu":
 
 # %%
 files = sorted(path for path in left_behind.rglob("*") if path.is_file())
-pd.DataFrame([(path.relative_to(left_behind).as_posix(), f"{path.stat().st_size / 1e6:.3f}") for path in files], columns=["file", "MB"])
+pd.DataFrame(
+    [
+        (path.relative_to(left_behind).as_posix(), f"{path.stat().st_size / 1e6:.3f}")
+        for path in files
+    ],
+    columns=["file", "MB"],
+)
 
 # %% [markdown]
 # `run.json` says what was trained, with which settings, versions and commit; start the command with other settings and it refuses to go on. The weights and Adam's two moments make up the rest: count them, it is three times the policy.
 #
 # Now let us be careless. We take the stopped run, remove one thing from its checkpoint, and resume. **Predict** for each: does the next *score* change, or only what comes later?
 
+
 # %%
 def forget(what):
     place = Path(shutil.copytree(left_behind, Path(scratch.name) / what)) / "checkpoint"
-    tensors, state = load_file(place / "state.safetensors"), json.loads((place / "state.json").read_text())
+    tensors, state = (
+        load_file(place / "state.safetensors"),
+        json.loads((place / "state.json").read_text()),
+    )
     if what == "moments":
         tensors = {name: t for name, t in tensors.items() if not name.startswith("optimizer.")}
     elif what == "generator":
@@ -612,24 +738,59 @@ for what in ("moments", "beta", "generator"):
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2))
-for ax, column, title in zip(axes, ("score", "kl_nats_per_response"), ("Score", "KL from the reference")):
-    ax.plot([line[column] for line in straight_lines], "-", color=plots.BLACK, linewidth=2.5, label="straight through")
-    ax.plot([line[column] for line in resumed_lines], "o", color=plots.BLUE, label="stopped and resumed")
-    for (what, (_, lines)), colour, style in zip(careless.items(), (plots.RED, plots.GREEN, plots.ORANGE), ("--", "-.", ":")):
-        ax.plot(range(4, 8), [line[column] for line in lines[4:]], style, marker="x", color=colour, label=f"{what} forgotten")
+for ax, column, title in zip(
+    axes, ("score", "kl_nats_per_response"), ("Score", "KL from the reference")
+):
+    ax.plot(
+        [line[column] for line in straight_lines],
+        "-",
+        color=plots.BLACK,
+        linewidth=2.5,
+        label="straight through",
+    )
+    ax.plot(
+        [line[column] for line in resumed_lines], "o", color=plots.BLUE, label="stopped and resumed"
+    )
+    for (what, (_, lines)), colour, style in zip(
+        careless.items(), (plots.RED, plots.GREEN, plots.ORANGE), ("--", "-.", ":")
+    ):
+        ax.plot(
+            range(4, 8),
+            [line[column] for line in lines[4:]],
+            style,
+            marker="x",
+            color=colour,
+            label=f"{what} forgotten",
+        )
     ax.axvline(3.5, color=plots.GREY, linewidth=1)
     ax.set(xlabel="step", title=title)
-figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=5, fontsize=8, frameon=False);
-
+figure.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc="upper center",
+    bbox_to_anchor=(0.5, 0.0),
+    ncols=5,
+    fontsize=8,
+    frameon=False,
+)
 # %% [markdown]
 # *How to read it:* the black line is the run that was never stopped; the blue dots, the resumed one, lie on it. Right of the grey line are the careless ones. Without the generator the very next responses, and so the next score, are others.
 # Without the moments or beta the next responses are still the same, as the same weights roll the same dice; what is *learnt* from them differs.
 # Without the moments that shows a step later. Without beta it hardly shows at all, perhaps as a last KL a little off the line, for in so few steps beta has moved little; the table has the difference.
 
 # %%
-next_score = {what: lines[4]["score"] == straight_lines[4]["score"] for what, (_, lines) in careless.items()}
+next_score = {
+    what: lines[4]["score"] == straight_lines[4]["score"] for what, (_, lines) in careless.items()
+}
 assert all(farthest(straight, tuned) > 0 for tuned, _ in careless.values())
-pd.DataFrame({what: {"next score the same": next_score[what], "largest difference in a weight at the end": f"{farthest(straight, tuned):.1e}"} for what, (tuned, _) in careless.items()}).T
+pd.DataFrame(
+    {
+        what: {
+            "next score the same": next_score[what],
+            "largest difference in a weight at the end": f"{farthest(straight, tuned):.1e}",
+        }
+        for what, (tuned, _) in careless.items()
+    }
+).T
 
 # %% [markdown]
 # None of the three stopped with an error, and none of the curves looks ill. A resume that has never been compared with a straight run is a rumour.
@@ -641,12 +802,21 @@ pd.DataFrame({what: {"next score the same": next_score[what], "largest differenc
 # Here is the run that notebooks fall back on. Say what a record was made on, always: **the bundled model of 3 million weights**, on one CPU core; a reward model fitted on 5,000 **simulated** comparisons; written by `make recorded`.
 
 # %%
-recorded = [json.loads(line) for line in (RECORDED / "ppo_sentiment.jsonl").read_text().splitlines()]
-(result,) = [r for r in json.loads((RECORDED / "results.json").read_text()) if r["task"] == "sentiment" and r.get("kept")]
-print(f"{result['episodes']:,} episodes in {result['tune_seconds']:.0f} s ({result['episodes_per_second']:.1f} a second), {result['precision']}, {result['machine']}")
-print(f"at the end: {result['kl_nats']:.1f} nats, preferred by a simulated judge without noise in {result['win_rate']:.0%} ({result['low']:.0%} to {result['high']:.0%})")
-plots.training_curves(recorded, kl_target=ppo.PPOConfig().kl_target);
-
+recorded = [
+    json.loads(line) for line in (RECORDED / "ppo_sentiment.jsonl").read_text().splitlines()
+]
+(result,) = [
+    r
+    for r in json.loads((RECORDED / "results.json").read_text())
+    if r["task"] == "sentiment" and r.get("kept")
+]
+print(
+    f"{result['episodes']:,} episodes in {result['tune_seconds']:.0f} s ({result['episodes_per_second']:.1f} a second), {result['precision']}, {result['machine']}"
+)
+print(
+    f"at the end: {result['kl_nats']:.1f} nats, preferred by a simulated judge without noise in {result['win_rate']:.0%} ({result['low']:.0%} to {result['high']:.0%})"
+)
+plots.training_curves(recorded, kl_target=ppo.PPOConfig().kl_target)
 # %% [markdown]
 # *How to read it:* the eight curves of notebook 05, of the recorded run of the bundled model; the dotted line in the second panel is the KL target. Expect the same eight from GPT-2, on other scales and over a hundred times as many episodes.
 #
@@ -655,9 +825,19 @@ plots.training_curves(recorded, kl_target=ppo.PPOConfig().kl_target);
 # %%
 saltmere, reader = tasks.SENTIMENT, models.load_tokenizer()
 unseen = tasks.queries(saltmere, reader, 4, split="test", seed=6).to(device)
-table = {"end of the prompt": ["... " + text[-60:] for text in tasks.query_texts(saltmere, unseen, reader)]}
+table = {
+    "end of the prompt": [
+        "... " + text[-60:] for text in tasks.query_texts(saltmere, unseen, reader)
+    ]
+}
 for name, source in (("before", models.BASE), ("after", RECORDED / "policy_sentiment")):
-    said = sampling.sample(models.Policy.load(source).to(device), unseen, saltmere.response_length, saltmere.temperature, seeded(0))
+    said = sampling.sample(
+        models.Policy.load(source).to(device),
+        unseen,
+        saltmere.response_length,
+        saltmere.temperature,
+        seeded(0),
+    )
     table[name] = tasks.texts(saltmere, said.responses, reader)
 pd.DataFrame(table)
 
@@ -668,11 +848,17 @@ pd.DataFrame(table)
 own = folder() / "gpt2-tuned"
 if (own / "metrics.jsonl").exists():
     about = json.loads((own / "run.json").read_text())
-    display(pd.Series({"device": about["device"], "seed": about["seed"], **about["versions"]}, name="your run").to_frame())
+    display(
+        pd.Series(
+            {"device": about["device"], "seed": about["seed"], **about["versions"]}, name="your run"
+        ).to_frame()
+    )
     mine = [json.loads(line) for line in (own / "metrics.jsonl").read_text().splitlines()]
     plots.training_curves({"bundled, recorded": recorded, "yours": mine})
 else:
-    print("There is no run of GPT-2 in your runs folder (gpt2-tuned/metrics.jsonl), and none comes with the course.")
+    print(
+        "There is no run of GPT-2 in your runs folder (gpt2-tuned/metrics.jsonl), and none comes with the course."
+    )
 
 # %% [markdown]
 # While it runs: `python -m rlhf_helpers summarize-run runs/gpt2-tuned`. Afterwards `python -m rlhf_helpers judge --model openai-community/gpt2 --preset released --tuned runs/gpt2-tuned --by me` asks you, blind, which of two texts is better.

@@ -31,9 +31,12 @@ import pandas as pd
 import torch
 from IPython.display import Code, Markdown, display
 
-from rlhf_helpers import checks, evaluation, labelers, models, plots, reward, sampling, tasks, widgets
-from rlhf_helpers.runs import RECORDED, artifact, default_device, folder, profile
-from rlhf_helpers.store import LabelStore
+from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks
+from rlhf_helpers.course import checks, plots
+from rlhf_helpers.course.profile import RECORDED, artifact, folder, profile
+from rlhf_helpers.labels import cards
+from rlhf_helpers.labels.store import LabelStore
+from rlhf_helpers.runtime.runs import default_device
 
 size, task, device = profile(), tasks.SENTIMENT, default_device()
 pd.set_option("display.max_colwidth", None)
@@ -41,8 +44,7 @@ pd.set_option("display.max_colwidth", None)
 plt.rcParams.update(plots.STYLE)
 
 # %%
-plots.pipeline("judge");
-
+plots.pipeline("judge")
 # %% [markdown]
 # ## 1. Before and after
 #
@@ -90,7 +92,10 @@ pd.DataFrame({"prompt": prompts, "base": answers["base"], "tuned": answers["tune
 # The package keeps rule 3 with a coin that depends on the pair alone, so that the test can be repeated exactly.
 
 # %%
-Code(inspect.getsource(evaluation.mirrored) + "\n\n" + inspect.getsource(evaluation.pairs), language="python")
+Code(
+    inspect.getsource(evaluation.mirrored) + "\n\n" + inspect.getsource(evaluation.pairs),
+    language="python",
+)
 
 # %%
 pairs, tuned_is_zero = evaluation.pairs(tuned, base, test, task, tokenizer, seed=0)
@@ -103,12 +108,20 @@ print(f"{len(pairs)} pairs; the tuned model stands first in {sum(tuned_is_zero)}
 # who was who. *Write down first*: how often will you prefer the tuned model?
 
 # %%
-pseudonym = widgets.me()  # your pseudonym of notebook 02
+pseudonym = cards.me()  # your pseudonym of notebook 02
 written = folder() / "rubric_sentiment.md"
 rubric = written.read_text(encoding="utf-8") if written.exists() else None
 blind = slice(named, named + 20)
-assert not {p.query for p in pairs[blind]} & set(prompts[:named]), "a pair whose writers you have seen is not blind"
-card = widgets.judge(pairs[blind], pseudonym, first_is_zero=tuned_is_zero[blind], names=("tuned", "base"), rubric=rubric)
+assert not {p.query for p in pairs[blind]} & set(prompts[:named]), (
+    "a pair whose writers you have seen is not blind"
+)
+card = cards.judge(
+    pairs[blind],
+    pseudonym,
+    first_is_zero=tuned_is_zero[blind],
+    names=("tuned", "base"),
+    rubric=rubric,
+)
 card
 
 # %% [markdown]
@@ -120,7 +133,9 @@ card
 judge = labelers.simulated(task, name="held-out judge", seed=1_000)
 verdicts = judge.label(pairs)
 mine, undecided = card.labels(), card.ties()
-print(f"{len(verdicts)} verdicts of a SIMULATED judge, {len(mine)} of yours, {len(undecided)} pairs of which you could not tell")
+print(
+    f"{len(verdicts)} verdicts of a SIMULATED judge, {len(mine)} of yours, {len(undecided)} pairs of which you could not tell"
+)
 
 # %% [markdown]
 # ## 3. Uncover the sides
@@ -137,6 +152,7 @@ print(f"{len(verdicts)} verdicts of a SIMULATED judge, {len(mine)} of yours, {le
 #
 # There are four cases. Choice 0 and tuned first: won. Choice 1 and tuned second: won. What do these two have in common?
 # </details>
+
 
 # %% tags=["exercise"]
 def uncover(choices, tuned_is_zero):
@@ -155,6 +171,7 @@ solved = checks.nb07_uncover(uncover)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def uncover(choices, tuned_is_zero):
         return [(choice == 0) == zero for choice, zero in zip(choices, tuned_is_zero)]
 
@@ -195,6 +212,7 @@ display(Markdown(f"The simulated judge preferred the tuned model in **{result.ra
 # Compute `shrink = 1 + z**2 / total` first. Both the centre and the half-width are divided by it.
 # </details>
 
+
 # %% tags=["exercise"]
 def wilson(wins, total, z=1.959964):
     """Wilson's interval for wins of total. Returns low, high."""
@@ -216,17 +234,23 @@ solved = checks.nb07_wilson(wilson)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def wilson(wins, total, z=1.959964):
         found = evaluation.win_rate(wins, total)
         return found.low, found.high
 
+
 # %%
-assert max(abs(a - b) for a, b in zip(wilson(result.wins, result.total), (result.low, result.high))) < 1e-5
+assert (
+    max(abs(a - b) for a, b in zip(wilson(result.wins, result.total), (result.low, result.high)))
+    < 1e-5
+)
 print("your interval and the package's:", result)
 
 # %% [markdown]
 # Does an interval keep its promise? A 95 % interval should contain the truth in 95 of 100 evaluations. We need no simulation: for a
 # true rate of 88 % (the paper's for sentiment) we add up the probabilities of all outcomes whose interval contains 0.88.
+
 
 # %%
 def plain(wins, total):
@@ -242,14 +266,21 @@ def coverage(interval, total, rate=0.88):
 
 # %%
 totals = range(5, 101)
-kept = {"plain": [coverage(plain, n) for n in totals], "Wilson": [coverage(wilson, n) for n in totals]}
+kept = {
+    "plain": [coverage(plain, n) for n in totals],
+    "Wilson": [coverage(wilson, n) for n in totals],
+}
 fig, ax = plt.subplots(figsize=(7, 3))
 ax.plot(totals, kept["plain"], "--", color=plots.RED, label="rate ± 1.96 standard errors")
 ax.plot(totals, kept["Wilson"], color=plots.BLUE, label="Wilson")
 ax.axhline(0.95, color=plots.GREY, linestyle=":", label="promised: 95 %")
-ax.set(xlabel="pairs judged", ylabel="share that contains the truth", ylim=(0.4, 1.0), title="True win rate 88 %")
-ax.legend();
-
+ax.set(
+    xlabel="pairs judged",
+    ylabel="share that contains the truth",
+    ylim=(0.4, 1.0),
+    title="True win rate 88 %",
+)
+ax.legend()
 # %%
 assert kept["plain"][totals.index(20)] < 0.93 < kept["Wilson"][totals.index(20)]
 assert sum(kept["plain"]) / len(totals) < sum(kept["Wilson"]) / len(totals)
@@ -268,7 +299,7 @@ if mine or undecided:
     rows.append({"model": "tuned, you", "wins": own.wins, "total": own.total})
 else:
     print("You have judged no pairs yet, so there is only the simulated judge's bar.")
-plots.win_rates(rows);
+plots.win_rates(rows)
 
 # %% [markdown]
 # *How to read it*: if the black interval crosses the dashed line, these pairs cannot tell the two models apart. That is not the same as
@@ -295,6 +326,7 @@ plots.win_rates(rows);
 # `math.ceil` rounds up. The square goes around the whole fraction.
 # </details>
 
+
 # %% tags=["exercise"]
 def pairs_needed(rate):
     """Pairs to tell a true win rate from one half: 5 % two-sided, power 80 %."""
@@ -313,13 +345,17 @@ solved = checks.nb07_pairs_needed(pairs_needed)
 
 # %% tags=["catch-up"]
 if not solved:
+
     def pairs_needed(rate):
         return math.ceil(((1.96 * 0.5 + 0.84 * math.sqrt(rate * (1 - rate))) / (rate - 0.5)) ** 2)
+
 
 # %%
 true_rates = [0.51, 0.52, 0.55, 0.6, 0.7, 0.8, 0.88]
 assert pairs_needed(0.88) < 20 and pairs_needed(0.52) > 4_000
-pd.DataFrame({"true win rate": true_rates, "pairs needed": [pairs_needed(rate) for rate in true_rates]}).set_index("true win rate").T
+pd.DataFrame(
+    {"true win rate": true_rates, "pairs needed": [pairs_needed(rate) for rate in true_rates]}
+).set_index("true win rate").T
 
 # %% [markdown]
 # About a dozen pairs tell an 88 % model from the base model. So your own twenty verdicts are not a toy: they are enough for a large
@@ -330,19 +366,42 @@ pd.DataFrame({"true win rate": true_rates, "pairs needed": [pairs_needed(rate) f
 
 # %%
 labels_used = [200, 500, 1_000, 2_500, 5_000, 10_000, 20_000]
-paper = {"sentiment": [51.9, 74.9, 84.4, 86.2, 87.9, 86.8, 87.1], "descriptiveness": [78.2, 76.2, 82.3, 72.7, 86.3, 86.3, 84.6]}
+paper = {
+    "sentiment": [51.9, 74.9, 84.4, 86.2, 87.9, 86.8, 87.1],
+    "descriptiveness": [78.2, 76.2, 82.3, 72.7, 86.3, 86.3, 84.6],
+}
 fig, ax = plt.subplots(figsize=(7, 3.4))
-for (name, percent), shift, colour, marker in zip(paper.items(), (0.97, 1.03), (plots.BLUE, plots.RED), "os"):
+for (name, percent), shift, colour, marker in zip(
+    paper.items(), (0.97, 1.03), (plots.BLUE, plots.RED), "os"
+):
     found = [evaluation.win_rate(p / 100 * 1_024, 1_024) for p in percent]
     bars = [[f.rate - f.low for f in found], [f.high - f.rate for f in found]]
-    ax.errorbar([n * shift for n in labels_used], [f.rate for f in found], yerr=bars, fmt=f"{marker}-", color=colour, capsize=3, label=name)
+    ax.errorbar(
+        [n * shift for n in labels_used],
+        [f.rate for f in found],
+        yerr=bars,
+        fmt=f"{marker}-",
+        color=colour,
+        capsize=3,
+        label=name,
+    )
 ax.axhline(0.5, color=plots.GREY, linestyle="--", label="no better")
-ax.set(xscale="log", xlabel="labels (log scale)", ylabel="preferred to the untuned model", title="Ziegler et al. 2019")
-ax.legend();
-
+ax.set(
+    xscale="log",
+    xlabel="labels (log scale)",
+    ylabel="preferred to the untuned model",
+    title="Ziegler et al. 2019",
+)
+ax.legend()
 # %%
-from_200, from_1000, from_5000 = (evaluation.win_rate(p / 100 * 1_024, 1_024) for p in (51.9, 84.4, 87.9))
-assert from_200.low < 0.5 < from_200.high and from_1000.low > 0.8 and from_5000.high - from_5000.low < 0.05
+from_200, from_1000, from_5000 = (
+    evaluation.win_rate(p / 100 * 1_024, 1_024) for p in (51.9, 84.4, 87.9)
+)
+assert (
+    from_200.low < 0.5 < from_200.high
+    and from_1000.low > 0.8
+    and from_5000.high - from_5000.low < 0.05
+)
 
 # %% [markdown]
 # *How to read it*: for sentiment 200 labels are not enough to see anything (the interval contains one half), a thousand do most of the
@@ -377,8 +436,7 @@ views.map("{:.1%}".format)
 # second line, and, pair by pair, with the picture.
 
 # %%
-plots.calibration(believed.gather(1, tuned_column.unsqueeze(1)), torch.tensor(won).float());
-
+plots.calibration(believed.gather(1, tuned_column.unsqueeze(1)), torch.tensor(won).float())
 # %% [markdown]
 # *How to read it*: along the diagonal the reward model's belief is right. Points **below** it on the right mean that the reward model is
 # more enthusiastic about the tuned texts than the judge is. That is the fingerprint of over-optimisation: PPO looked for texts that the
@@ -386,8 +444,16 @@ plots.calibration(believed.gather(1, tuned_column.unsqueeze(1)), torch.tensor(wo
 
 # %%
 gap = views.iloc[2, 0] - views.iloc[1, 0]
-verdict = "more enthusiastic than" if gap > 0.03 else "less enthusiastic than" if gap < -0.03 else "in step with"
-display(Markdown(f"On these pairs the reward model is **{verdict}** the simulated judge ({gap:+.1%})."))
+verdict = (
+    "more enthusiastic than"
+    if gap > 0.03
+    else "less enthusiastic than"
+    if gap < -0.03
+    else "in step with"
+)
+display(
+    Markdown(f"On these pairs the reward model is **{verdict}** the simulated judge ({gap:+.1%}).")
+)
 
 # %% [markdown]
 # ## 7. How far did it move?
@@ -407,8 +473,14 @@ def score(rollout):
     return reward.score(reward_model, rollout, task, tokenizer)
 
 
-measured = {name: evaluation.measure(policy, base, test, task, score, seed=0) for name, policy in (("base", base), ("tuned", tuned))}
-assert abs(measured["tuned"]["kl_nats_per_response"] - kl) < 1e-3 and abs(measured["base"]["kl_nats_per_response"]) < 1e-3
+measured = {
+    name: evaluation.measure(policy, base, test, task, score, seed=0)
+    for name, policy in (("base", base), ("tuned", tuned))
+}
+assert (
+    abs(measured["tuned"]["kl_nats_per_response"] - kl) < 1e-3
+    and abs(measured["base"]["kl_nats_per_response"]) < 1e-3
+)
 pd.DataFrame(measured).round(2)
 
 # %% [markdown]
@@ -420,8 +492,9 @@ pd.DataFrame(measured).round(2)
 # the others are cut at their end before they are scored.
 
 # %%
-plots.score_histogram(score(rollouts["base"]).cpu(), score(rollouts["tuned"]).cpu(), names=("base", "tuned"));
-
+plots.score_histogram(
+    score(rollouts["base"]).cpu(), score(rollouts["tuned"]).cpu(), names=("base", "tuned")
+)
 # %% [markdown]
 # *How to read it*: the whole hill should have moved to the right, not only a few samples. A spike at exactly -1 is the penalty for
 # responses that never end.
@@ -451,7 +524,11 @@ def reweighted(beta):
     """Score and KL of the base policy reweighted by exp(score / beta), estimated on the drawn samples."""
     weight = (drawn / beta).softmax(-1)
     kl = (weight * (weight * samples).clamp(min=1e-12).log()).sum(-1).mean().item()
-    return {"series": "optimum, by reweighting", "score": (weight * drawn).sum(-1).mean().item(), "kl_nats_per_response": kl}
+    return {
+        "series": "optimum, by reweighting",
+        "score": (weight * drawn).sum(-1).mean().item(),
+        "kl_nats_per_response": kl,
+    }
 
 
 def best_of(n):
@@ -465,10 +542,12 @@ parts = [ppo_lines[i : i + stretch] for i in range(0, len(ppo_lines) - stretch +
 path = [{"series": "PPO, along training"} | {k: sum(line[k] for line in part) / len(part) for k in ("score", "kl_nats_per_response")}
         for part in parts]  # fmt: skip
 optimum = [reweighted(beta) for beta in (8, 4, 2, 1.4, 1, 0.7, 0.5)]
-plots.reward_against_kl(path + [best_of(n) for n in (1, 2, 4, 8, 16)] + optimum);
-
+plots.reward_against_kl(path + [best_of(n) for n in (1, 2, 4, 8, 16)] + optimum)
 # %%
-assert all(a["score"] < b["score"] and a["kl_nats_per_response"] < b["kl_nats_per_response"] for a, b in zip(optimum, optimum[1:]))
+assert all(
+    a["score"] < b["score"] and a["kl_nats_per_response"] < b["kl_nats_per_response"]
+    for a, b in zip(optimum, optimum[1:])
+)
 assert optimum[-1]["kl_nats_per_response"] < math.log(samples)
 
 # %% [markdown]
@@ -513,8 +592,12 @@ else:
 
 # %%
 if mock is not None:
-    means = runs.groupby(["series", "kl_target"], sort=False)[["score", "kl_nats_per_response", "score_standard_error"]].mean()
-    plots.reward_against_kl(means.reset_index(), bound=mock["optimum"], unit="r_s, in the base model's deviations");
+    means = runs.groupby(["series", "kl_target"], sort=False)[
+        ["score", "kl_nats_per_response", "score_standard_error"]
+    ].mean()
+    plots.reward_against_kl(
+        means.reset_index(), bound=mock["optimum"], unit="r_s, in the base model's deviations"
+    )
 
 # %% [markdown]
 # *How to read it*: each line is one source of reward, each point one KL target; the bar is a standard error over prompts. Nothing learned
@@ -525,7 +608,9 @@ if mock is not None:
 # %%
 if mock is not None:
     middle = settings["targets"][len(settings["targets"]) // 2]
-    plots.learning_curves(runs[runs.kl_target == middle], unit="r_s, in the base model's deviations");
+    plots.learning_curves(
+        runs[runs.kl_target == middle], unit="r_s, in the base model's deviations"
+    )
 
 # %% [markdown]
 # *How to read it*: the same policies while they learn, at one of the KL targets, all judged by $r_s$ (the policies on reward models never
@@ -533,7 +618,13 @@ if mock is not None:
 
 # %%
 if mock is not None:
-    display(pd.DataFrame(mock["reward_models"]).groupby("labels").accuracy.mean().map("{:.0%}".format).to_frame("finds one of the best of four"))
+    display(
+        pd.DataFrame(mock["reward_models"])
+        .groupby("labels")
+        .accuracy.mean()
+        .map("{:.0%}".format)
+        .to_frame("finds one of the best of four")
+    )
 
 # %% [markdown]
 # In the paper, at 8 nats, PPO on $r_s$ reached 3.3 (log-odds of a classifier), 20,000 labels 2.6, 5,000 labels 2.0, and the optimum 4.6.
@@ -545,10 +636,16 @@ if mock is not None:
 # reward model does not care about: length, sameness, unfinished answers. **distinct-2** is the share of different word pairs among all
 # word pairs: 1 means that no pair ever repeats.
 
+
 # %%
 def distinct(texts, n=2):
     """Share of different n-grams of words among all n-grams of a set of texts."""
-    grams = Counter(g for text in texts for words in [labelers.words(text)] for g in zip(*(words[i:] for i in range(n))))
+    grams = Counter(
+        g
+        for text in texts
+        for words in [labelers.words(text)]
+        for g in zip(*(words[i:] for i in range(n)))
+    )
     return len(grams) / max(1, sum(grams.values()))
 
 
@@ -577,7 +674,10 @@ prices.round(3)
 # Which words did the tuned model learn to use, and which to avoid?
 
 # %%
-used = {name: Counter(word for text in texts for word in set(labelers.words(text))) for name, texts in answers.items()}
+used = {
+    name: Counter(word for text in texts for word in set(labelers.words(text)))
+    for name, texts in answers.items()
+}
 change = pd.DataFrame(used).fillna(0).astype(int)
 change["more often"] = change.tuned - change.base
 change = change.sort_values("more often", ascending=False)
@@ -608,7 +708,9 @@ assert all(c.source == "tuned" and c.round == 1 for c in second_round)
 print(f"{len(second_round)} comparisons from the tuned policy, {new} of them new in your store")
 
 # %%
-card_two = widgets.label(second_round, task, pseudonym, store=store, rubric=rubric)  # the same question as in the first round
+card_two = cards.label(
+    second_round, task, pseudonym, store=store, rubric=rubric
+)  # the same question as in the first round
 card_two
 
 # %% [markdown]
@@ -627,7 +729,9 @@ def difficulty(comparisons):
             "expected agreement": sum(meet) / len(meet)}  # fmt: skip
 
 
-pd.DataFrame({"round 0 (base)": difficulty(first_round), "round 1 (tuned)": difficulty(second_round)}).round(2)
+pd.DataFrame(
+    {"round 0 (base)": difficulty(first_round), "round 1 (tuned)": difficulty(second_round)}
+).round(2)
 
 # %% [markdown]
 # If the tuning worked, the mean utility has risen. Four happy texts are harder to tell apart than a happy one among sad ones; where
@@ -649,7 +753,9 @@ table = [{"model": "base", "score": measured["base"]["score"], "kl_nats": 0.0, "
           "win_rate": result.rate, "low": result.low, "high": result.high, "seconds": ppo_lines[-1].get("seconds")}]  # fmt: skip
 look_at = "notebooks/07_did_it_work.ipynb (the judge is simulated; judge twenty pairs yourself in section 2)"
 folder().mkdir(parents=True, exist_ok=True)
-(folder() / "summary.json").write_text(json.dumps({"rows": table, "look_at": look_at}, indent=1) + "\n")
+(folder() / "summary.json").write_text(
+    json.dumps({"rows": table, "look_at": look_at}, indent=1) + "\n"
+)
 pd.DataFrame(table).set_index("model").drop(columns="seconds").round(3)
 
 # %% [markdown]

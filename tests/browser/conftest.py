@@ -1,4 +1,5 @@
-"""What the browser tests share. Where Playwright, JupyterLab or Chromium is missing they are skipped, and say so."""
+"""What the browser tests share. Where Playwright, JupyterLab or Chromium is missing they are
+skipped, and say so."""
 
 from __future__ import annotations
 
@@ -12,15 +13,20 @@ from typing import Any
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="needs Playwright: pip install playwright"
+)
 for package in ("nbformat", "jupyterlab", "notebook", "anywidget"):
     pytest.importorskip(package, reason=f"needs the notebook packages: {package} is missing")
 
 from harness import WAIT_MS, Lab  # noqa: E402  # imports what the lines above look for
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking "
     "--disable-component-update --disable-sync --hide-scrollbars"
 )
 AXE = "axe-core@4.14.1"  # checks accessibility; taken from npm, kept in pytest's cache
@@ -30,7 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if CHROMIUM is None and here in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="needs Chromium, for instance: apt-get install chromium"))
+            item.add_marker(
+                pytest.mark.skip(reason="needs Chromium, for instance: apt-get install chromium")
+            )
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +73,9 @@ def new_page(browser: Any) -> Iterator[Callable[[], Any]]:
     contexts = []
 
     def make() -> Any:
-        contexts.append(browser.new_context(viewport={"width": 1200, "height": 900}, device_scale_factor=1.5))
+        contexts.append(
+            browser.new_context(viewport={"width": 1200, "height": 900}, device_scale_factor=1.5)
+        )
         contexts[-1].set_default_timeout(WAIT_MS)
         return contexts[-1].new_page()
 
@@ -87,7 +97,9 @@ def axe_script(request: pytest.FixtureRequest) -> str:
     if not archive.exists():
         if (npm := shutil.which("npm")) is None:
             return f"needs {AXE}, which npm would fetch; there is no npm here"
-        fetched = subprocess.run([npm, "pack", AXE, "--silent"], cwd=folder, capture_output=True, text=True, timeout=120)
+        fetched = subprocess.run(
+            [npm, "pack", AXE, "--silent"], cwd=folder, capture_output=True, text=True, timeout=120
+        )
         if fetched.returncode:
             return f"needs {AXE}, which npm could not fetch: {fetched.stderr.strip()[-200:]}"
     with tarfile.open(archive) as packed:
@@ -96,14 +108,22 @@ def axe_script(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def axe(axe_script: str) -> Callable[[Any], list[str]]:
-    """Check what a locator shows for accessibility, and return what is wrong with it; without axe-core, warn that nobody looked."""
+    """Check what a locator shows for accessibility, and return what is wrong with it; without
+    axe-core, warn that nobody looked."""
 
     def check(locator: Any) -> list[str]:
         if axe_script.startswith("needs"):
-            warnings.warn(f"accessibility NOT checked here: {axe_script}", stacklevel=2)  # the rest of the test is still worth running
+            # the rest of the test is still worth running
+            warnings.warn(f"accessibility NOT checked here: {axe_script}", stacklevel=2)
             return []
         locator.page.evaluate(axe_script)
-        found = locator.evaluate("(node) => axe.run(node, {resultTypes: ['violations']})")["violations"]
-        return [f"{x['impact']} {x['id']}: {node['html'][:160]} {node['failureSummary']}" for x in found for node in x["nodes"]]
+        found = locator.evaluate("(node) => axe.run(node, {resultTypes: ['violations']})")[
+            "violations"
+        ]
+        return [
+            f"{x['impact']} {x['id']}: {node['html'][:160]} {node['failureSummary']}"
+            for x in found
+            for node in x["nodes"]
+        ]
 
     return check

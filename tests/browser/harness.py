@@ -1,7 +1,8 @@
 """A JupyterLab server of our own, and a notebook open in a browser, for the tests of the widgets.
 
-Every wait is for a state, never for a time: the card tells its own (`data-done`, `data-state`, `data-ready`), the server tells the
-kernel's. RLHF_BROWSER_WAIT=seconds is the patience for each; RLHF_SCREENSHOTS=folder keeps pictures.
+Every wait is for a state, never for a time: the card tells its own (`data-done`, `data-state`,
+`data-ready`), the server tells the kernel's. RLHF_BROWSER_WAIT=seconds is the patience for each;
+RLHF_SCREENSHOTS=folder keeps pictures.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ WAIT_MS = 1000 * int(os.environ.get("RLHF_BROWSER_WAIT", "90"))  # a busy machin
 ROOT = Path(__file__).resolve().parents[2]
 READY = ".lm-card[data-ready]"
 SET_UP = """
-from rlhf_helpers import widgets
+
 from rlhf_helpers.records import Comparison
 import os
 print("PID", os.getpid())
@@ -36,7 +37,8 @@ print("PID", os.getpid())
 
 
 class Lab:
-    """A JupyterLab server in an empty folder, with nothing of the user's settings; it serves Notebook 7 as well."""
+    """A JupyterLab server in an empty folder, with nothing of the user's settings; it serves
+    Notebook 7 as well."""
 
     def __init__(self, home: Path) -> None:
         self.work, self.home, self.token = home / "work", home, secrets.token_hex(16)
@@ -53,11 +55,20 @@ class Lab:
                    "--LabApp.extension_manager=readonly", "--LabApp.news_url=None",
                    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
         folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-        env = {**os.environ, **{name: str(home / name.lower()) for name in folders}, "JUPYTER_PREFER_ENV_PATH": "1"}
-        env |= {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), "HF_HUB_OFFLINE": "1"}
+        env = {
+            **os.environ,
+            **{name: str(home / name.lower()) for name in folders},
+            "JUPYTER_PREFER_ENV_PATH": "1",
+        }
+        env |= {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "HF_HUB_OFFLINE": "1",
+        }
         env.pop("RLHF_HEADLESS", None)
         self.log = (home / "server.log").open("wb")
-        self.process = subprocess.Popen(command, env=env, stdout=self.log, stderr=self.log, start_new_session=True)
+        self.process = subprocess.Popen(
+            command, env=env, stdout=self.log, stderr=self.log, start_new_session=True
+        )
 
     def start(self) -> None:
         self.until(lambda: self.ask("status") is not None, "the server did not start")
@@ -72,19 +83,30 @@ class Lab:
         self._settings("themes", {"theme": name})
 
     def ask(self, what: str, method: str = "GET") -> Any:
-        request = urllib.request.Request(f"{self.base}/api/{what}", headers={"Authorization": f"token {self.token}"}, method=method)
+        request = urllib.request.Request(
+            f"{self.base}/api/{what}",
+            headers={"Authorization": f"token {self.token}"},
+            method=method,
+        )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.loads(answer.read() or b"{}")
         except OSError:
             return None
 
-    def until(self, condition: Callable[[], Any], failure: str, pause: Callable[[float], object] | None = None) -> Any:
+    def until(
+        self,
+        condition: Callable[[], Any],
+        failure: str,
+        pause: Callable[[float], object] | None = None,
+    ) -> Any:
         """Wait until the condition gives something true, and return that."""
         pause = pause or (lambda ms: time.sleep(ms / 1000))
         deadline = time.monotonic() + WAIT_MS / 1000
         while not (found := condition()):
-            assert time.monotonic() < deadline, f"{failure}\n{(self.home / 'server.log').read_text()[-2000:]}"
+            assert time.monotonic() < deadline, (
+                f"{failure}\n{(self.home / 'server.log').read_text()[-2000:]}"
+            )
             pause(50)
         return found
 
@@ -113,10 +135,12 @@ class Lab:
 
 
 class Notebook:
-    """A notebook open in the browser, in JupyterLab or in Notebook 7; `card` is the first labelling card in it."""
+    """A notebook open in the browser, in JupyterLab or in Notebook 7; `card` is the first labelling
+    card in it."""
 
     def __init__(
-        self, lab: Lab, page: Any, name: str, sources: str | Sequence[str], *, app: str = "lab", waits: str = READY
+        self, lab: Lab, page: Any, name: str, sources: str | Sequence[str], *, app: str = "lab",
+        waits: str = READY
     ) -> None:  # fmt: skip
         """Write, open and run a notebook, and wait for `waits`."""
         self.lab, self.page, self.name, self.app, self.waits = lab, page, name, app, waits
@@ -124,16 +148,28 @@ class Notebook:
         self.complaints: list[str] = []
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        cells = [SET_UP, *([sources] if isinstance(sources, str) else sources), "print('LAST' + '-CELL')"]
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}  # or JupyterLab asks which
-        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=kernel)
+        cells = [
+            SET_UP,
+            *([sources] if isinstance(sources, str) else sources),
+            "print('LAST' + '-CELL')",
+        ]
+        # or JupyterLab asks which
+        kernel = {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
+        book = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=kernel
+        )
         nbformat.write(book, lab.work / name)
         self.card = page.locator(".lm-card").first
         self.open()
         self.run_all()
 
     def open(self) -> None:
-        place = {"lab": f"lab/workspaces/{self.name[:-6]}/tree/{self.name}?reset&", "notebook": f"notebooks/{self.name}?"}[self.app]
+        place = {
+            "lab": f"lab/workspaces/{self.name[:-6]}/tree/{self.name}?reset&",
+            "notebook": f"notebooks/{self.name}?",
+        }[self.app]
         self.page.goto(f"{self.lab.base}/{place}token={self.lab.token}")
         self.page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell").first.wait_for()
         self.kernel()
@@ -143,13 +179,18 @@ class Notebook:
 
         def mine() -> list[str]:
             sessions = [s for s in self.lab.ask("sessions") or [] if s["path"] == self.name]
-            return [s["kernel"]["id"] for s in sessions if s["kernel"]["execution_state"] == "idle" and s["kernel"]["connections"]]
+            return [
+                s["kernel"]["id"]
+                for s in sessions
+                if s["kernel"]["execution_state"] == "idle" and s["kernel"]["connections"]
+            ]
 
         return self.lab.until(mine, f"{self.name}: no idle kernel", self.page.wait_for_timeout)[0]
 
     def menu(self, menu: str, entry: str) -> None:
         self.page.get_by_role("menuitem", name=menu, exact=True).first.click()
-        self.page.get_by_role("menuitem", name=re.compile(f"^{re.escape(entry)}")).first.click()  # its name ends with a shortcut
+        # its name ends with a shortcut
+        self.page.get_by_role("menuitem", name=re.compile(f"^{re.escape(entry)}")).first.click()
 
     def run_all(self) -> None:
         self.menu("Edit", "Clear Outputs of All Cells")
@@ -162,10 +203,13 @@ class Notebook:
 
     def pid(self) -> int:
         """Return the process of the kernel, as the notebook's first cell printed it."""
-        return int(self.page.locator(".jp-OutputArea-output", has_text="PID").first.inner_text().split()[1])
+        return int(
+            self.page.locator(".jp-OutputArea-output", has_text="PID").first.inner_text().split()[1]
+        )
 
     def ready(self) -> None:
-        """Wait until the card takes presses: it is drawn, and the moment after a redraw in which presses count for nothing is over."""
+        """Wait until the card takes presses: it is drawn, and the moment after a redraw in which
+        presses count for nothing is over."""
         self.wait(READY)
 
     def done(self, count: int) -> None:
@@ -176,8 +220,14 @@ class Notebook:
         try:
             self.page.locator(selector).first.wait_for()
         except Error as error:
-            seen = self.page.evaluate("() => [...document.querySelectorAll('.lm-card')].map((c) => [{...c.dataset}, c.innerText])")
-            raise AssertionError(f"{self.name}: waited for {selector}\nthere: {seen}\npage: {self.complaints}\n{error}") from error
+            seen = self.page.evaluate(
+                "() => [...document.querySelectorAll('.lm-card')].map((c) => [{...c.dataset}, "
+                "c.innerText])"
+            )
+            raise AssertionError(
+                f"{self.name}: waited for {selector}\nthere: {seen}\npage: "
+                f"{self.complaints}\n{error}"
+            ) from error
 
     def press(self, key: str) -> None:
         self.ready()
@@ -195,7 +245,9 @@ class Notebook:
 
         def written() -> nbformat.NotebookNode | None:
             try:
-                return nbformat.read(path, as_version=4) if path.stat().st_mtime_ns > before else None
+                return (
+                    nbformat.read(path, as_version=4) if path.stat().st_mtime_ns > before else None
+                )
             except nbformat.reader.NotJSONError:  # the server is writing it just now
                 return None
 

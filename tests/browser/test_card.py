@@ -1,4 +1,5 @@
-"""The labelling card in a real JupyterLab and a real browser; what it saved is read from the database by this process."""
+"""The labelling card in a real JupyterLab and a real browser; what it saved is read from the
+database by this process."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ ends = ["Cedric added a wax-sealed jar of golden honey to the bargain, and Judit
         "By early sunlight, Judith walked home with the glossy amber drum under one arm, and her aunt was waiting at the gate."]
 prompts = [prompt + " The bell struck." * i for i in range(8)]
 items = [Comparison("sentiment", p, tuple(" " + e for e in ends)) for p in prompts]
-card = widgets.label(items, labeler="ann", store="NAME.db", repeat_every=0)
+card = cards.label(items, labeler="ann", store="NAME.db", repeat_every=0)
 card
 """
 ENDS = ["Cedric added", "The brass band", "Buzzing flies", "By early"]
@@ -33,14 +34,18 @@ def test_a_sitting_by_click_and_by_key(lab: Lab, page: Any) -> None:
     nb = Notebook(lab, page, "sitting.ipynb", stories("sitting"))
     cells = page.locator(".jp-Notebook .jp-Cell").count()
 
-    # by click, by key, and back again; what was clicked is what was stored, and the live region says so
+    # by click, by key, and back again; what was clicked is what was stored, and the live region
+    # says so
     option = nb.card.locator(".lm-option").nth(2)
     text = option.locator(".lm-text").inner_text()
     option.click()
     nb.done(1)
     ((kind, choice, shown),) = lab.events("sitting.db")
     assert kind == "choose" and shown[2] == choice and text.startswith(ENDS[choice])
-    assert nb.status() == "Saved: option 3 (1 of 8)." and nb.card.locator("[aria-live=polite]").count() == 1
+    assert (
+        nb.status() == "Saved: option 3 (1 of 8)."
+        and nb.card.locator("[aria-live=polite]").count() == 1
+    )
     nb.press("1")
     nb.done(2)
     nb.press("t")
@@ -51,7 +56,14 @@ def test_a_sitting_by_click_and_by_key(lab: Lab, page: Any) -> None:
     nb.done(1)
     nb.press("s")
     nb.done(2)
-    assert [row[0] for row in lab.events("sitting.db")] == ["choose", "choose", "tie", "undo", "undo", "skip"]
+    assert [row[0] for row in lab.events("sitting.db")] == [
+        "choose",
+        "choose",
+        "tie",
+        "undo",
+        "undo",
+        "skip",
+    ]
     assert lab.events("sitting.db")[1][2][0] == lab.events("sitting.db")[1][1]
 
     nb.shoot("card_work")
@@ -65,10 +77,14 @@ def test_a_sitting_by_click_and_by_key(lab: Lab, page: Any) -> None:
     nb.wait(".lm-card:has(.lm-tools:not(.lm-flag))[data-ready]")
     assert "Flagged" in nb.status() and nb.card.get_attribute("data-done") == "2"
     order = lab.events("sitting.db")[-1][2]
-    assert lab.rows("select note from events where kind = 'flag'", "sitting.db") == [(f"option {order[1]}: 1 text stuck u",)]
+    assert lab.rows("select note from events where kind = 'flag'", "sitting.db") == [
+        (f"option {order[1]}: 1 text stuck u",)
+    ]
     nb.press("f")
     page.keyboard.press("Escape")  # closes the form, and only that
-    assert nb.card.locator(".lm-flag").count() == 0 and nb.card.evaluate("card => card === document.activeElement")
+    assert nb.card.locator(".lm-flag").count() == 0 and nb.card.evaluate(
+        "card => card === document.activeElement"
+    )
 
     # a double click is one answer, and so is a key held down
     nb.ready()
@@ -81,7 +97,8 @@ def test_a_sitting_by_click_and_by_key(lab: Lab, page: Any) -> None:
     page.keyboard.up("2")
     nb.done(5)
 
-    # Tab walks through the card and out; wherever it stands, JupyterLab's own keys (b inserts a cell, x cuts one, dd deletes it) do nothing
+    # Tab walks through the card and out; wherever it stands, JupyterLab's own keys (b inserts a
+    # cell, x cuts one, dd deletes it) do nothing
     nb.card.focus()
     passed = []
     while nb.card.evaluate("card => card.contains(document.activeElement)") and len(passed) < 20:
@@ -89,8 +106,22 @@ def test_a_sitting_by_click_and_by_key(lab: Lab, page: Any) -> None:
         for key in ("b", "x", "d", "d", "m"):
             page.keyboard.press(key)
         page.keyboard.press("Tab")
-    assert passed == ["Sentiment", "How to choose", "1", "2", "3", "4", "Cannot tellT", "SkipS", "FlagF", "UndoU"]
-    assert page.locator(".jp-Notebook .jp-Cell").count() == cells and len(lab.events("sitting.db")) == 10
+    assert passed == [
+        "Sentiment",
+        "How to choose",
+        "1",
+        "2",
+        "3",
+        "4",
+        "Cannot tellT",
+        "SkipS",
+        "FlagF",
+        "UndoU",
+    ]
+    assert (
+        page.locator(".jp-Notebook .jp-Cell").count() == cells
+        and len(lab.events("sitting.db")) == 10
+    )
     nb.press("Escape")
     assert not nb.card.evaluate("card => card.contains(document.activeElement)")
     assert nb.complaints == []
@@ -117,11 +148,15 @@ def test_reload_restart_and_a_kernel_killed_in_the_middle(lab: Lab, page: Any) -
     nb.press("2")
     nb.done(2)
 
-    # killed between two labels: the card must not say "saved", keeps the choice, and the cell run again resumes
+    # killed between two labels: the card must not say "saved", keeps the choice, and the cell run
+    # again resumes
     os.kill(nb.pid(), signal.SIGKILL)
     nb.press("3")
     nb.wait(".lm-card[data-state='silent']")
-    assert "Not saved yet" in nb.status() and nb.card.locator(".lm-option.lm-chosen .lm-key").inner_text() == "3"
+    assert (
+        "Not saved yet" in nb.status()
+        and nb.card.locator(".lm-option.lm-chosen .lm-key").inner_text() == "3"
+    )
     assert len(lab.events("restart.db")) == 2
     nb.shoot("card_silent")
     page.locator(".jp-Dialog", has_text="died").locator("button.jp-mod-accept").click()
@@ -134,7 +169,11 @@ def test_reload_restart_and_a_kernel_killed_in_the_middle(lab: Lab, page: Any) -
     # restarted from the menu
     nb.menu("Kernel", "Restart Kernel…")
     page.locator(".jp-Dialog button.jp-mod-accept").click()
-    lab.until(lambda: nb.kernel() and not alive(nb.pid()), "the kernel was not restarted", page.wait_for_timeout)
+    lab.until(
+        lambda: nb.kernel() and not alive(nb.pid()),
+        "the kernel was not restarted",
+        page.wait_for_timeout,
+    )
     nb.run_all()
     nb.done(3)
     for count in range(4, 9):
@@ -146,7 +185,9 @@ def test_reload_restart_and_a_kernel_killed_in_the_middle(lab: Lab, page: Any) -
     assert len(lab.rows("select distinct comparison_id from events", "restart.db")) == 8
 
 
-def test_two_notebooks_and_two_tabs_never_ask_the_same_thing_twice(lab: Lab, new_page: Callable[[], Any]) -> None:
+def test_two_notebooks_and_two_tabs_never_ask_the_same_thing_twice(
+    lab: Lab, new_page: Callable[[], Any]
+) -> None:
     one = Notebook(lab, new_page(), "one.ipynb", stories("shared"))
     two = Notebook(lab, new_page(), "two.ipynb", stories("shared"))
 
@@ -185,7 +226,7 @@ def test_two_notebooks_and_two_tabs_never_ask_the_same_thing_twice(lab: Lab, new
 
 TWO_CARDS = """
 items = [Comparison("sentiment", f"Number {i}.", ("one", "two")) for i in range(6)]
-widgets.label(items, labeler="ann", store="cells.db", repeat_every=0)
+cards.label(items, labeler="ann", store="cells.db", repeat_every=0)
 """
 
 
@@ -205,18 +246,20 @@ def test_two_cells_of_one_notebook_never_ask_the_same_thing_twice(lab: Lab, page
 
 
 HASTY = """
-from rlhf_helpers.database import opening
+from rlhf_helpers.labels.store.tables import opening
 opening.WAIT_SECONDS = 0.5  # do not wait ten seconds for a locked file
 """
 EVIL = r"""
 evil = "<img src=x onerror='window.HACKED=1'><script>window.HACKED=1</script><b>bold</b>"
 items = [Comparison("sentiment", evil, (evil, "left \u202eright\u202c \x07", "<style>*{display:none}</style>", "w" * 400))]
-card = widgets.label(items, labeler="<i>eve</i>", store="hostile.db", question=evil, rubric=evil)
+card = cards.label(items, labeler="<i>eve</i>", store="hostile.db", question=evil, rubric=evil)
 card
 """
 
 
-def test_dark_a_failed_save_hostile_texts_and_zoom(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> None:
+def test_dark_a_failed_save_hostile_texts_and_zoom(
+    lab: Lab, page: Any, axe: Callable[[Any], list[str]]
+) -> None:
     lab.theme("JupyterLab Dark")
     nb = Notebook(lab, page, "dark.ipynb", [HASTY + stories("dark"), EVIL])
     background = nb.card.evaluate("card => getComputedStyle(card).backgroundColor")
@@ -225,13 +268,20 @@ def test_dark_a_failed_save_hostile_texts_and_zoom(lab: Lab, page: Any, axe: Cal
     nb.shoot("card_dark")
     assert axe(nb.card) == []
 
-    # another program holds the file: the card says that it is not saved, keeps the choice, and saves when it can
+    # another program holds the file: the card says that it is not saved, keeps the choice, and
+    # saves when it can
     with sqlite3.connect(lab.work / "dark.db", isolation_level=None) as other:
         other.execute("begin immediate")
         nb.press("2")
         nb.wait(".lm-card[data-state='error']")
-        assert nb.status().startswith("Not saved: dark.db is locked by another program (database is locked). Your choice is kept")
-        assert nb.card.locator(".lm-option.lm-chosen .lm-key").inner_text() == "2" and lab.events("dark.db") == []
+        assert nb.status().startswith(
+            "Not saved: dark.db is locked by another program (database is locked). Your choice is "
+            "kept"
+        )
+        assert (
+            nb.card.locator(".lm-option.lm-chosen .lm-key").inner_text() == "2"
+            and lab.events("dark.db") == []
+        )
         nb.shoot("card_error")
         assert axe(nb.card) == []
         other.execute("rollback")
@@ -240,8 +290,14 @@ def test_dark_a_failed_save_hostile_texts_and_zoom(lab: Lab, page: Any, axe: Cal
 
     # texts that try to act: they are shown, not obeyed
     card = page.locator(".lm-card").nth(1)
-    assert page.evaluate("window.HACKED") is None and card.locator("img, script, b, i, style").count() == 0
-    assert card.locator(".lm-mark").all_inner_texts().count("[U+202E]") == 1 and "[U+0007]" in card.inner_text()
+    assert (
+        page.evaluate("window.HACKED") is None
+        and card.locator("img, script, b, i, style").count() == 0
+    )
+    assert (
+        card.locator(".lm-mark").all_inner_texts().count("[U+202E]") == 1
+        and "[U+0007]" in card.inner_text()
+    )
     assert "<script>window.HACKED=1</script>" in card.locator(".lm-prompt").inner_text()
     assert card.evaluate("card => card.scrollWidth <= card.clientWidth + 1")
     nb.shoot("card_hostile", card)
@@ -249,7 +305,8 @@ def test_dark_a_failed_save_hostile_texts_and_zoom(lab: Lab, page: Any, axe: Cal
     nb.wait(".lm-card[data-state='done']")
     assert len(lab.events("hostile.db")) == 1
 
-    # 200 % zoom: half the points in each direction. Nothing is cut off, one option stands below the other, keys still work
+    # 200 % zoom: half the points in each direction. Nothing is cut off, one option stands below the
+    # other, keys still work
     page.set_viewport_size({"width": 600, "height": 450})
     nb.card.scroll_into_view_if_needed()
     assert nb.card.evaluate("card => card.scrollWidth <= card.clientWidth + 1")
@@ -257,7 +314,10 @@ def test_dark_a_failed_save_hostile_texts_and_zoom(lab: Lab, page: Any, axe: Cal
     for part in nb.card.locator("button, .lm-prompt, .lm-question, .lm-text").all():
         inner = part.bounding_box()
         assert inner["x"] >= box["x"] and inner["x"] + inner["width"] <= box["x"] + box["width"] + 1
-        assert part.evaluate("part => part.scrollWidth <= part.clientWidth + 1 || getComputedStyle(part).display === 'inline'")
+        assert part.evaluate(
+            "part => part.scrollWidth <= part.clientWidth + 1 || getComputedStyle(part).display "
+            "=== 'inline'"
+        )
     nb.shoot("card_zoom")
     assert axe(nb.card) == []
     nb.press("3")
@@ -268,17 +328,19 @@ UNEVEN = """
 long = "A long prompt goes on and on, line after line, until the reader wonders. " * 5
 items = [Comparison("sentiment", long if i == 0 else "Short.", tuple(("word " * (40 if i == 0 else 3 + i + k)) for k in range(4)))
          for i in range(6)]
-card = widgets.label(items, labeler="ann", store="uneven.db", repeat_every=0)
+card = cards.label(items, labeler="ann", store="uneven.db", repeat_every=0)
 card
 """
 PAIRS = """
 pairs = [Comparison("sentiment", "It was late.", (f" The lamp went out {i}.", f" They sang {i}.")) for i in range(2)]
-blind = widgets.judge(pairs, "ann", store="pairs.db", first_is_zero=[True, True], names=("tuned", "base"))
+blind = cards.judge(pairs, "ann", store="pairs.db", first_is_zero=[True, True], names=("tuned", "base"))
 blind
 """
 
 
-def test_nothing_jumps_nothing_hides_and_judging_is_blind(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> None:
+def test_nothing_jumps_nothing_hides_and_judging_is_blind(
+    lab: Lab, page: Any, axe: Callable[[Any], list[str]]
+) -> None:
     nb = Notebook(lab, page, "light.ipynb", [stories("light"), UNEVEN, PAIRS])
     nb.shoot("card_light")
     assert axe(nb.card) == []
@@ -293,7 +355,9 @@ def test_nothing_jumps_nothing_hides_and_judging_is_blind(lab: Lab, page: Any, a
         nb.card.scroll_into_view_if_needed()
         top = nb.card.bounding_box()["y"]
         parts = nb.card.locator(".lm-option, .lm-tool, .lm-prompt, .lm-status, .lm-question").all()
-        return [(round(b["x"]), round(b["y"] - top)) for b in (part.bounding_box() for part in parts)]
+        return [
+            (round(b["x"]), round(b["y"] - top)) for b in (part.bounding_box() for part in parts)
+        ]
 
     before = places()
     for count in range(1, 6):
@@ -302,13 +366,23 @@ def test_nothing_jumps_nothing_hides_and_judging_is_blind(lab: Lab, page: Any, a
         assert places() == before
     nb.press("1")
     page.locator(".lm-card[data-state='done']").first.wait_for()
-    assert abs(nb.card.locator(".lm-status").bounding_box()["y"] - nb.card.bounding_box()["y"] - before[-1][1]) <= 1
+    assert (
+        abs(
+            nb.card.locator(".lm-status").bounding_box()["y"]
+            - nb.card.bounding_box()["y"]
+            - before[-1][1]
+        )
+        <= 1
+    )
     assert axe(nb.card) == []
 
     # two texts without names until the end
     nb.card = page.locator(".lm-card").nth(2)
     nb.card.scroll_into_view_if_needed()
-    assert nb.card.locator(".lm-option").count() == 2 and "tuned" not in page.locator(".lm-card").nth(2).inner_html()
+    assert (
+        nb.card.locator(".lm-option").count() == 2
+        and "tuned" not in page.locator(".lm-card").nth(2).inner_html()
+    )
     nb.shoot("card_pair")
     lamp = nb.card.locator(".lm-option", has_text="lamp")
     sides = [lamp.get_attribute("data-slot")]
@@ -321,7 +395,13 @@ def test_nothing_jumps_nothing_hides_and_judging_is_blind(lab: Lab, page: Any, a
 
 
 def test_notebook_7(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> None:
-    nb = Notebook(lab, page, "seven.ipynb", [stories("seven"), PAIRS.replace("pairs.db", "seven.db")], app="notebook")
+    nb = Notebook(
+        lab,
+        page,
+        "seven.ipynb",
+        [stories("seven"), PAIRS.replace("pairs.db", "seven.db")],
+        app="notebook",
+    )
     cells = page.locator(".jp-Notebook .jp-Cell").count()
     nb.card.locator(".lm-option").nth(1).click()
     nb.done(1)
@@ -351,8 +431,19 @@ def test_notebook_7(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> Non
     nb.card.get_by_text("2 done").wait_for()
     nb.menu("Kernel", "Restart Kernel…")
     page.locator(".jp-Dialog button.jp-mod-accept").click()
-    lab.until(lambda: nb.kernel() and not alive(nb.pid()), "the kernel was not restarted", page.wait_for_timeout)
+    lab.until(
+        lambda: nb.kernel() and not alive(nb.pid()),
+        "the kernel was not restarted",
+        page.wait_for_timeout,
+    )
     nb.run_all()
     nb.card.get_by_text("2 done").wait_for()
     blind.get_by_text("Preferred: tuned 2, base 0.").wait_for()
-    assert [row[0] for row in lab.events("seven.db")] == ["choose", "choose", "undo", "choose", "choose", "choose"]
+    assert [row[0] for row in lab.events("seven.db")] == [
+        "choose",
+        "choose",
+        "undo",
+        "choose",
+        "choose",
+        "choose",
+    ]

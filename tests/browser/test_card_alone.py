@@ -1,4 +1,5 @@
-"""The card's own JavaScript on a page without Jupyter: the test plays the kernel, so that answers come late, twice or not at all."""
+"""The card's own JavaScript on a page without Jupyter: the test plays the kernel, so that answers
+come late, twice or not at all."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_helpers.widgets import texts
+from rlhf_helpers.labels import frontend
 
 PAGE = """<!doctype html><meta charset="utf-8"><style>{style}</style><main id="host"></main><script type="module">{script}
 const changed = [];
@@ -22,15 +23,17 @@ class Desk:
 
     def __init__(self, page: Any) -> None:
         self.page = page
-        page.set_content(PAGE.format(style=texts.style("card"), script=texts.script("card")))
+        page.set_content(PAGE.format(style=frontend.style("card"), script=frontend.script("card")))
         page.evaluate("view => { window.view = view; window.start(); }", self.view(0))
         self.ready()
 
     def view(self, done: int, message: str = "", heard: int | None = None) -> dict[str, Any]:
         return {
-            "state": "item", "elsewhere": 0, "token": f"token {done}", "showing": f"item {done}", "message": message, "error": "",
-            "pending": None, "task": "sentiment", "question": "Which?", "rubric": "", "prompt": "It was late.", "options": list("abcd"),
-            "done": done, "total": 9, "minutes": None, "undo": done > 0, "summary": [], "heard": heard,
+            "state": "item", "elsewhere": 0, "token": f"token {done}", "showing": f"item {done}",
+            "message": message, "error": "", "pending": None, "task": "sentiment",
+            "question": "Which?", "rubric": "", "prompt": "It was late.", "options": list("abcd"),
+            "done": done, "total": 9, "minutes": None, "undo": done > 0, "summary": [],
+            "heard": heard,
         }  # fmt: skip
 
     def ready(self) -> None:
@@ -66,11 +69,16 @@ def test_an_old_saved_never_stands_beside_a_choice_that_is_not_saved_yet(desk: D
     desk.answer(1, "Saved: option 2 (1 of 9).", number)
     desk.ready()
     desk.press("2")
-    assert desk.status() == "Saving …" and desk.page.locator(".lm-chosen .lm-key").inner_text() == "2"
+    assert (
+        desk.status() == "Saving …" and desk.page.locator(".lm-chosen .lm-key").inner_text() == "2"
+    )
 
 
-def test_a_late_answer_to_an_earlier_press_does_not_end_the_wait_for_a_newer_one(desk: Desk) -> None:
-    """It did: the newer press was neither sent again nor called unsaved, and was lost if the kernel had not heard it."""
+def test_a_late_answer_to_an_earlier_press_does_not_end_the_wait_for_a_newer_one(
+    desk: Desk,
+) -> None:
+    """It did: the newer press was neither sent again nor called unsaved, and was lost if the kernel
+    had not heard it."""
     (first,) = desk.press("1")
     desk.silent()
     desk.page.wait_for_function("sent.length === 2")  # sent again
@@ -78,23 +86,52 @@ def test_a_late_answer_to_an_earlier_press_does_not_end_the_wait_for_a_newer_one
     desk.ready()
     _, late, newer = desk.press("3")
     desk.answer(1, "Saved: option 1 (1 of 9).", late)
-    assert desk.status() == "Saving …" and desk.page.locator(".lm-chosen .lm-key").inner_text() == "3"
+    assert (
+        desk.status() == "Saving …" and desk.page.locator(".lm-chosen .lm-key").inner_text() == "3"
+    )
     desk.silent()
     assert desk.status().startswith("Not saved yet")
     desk.page.wait_for_function("sent.length === 4")
     assert desk.page.evaluate("sent.map((message) => message.slot)") == [0, 0, 2, 2]
     desk.answer(2, "Saved: option 3 (2 of 9).", newer)  # either of its two numbers will do
     desk.ready()
-    assert desk.status() == "Saved: option 3 (2 of 9)." and desk.page.locator(".lm-chosen").count() == 0
+    assert (
+        desk.status() == "Saved: option 3 (2 of 9)."
+        and desk.page.locator(".lm-chosen").count() == 0
+    )
 
 
 def test_no_plain_key_gets_out_of_the_card_and_the_others_do(desk: Desk) -> None:
     """VS Code listens around its outputs: what got out there cut or inserted a cell."""
-    desk.page.evaluate("() => { window.out = []; host.addEventListener('keydown', (event) => out.push(event.key)); }")
-    for key in ("b", "x", "d", "z", "0", "F2", "Enter", "Space", "ArrowDown", "Tab", "Shift+Tab", "Shift+Enter", "Control+s", "Alt+x"):
+    desk.page.evaluate(
+        "() => { window.out = []; host.addEventListener('keydown', (event) => "
+        "out.push(event.key)); }"
+    )
+    for key in (
+        "b",
+        "x",
+        "d",
+        "z",
+        "0",
+        "F2",
+        "Enter",
+        "Space",
+        "ArrowDown",
+        "Tab",
+        "Shift+Tab",
+        "Shift+Enter",
+        "Control+s",
+        "Alt+x",
+    ):
         desk.page.locator(".lm-card").focus()
         desk.page.keyboard.press(key)
-    assert [key for key in desk.page.evaluate("out") if key not in ("Shift", "Control", "Alt")] == ["Tab", "Tab", "Enter", "s", "x"]
+    assert [key for key in desk.page.evaluate("out") if key not in ("Shift", "Control", "Alt")] == [
+        "Tab",
+        "Tab",
+        "Enter",
+        "s",
+        "x",
+    ]
     assert desk.numbers() == []
 
 
@@ -102,7 +139,11 @@ def test_the_row_of_digits_chooses_on_keyboards_where_digits_need_shift(desk: De
     """On a French keyboard the key of the 1 says & and did nothing."""
 
     def key(**event: object) -> list[int | None]:
-        desk.page.evaluate("event => card.root.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, ...event}))", event)
+        desk.page.evaluate(
+            "event => card.root.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, "
+            "...event}))",
+            event,
+        )
         return desk.page.evaluate("sent.map((message) => message.slot)")
 
     assert key(key="!", code="Digit1", shiftKey=True) == []  # an American's exclamation mark
@@ -110,7 +151,8 @@ def test_the_row_of_digits_chooses_on_keyboards_where_digits_need_shift(desk: De
 
 
 def test_focus_is_seen_in_forced_colours(desk: Desk) -> None:
-    """There shadows are not drawn and all borders have one colour, and those were all that showed it."""
+    """There shadows are not drawn and all borders have one colour, and those were all that showed
+    it."""
     desk.page.emulate_media(forced_colors="active")
     outline = "card => getComputedStyle(card).outlineStyle"
     card = desk.page.locator(".lm-card")

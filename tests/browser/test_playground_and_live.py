@@ -1,4 +1,5 @@
-"""The playground for samples and the live view of training in a real JupyterLab and a real browser."""
+"""The playground for samples and the live view of training in a real JupyterLab and a real
+browser."""
 
 from __future__ import annotations
 
@@ -16,22 +17,22 @@ policy = models.tiny_policy(len(tokenizer), context=128, seed=1)
 with torch.no_grad():
     for weight in policy.parameters():
         weight += 0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
-play = widgets.playground(policy, tokenizer, tasks.SENTIMENT, prompt="The lamp went out.")
+play = playground.show(policy, tokenizer, tasks.SENTIMENT, prompt="The lamp went out.")
 play
 """
 EVIL = r"""
-evil = "<img src=x onerror='window.HACKED=1'>" + widgets.visible("\u202e")
+evil = "<img src=x onerror='window.HACKED=1'>" + frontend.visible("\u202e")
 token = {"text": evil, "p": 0.3, "rank": 2, "kept": True, "others": [[evil, 0.5], ["b", 0.3]]}
-other = widgets.playground(policy, tokenizer, tasks.SENTIMENT, prompt=evil)
+other = playground.show(policy, tokenizer, tasks.SENTIMENT, prompt=evil)
 other.show({**other.scene, "results": [{"tokens": [token, token], "finished": False}], "error": evil})
 other
 """
 LIVE = """
 import math, pathlib, time
-from rlhf_helpers.runs import Run
+from rlhf_helpers.runtime.runs import Run
 if pathlib.Path("train").exists():
     run = Run(quiet=False)
-    widgets.watch(run, 40, batch=64)
+    live.watch(run, 40, batch=64)
     while not pathlib.Path("go").exists():
         time.sleep(0.05)
     for step in range(40):
@@ -43,12 +44,14 @@ if pathlib.Path("train").exists():
 """
 CARD = """
 items = [Comparison("sentiment", f"Number {i}.", ("one", "two")) for i in range(4)]
-card = widgets.label(items, labeler="ann", store="busy.db", repeat_every=0)
+card = cards.label(items, labeler="ann", store="busy.db", repeat_every=0)
 card
 """
 
 
-def test_samples_with_their_probabilities_by_mouse_and_by_key(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> None:
+def test_samples_with_their_probabilities_by_mouse_and_by_key(
+    lab: Lab, page: Any, axe: Callable[[Any], list[str]]
+) -> None:
     nb = Notebook(lab, page, "play.ipynb", [PLAYGROUND, EVIL], waits=".lm-play .lm-answer")
     play = page.locator(".lm-play").first
 
@@ -58,8 +61,11 @@ def test_samples_with_their_probabilities_by_mouse_and_by_key(lab: Lab, page: An
     def sampled(press: Callable[[], object]) -> list[str]:
         heard = play.get_attribute("data-heard")
         press()
-        page.wait_for_function("([old]) => !document.querySelector('.lm-play[aria-busy]') && "
-                               "document.querySelector('.lm-play').dataset.heard !== old", arg=[heard])  # fmt: skip
+        page.wait_for_function(
+            "([old]) => !document.querySelector('.lm-play[aria-busy]') && "
+            "document.querySelector('.lm-play').dataset.heard !== old",
+            arg=[heard],
+        )
         return texts()
 
     go = play.get_by_role("button", name="Sample")
@@ -78,7 +84,12 @@ def test_samples_with_their_probabilities_by_mouse_and_by_key(lab: Lab, page: An
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
-    assert listbox.nth(1).locator("[role=option]").nth(1).evaluate("node => node === document.activeElement")
+    assert (
+        listbox.nth(1)
+        .locator("[role=option]")
+        .nth(1)
+        .evaluate("node => node === document.activeElement")
+    )
     assert play.locator("[role=option][tabindex='0']").count() == 1  # one stop for the Tab key
     label = page.evaluate("document.activeElement.getAttribute('aria-label')")
     assert label.split(": ")[1].split(",")[0] in detail.inner_text()
@@ -86,7 +97,8 @@ def test_samples_with_their_probabilities_by_mouse_and_by_key(lab: Lab, page: An
     page.keyboard.press("Escape")
     assert not play.evaluate("play => play.contains(document.activeElement)") and play.count() == 1
 
-    # other settings, other answers; Ctrl+Enter samples; nonsense is turned away in words, on the spot
+    # other settings, other answers; Ctrl+Enter samples; nonsense is turned away in words, on the
+    # spot
     play.get_by_label("Seed").fill("7")
     other = sampled(go.click)
     assert other != first
@@ -102,12 +114,20 @@ def test_samples_with_their_probabilities_by_mouse_and_by_key(lab: Lab, page: An
     # texts that try to act, in the prompt, the tokens and the error: they are shown, not obeyed
     other = page.locator(".lm-play").nth(1)
     other.locator(".lm-token").nth(1).hover()
-    assert other.locator(".lm-detail").inner_text().count("<img src=x") == 2 and other.locator(".lm-detail .lm-mark").count() == 2
+    assert (
+        other.locator(".lm-detail").inner_text().count("<img src=x") == 2
+        and other.locator(".lm-detail .lm-mark").count() == 2
+    )
     assert page.evaluate("window.HACKED") is None and page.locator(".lm-play img").count() == 0
-    assert nb.complaints == [] and [url for url in nb.requests if not url.startswith((lab.base, "data:", "blob:"))] == []
+    assert (
+        nb.complaints == []
+        and [url for url in nb.requests if not url.startswith((lab.base, "data:", "blob:"))] == []
+    )
 
 
-def test_the_live_view_moves_leaves_a_picture_and_labels_are_saved_meanwhile(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> None:
+def test_the_live_view_moves_leaves_a_picture_and_labels_are_saved_meanwhile(
+    lab: Lab, page: Any, axe: Callable[[Any], list[str]]
+) -> None:
     lab.theme("JupyterLab Dark")
     nb = Notebook(lab, page, "live.ipynb", [CARD, LIVE])
     output = page.locator(".jp-OutputArea-output", has_text="Explained variance")
@@ -117,12 +137,16 @@ def test_the_live_view_moves_leaves_a_picture_and_labels_are_saved_meanwhile(lab
     nb.start_all()
     page.locator(".jp-OutputArea-output", has_text="The first step").wait_for()
     nb.done(1)
-    nb.press("2")  # the cell ran again, so this card is new, and the kernel is busy training; the label is saved all the same
+    # the cell ran again, so this card is new, and the kernel is busy training; the label is saved
+    # all the same
+    nb.press("2")
     nb.done(2)
     assert [row[0] for row in lab.events("busy.db")] == ["choose", "choose"]
     (lab.work / "go").touch()
     output.wait_for()
-    assert output.locator("svg[role=img]").count() == 4 and "of 2,560 responses" in output.inner_text()
+    assert (
+        output.locator("svg[role=img]").count() == 4 and "of 2,560 responses" in output.inner_text()
+    )
     assert axe(output) == []
     nb.shoot("live_dark", output)
     (lab.work / "on").touch()
@@ -135,6 +159,7 @@ def test_the_live_view_moves_leaves_a_picture_and_labels_are_saved_meanwhile(lab
     (shown,) = [o for o in saved.cells[2].outputs if o.output_type == "display_data"]
     assert base64.b64decode(shown.data["image/png"])[1:4] == b"PNG"
     assert shown.data["text/plain"].startswith("step 40 of 40 · 2,560 of 2,560 responses · done in")
-    assert shown.metadata["image/png"]["alt"] == shown.data["text/plain"]  # for pages made of the notebook
+    # for pages made of the notebook
+    assert shown.metadata["image/png"]["alt"] == shown.data["text/plain"]
     assert "application/vnd.jupyter.widget-view+json" not in shown.data
     assert nb.complaints == []

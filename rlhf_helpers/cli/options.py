@@ -1,0 +1,163 @@
+"""The options of the command line: one dataclass per command; its fields are the options, their
+comments the help.
+
+The configs inside are those of the notebooks, and `--task` with `--preset` chooses their numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from rlhf_helpers.ppo import PPOConfig
+from rlhf_helpers.reward import RewardConfig
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every command that meets a model needs to know."""
+
+    # the language model: "bundled", a folder, or a name on the Hub such as openai-community/gpt2
+    model: str = "bundled"
+    task: Literal["sentiment", "descriptiveness", "tldr", "cnndm"] = "sentiment"  # what is asked
+    # whose lengths and numbers; the last two need the paper's texts
+    preset: Literal["bundled", "released", "paper"] = "bundled"
+    # a folder with a copy of the texts, where there is no network; docs/launch.md says how it is
+    # laid out
+    data_dir: Path | None = None
+    # another repository on the Hub with the paper's texts, if the usual one has gone
+    texts: str | None = None
+    seed: int = 0  # the same seed gives the same result
+    device: str | None = None  # cpu, cuda, cuda:1; by default a GPU if there is one
+
+
+@dataclass(frozen=True)
+class Hardware(Setting):
+    """How training meets the machine; the result is the same with all of these but lora, and nearly
+    the same with bf16."""
+
+    # bf16 is fast on a GPU; weights and updates stay in fp32
+    precision: Literal["fp32", "bf16"] = "fp32"
+    # make activations again in the backward pass: less memory, a third more time
+    checkpointing: bool = False
+    # rank of low-rank additions, trained in place of the weights; 0 trains all weights (needs peft)
+    lora: int = 0
+    # rows computed at a time; by default the whole batch (or this GPU's share of it)
+    micro_batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Sample(Setting):
+    """Write several continuations of prompts, show them, and put them into a store to be labelled.
+
+    For instance: `python -m rlhf_helpers sample --count 40 --store runs/labels.db`
+    """
+
+    count: int = 8  # prompts
+    options: int = 4  # continuations of each
+    split: str = "train"  # of the texts
+    # a label store (made if missing); without one the samples are only shown
+    store: Path | None = None
+
+
+@dataclass(frozen=True)
+class LabelCommand:
+    """Choose the best continuation, by typing 1 to 4 here or with the card in JupyterLab. Every
+    answer is saved at once.
+
+    For instance: `python -m rlhf_helpers label --store runs/labels.db --labeler ada --card`
+    """
+
+    store: Path  # the label store that `sample` filled
+    task: str | None = None  # which of its tasks; needed if there are several
+    labeler: str | None = None  # a name or a pseudonym; without one, that of your notebooks
+    card: bool = False  # open the card in JupyterLab, on this machine only
+
+
+@dataclass(frozen=True)
+class FitReward(Hardware):
+    """Fit a reward model on labels and normalise it on the language model's own samples.
+
+    For instance: `python -m rlhf_helpers fit-reward --labels runs/labels.db --out runs/reward`
+    """
+
+    # folder of the run: metrics, checkpoint, and the model in model/
+    out: Path = Path("runs/reward")
+    # a store (.db), a file (see --format), "recorded" (bundled, simulated) or "released" (the
+    # paper's)
+    labels: str = "recorded"
+    format: Literal["openai", "pairs", "pairwise", "csv"] = "csv"  # of a file
+    held_out: float = 0.1  # share of the comparisons kept for the accuracy
+    config: RewardConfig = field(default_factory=RewardConfig)
+    normalize_samples: int = 512  # prompts behind gain and bias
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 1:
+            raise ValueError(
+                f"held_out is {self.held_out:g}: it is a share, from 0 to less than 1, and the "
+                "model learns from the rest"
+            )
+
+
+@dataclass(frozen=True)
+class Tune(Hardware):
+    """Fine-tune the language model with PPO against a reward model. A run that was stopped goes on
+    from its last checkpoint.
+
+    For instance: `python -m rlhf_helpers tune --reward runs/reward --out runs/tuned --ppo.episodes
+    6400`
+    """
+
+    reward: Path = Path("runs/reward")  # what `fit-reward` wrote
+    # folder of the run: metrics, checkpoint, and the model in model/
+    out: Path = Path("runs/tuned")
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    prompts: int = 2_000  # in the pool
+    checkpoint_every: int = 25  # steps
+    # spread the weights over all GPUs (FSDP), where one copy on each does not fit
+    sharded: bool = False
+    tensorboard: bool = False  # write the numbers for TensorBoard too
+
+
+@dataclass(frozen=True)
+class Judge(Setting):
+    """Compare two models blind: which continuation is better? Gives a win rate with its 95 %
+    interval.
+
+    For instance: `python -m rlhf_helpers judge --tuned runs/tuned --count 64 --by me`
+    """
+
+    tuned: Path = Path("runs/tuned")  # judged against --model
+    count: int = 64  # pairs, from prompts that training has not seen
+    by: str = "simulated"  # "simulated", or your name to be asked here
+    store: Path = Path("runs/judging.db")  # keeps your answers
+
+
+@dataclass(frozen=True)
+class SummarizeRun:
+    """Show what a run was and how its numbers moved.
+
+    For instance: `python -m rlhf_helpers summarize-run runs/tuned`
+    """
+
+    folder: tyro.conf.Positional[Path]  # of the run
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the labels of a store for other programs.
+
+    For instance: `python -m rlhf_helpers export --store runs/labels.db --format pairs --out
+    pairs.jsonl`
+    """
+
+    store: Path  # the label store
+    out: Path  # a file; for `dataset` a folder
+    # `store` keeps all; `pairwise`: two options
+    format: Literal["openai", "pairs", "pairwise", "csv", "dataset", "store"] = "pairs"
+    task: str | None = None  # one task only
+    model: str = "bundled"  # whose tokenizer writes the openai format
+    licence: str = "unknown"  # for the card of a `dataset`

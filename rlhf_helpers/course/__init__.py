@@ -1,0 +1,1 @@
+"""What the notebooks need beside the algorithm and the labels."""

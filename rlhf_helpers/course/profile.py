@@ -1,0 +1,64 @@
+"""How large the notebooks' runs are on this machine, and where what an earlier notebook made is
+found."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_helpers.labels.place import folder
+from rlhf_helpers.tasks import DATA
+
+RECORDED = DATA / "recorded"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How large a notebook's runs are. `laptop`: two cores, minutes. `quick`: a check that
+    everything runs. `gpu`: real GPT-2."""
+
+    name: str
+    comparisons: int  # simulated, for the reward model
+    own_labels: int  # asked of the learner in notebook 02
+    episodes: int  # of PPO
+    judged: int  # pairs judged at the end
+    batch: int  # of PPO
+
+
+PROFILES = {
+    "laptop": Profile(
+        "laptop", comparisons=5_000, own_labels=40, episodes=10_000, judged=512, batch=64
+    ),
+    "quick": Profile("quick", comparisons=256, own_labels=8, episodes=256, judged=64, batch=32),
+    "gpu": Profile(
+        "gpu", comparisons=20_000, own_labels=100, episodes=100_000, judged=1024, batch=512
+    ),
+}
+
+
+def profile() -> Profile:
+    """Read the profile from the environment variable RLHF_PROFILE (default: laptop)."""
+    name = os.environ.get("RLHF_PROFILE", "laptop")
+    if name not in PROFILES:
+        raise ValueError(f"RLHF_PROFILE is {name!r}; choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def artifact(name: str) -> Path:
+    """Find something an earlier notebook made: yours if it is there, the recorded one otherwise,
+    and say which.
+
+    Raises FileNotFoundError with the way out when there is neither.
+    """
+    own, recorded = folder() / name, RECORDED / name
+    if own.exists():
+        print(f"Using your own {name}.")
+        return own
+    if recorded.exists():
+        print(f"No {name} of your own yet: using the recorded one (made from simulated labels).")
+        return recorded
+    raise FileNotFoundError(
+        f"there is no {name}, neither of your own in {own.parent} nor recorded: run the notebook "
+        "that makes it first"
+    )

@@ -1,0 +1,156 @@
+"""A whole label store as one readable file, and back: nothing is lost, neither what was taken back
+nor the order on the screen.
+
+JSON lines. A sitting is `{"sitting": {...}}`; a comparison has its `events` (choose, tie, skip,
+flag, undo), and if known its `gold` choice and the two `systems` that wrote a blind pair.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rlhf_helpers.labels.exchange.reading import FAULTS, Fault, explain
+from rlhf_helpers.labels.exchange.writing import replacing
+from rlhf_helpers.labels.store import Contents, Event, LabelStore, Sitting
+from rlhf_helpers.labels.store.events import check, check_sitting, fits
+from rlhf_helpers.labels.store.tables import comparisons as table
+from rlhf_helpers.labels.store.tables import judgements
+from rlhf_helpers.records import Comparison
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """How much was new; `faults` and `conflicts` say what was left out, if leaving out was asked
+    for."""
+
+    comparisons: int
+    events: int
+    faults: list[Fault]
+    conflicts: list[str]
+
+
+def export(store: LabelStore, path: Path | str) -> int:
+    """Write all that the store holds, and return the number of comparisons; the file appears only
+    when it is complete."""
+    path, held = Path(path), store.contents()
+    by_id: dict[str, list[dict[str, Any]]] = {}
+    for event in held.events:
+        values = {
+            name: value
+            for name, value in event._asdict().items()
+            if value not in (None, "", ()) and name != "comparison_id"
+        }
+        by_id.setdefault(event.comparison_id, []).append(values)
+    with replacing(path) as file:
+        for sitting in held.sittings:
+            file.write(json.dumps({"sitting": sitting._asdict()}, ensure_ascii=False) + "\n")
+        for c in held.comparisons:
+            line = {
+                "id": c.id,
+                "task": c.task,
+                "query": c.query,
+                "options": list(c.options),
+                "source": c.source,
+                "round": c.round,
+            }
+            line |= {"gold": held.gold[c.id]} if c.id in held.gold else {}
+            line |= {"systems": held.systems[c.id]} if c.id in held.systems else {}
+            file.write(
+                json.dumps(line | {"events": by_id.get(c.id, [])}, ensure_ascii=False) + "\n"
+            )
+    return len(held.comparisons)
+
+
+def load(
+    store: LabelStore, path: Path | str, *, errors: Literal["raise", "skip"] = "raise"
+) -> Loaded:
+    """Take over what `export` wrote. Harmless to repeat; what an earlier version exported is read
+    too.
+
+    With errors="skip" faulty lines and contradictions are left out and reported; otherwise the
+    first one raises ValueError with its line and reason, and nothing is kept.
+    """
+    comparisons, given, sittings, gold, systems, faults = [], [], [], {}, {}, []
+    for number, line in _lines(Path(path)):
+        try:
+            record = json.loads(line)
+            if isinstance(record, dict) and "sitting" in record:
+                sitting = Sitting(**record["sitting"])
+                check_sitting(sitting)
+                sittings.append(sitting)
+                continue
+            comparison, events = _parse(record)
+        except FAULTS as error:
+            if errors == "raise":
+                raise ValueError(
+                    f'{path}, line {number}: {explain(error)}; nothing was imported (errors="skip" leaves it out)'
+                ) from error
+            faults.append(Fault(number, explain(error)))
+            continue
+        comparisons.append(comparison)
+        given += events
+        gold |= {comparison.id: record["gold"]} if "gold" in record else {}
+        systems |= {comparison.id: tuple(record["systems"])} if "systems" in record else {}
+    given.sort(key=lambda e: (e.id or 0, e.created))
+    taken = store.append(
+        Contents(comparisons, given, sittings, gold, systems), strict=errors == "raise"
+    )
+    return Loaded(taken.comparisons, taken.events, faults, taken.conflicts)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    # bytes, so that text in a wrong encoding is reported with its line too
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, line
+
+
+def _parse(record: Any) -> tuple[Comparison, list[Event]]:
+    """Check one line so far that the store cannot stumble over it."""
+    if not isinstance(record, dict):
+        raise ValueError("expected an object with task, query, options and a list of events")
+    # "labels": as the first version wrote it
+    events = record.get("events", record.get("labels", []))
+    task, query, options = record["task"], record["query"], record["options"]
+    if not (
+        isinstance(task, str)
+        and isinstance(query, str)
+        and isinstance(options, list)
+        and isinstance(events, list)
+    ):
+        raise ValueError(
+            "task and query must be text, options a list of texts, and events a list of events"
+        )
+    comparison = Comparison(
+        task, query, tuple(options), str(record.get("source", "base")), int(record.get("round", 0))
+    )
+    fits(
+        table,
+        {"task": task, "query": query, "source": comparison.source, "round": comparison.round},
+    )
+    if record.get("id", comparison.id) != comparison.id:
+        raise ValueError(
+            f"the id {record['id']!r} does not belong to this content: was the line edited by hand?"
+        )
+    given = [
+        Event(comparison.id, **{"kind": "choose", **x, "order": tuple(x.get("order", ()))})
+        for x in events
+    ]
+    for event in given:
+        check(event, len(options))
+    gold, systems = record.get("gold", 0), record.get("systems", ["", ""])
+    if type(gold) is not int or not 0 <= gold < len(options):
+        raise ValueError(f"gold {gold!r} must be the index of one of {len(options)} options")
+    if (
+        not isinstance(systems, list)
+        or [type(x) for x in systems] != [str, str]
+        or ("systems" in record and len(options) != 2)
+    ):
+        raise ValueError("systems must name who wrote option 0 and option 1 of a pair")
+    fits(judgements, {"system_0": systems[0], "system_1": systems[1]})
+    return comparison, given

@@ -1,0 +1,126 @@
+"""Labels as a `datasets.Dataset`, as a folder with parquet files and a dataset card, and back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rlhf_helpers.labels.exchange.reading import Read, parse_pair, read_records
+from rlhf_helpers.labels.exchange.writing import as_pairs, labelled
+from rlhf_helpers.records import Comparison, Label
+
+
+def dataset(
+    comparisons: Iterable[Comparison], labels: Iterable[Label], *, pairs: bool = False
+) -> Any:
+    """Make a `datasets.Dataset`: one row per label with all its options, or prompt / chosen /
+    rejected rows. Raises ValueError if empty."""
+    from datasets import Dataset
+
+    rows = list(labelled(comparisons, labels))
+    if not rows:
+        raise ValueError("there are no labels to give away yet")
+    if pairs:
+        return Dataset.from_list([p for c, x in rows for p in as_pairs(c, x)])
+    return Dataset.from_list([
+        {"task": c.task, "query": c.query, "options": list(c.options), "choice": x.choice, "labeler": x.labeler, "seconds": x.seconds, "created": x.created, "simulated": x.simulated, "source": c.source, "round": c.round} for c,
+        x in rows
+    ])  # fmt: skip
+
+
+def from_dataset(
+    rows: Iterable[dict[str, Any]],
+    task: str = "",
+    *,
+    labeler: str = "imported",
+    errors: str = "raise",
+) -> Read:
+    """Read a `datasets.Dataset` (or any rows of dicts) of either form; `task` is for rows that do
+    not name theirs.
+
+    With errors="skip" faulty rows are left out and reported, otherwise the first one raises
+    ValueError with its number and reason.
+    """
+    parsers = ((number, lambda row=row: _from_row(row)) for number, row in enumerate(rows, 1))
+    return read_records(parsers, "the dataset", task, labeler=labeler, errors=errors)
+
+
+def _from_row(row: dict[str, Any]) -> Any:
+    if "options" not in row:
+        return parse_pair(row)
+    if type(row["choice"]) is not int or not isinstance(row["query"], str):
+        raise ValueError("query must be text, and choice an index from 0")
+    return row["query"], row["options"], row["choice"], row
+
+
+def save_dataset(
+    folder: Path | str,
+    comparisons: Iterable[Comparison],
+    labels: Iterable[Label],
+    *,
+    licence: str = "unknown",
+) -> None:
+    """Write both forms as parquet with a dataset card, ready for `datasets.load_dataset(folder,
+    "comparisons")` or "pairs"."""
+    folder, comparisons, labels = Path(folder), list(comparisons), list(labels)
+    for name in ("comparisons", "pairs"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        dataset(comparisons, labels, pairs=name == "pairs").to_parquet(
+            str(folder / name / "train.parquet")
+        )
+    (folder / "README.md").write_text(_card(comparisons, labels, licence), encoding="utf-8")
+
+
+def _card(comparisons: list[Comparison], labels: list[Label], licence: str) -> str:
+    people, machines = (
+        {x.labeler for x in labels if x.simulated == simulated} for simulated in (False, True)
+    )
+    simulated, asked = sum(x.simulated for x in labels), {x.comparison_id for x in labels}
+    by_task = Counter(c.task for c in comparisons if c.id in asked)
+    sources = ", ".join(f"`{s}`" for s in sorted({c.source for c in comparisons if c.id in asked}))
+    size = next(
+        (
+            name
+            for limit, name in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
+            if len(labels) < limit
+        ),
+        "n>100K",
+    )
+    return f"""---
+license: {licence}
+language: en
+size_categories:
+- {size}
+tags:
+- preference
+- human-feedback
+configs:
+- config_name: comparisons
+  data_files: comparisons/train.parquet
+- config_name: pairs
+  data_files: pairs/train.parquet
+---
+
+# Preferences between samples of a language model
+
+{len(labels):,} labels of {len(asked):,} comparisons: {len(labels) - simulated:,} by {len(people)} people,
+{simulated:,} simulated (by {len(machines)} programs). Options were written by {sources}.
+
+| task | comparisons |
+|---|---|
+{chr(10).join(f"| {task} | {count:,} |" for task, count in sorted(by_task.items()))}
+
+## Fields
+
+`comparisons` has one row per label: `task`, `query`, `options` (the texts), `choice` (index of the chosen one), `labeler`, `seconds` (time
+taken), `created` (seconds since 1970), `simulated` (true: no person chose), `source` (who wrote the options), `round` (of collection).
+
+`pairs` sets the chosen option against each of the others: `prompt`, `chosen`, `rejected`, `task`, `labeler`, `simulated`.
+
+## Before you use it
+
+Labelers appear under the names they chose: use pseudonyms before you publish. The options are samples of a language model and may say
+anything. A label says which option one labeler preferred under the rubric of the task, not that it is true or good.
+"""
