@@ -79,7 +79,7 @@ def main() -> None:
             batches.append(
                 (
                     rollout,
-                    reward.score(model, rollout, task, tokenizer),
+                    reward.score(model, rollout, task),
                     model.read(hidden, columns),
                 )
             )

@@ -119,7 +119,11 @@ def sampling_part(work: Work) -> Part:
             work.queries(work.batch * work.steps),
         )
         return lambda: sampling.sample(
-            policy, queries, work.response, work.temperature, chunk=work.micro_batch or work.batch
+            policy,
+            queries,
+            work.response,
+            work.temperature,
+            micro_batch=work.micro_batch or work.batch,
         )
 
     def theirs(autocast: bool):
@@ -208,10 +212,9 @@ def ppo_part(work: Work) -> Part:
 
     def ours(precision: str):
         policy = Policy(work.language_model(), precision)
-        reference, model = (
-            policy.frozen_copy(),
-            RewardModel(work.classifier(), precision).requires_grad_(False),
-        )
+        reference = policy.frozen_copy()
+        model = RewardModel(work.classifier(), precision).requires_grad_(False)
+        model.tokenizer = tokenizer
         config = ppo.PPOConfig(
             episodes,
             work.batch,
@@ -224,10 +227,10 @@ def ppo_part(work: Work) -> Part:
         )
         pool, score = (
             work.queries(episodes),
-            partial(reward.score, model, task=task, tokenizer=tokenizer),
+            reward.scorer(model, task),
         )
         return lambda: ppo.tune(
-            policy, score, pool, task, config, work.run(), reference=reference, least_entropy=-1
+            policy, score, pool, task, config, work.run(), reference=reference, min_entropy=-1
         )
 
     def theirs():

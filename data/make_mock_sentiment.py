@@ -144,7 +144,7 @@ def comparisons(s: Settings, part: int) -> dict:
     count = min(PART, max(s.sizes) + s.held_out)
     # some have four equal samples, and are left out
     queries = tasks.queries(TASK, tokenizer, count + count // 20 + 1, seed=1_000 + part)
-    asked = labelers.collect(policy, tokenizer, TASK, queries, seed=1_000 + part)[:count]
+    asked = labelers.collect(policy, TASK, queries, seed=1_000 + part)[:count]
     return {"comparisons": [[c.query, *c.options] for c in asked]}
 
 
@@ -169,14 +169,14 @@ def reward_model(s: Settings, size: int, seed: int) -> dict:
     config = reward.RewardConfig(batch=min(32, max(8, size // 100)))
     samples = tasks.queries(TASK, tokenizer, 512, seed=100 + seed)
     # before and after, as in the paper
-    reward.normalize(model, policy, samples, TASK, tokenizer, seed=seed)
+    reward.normalize(model, policy, samples, TASK, seed=seed)
     reward.fit(
         model,
         encoded[slice(s.held_out, s.held_out + size)],
         config,
         Run(seed=seed, device="cpu", quiet=True),
     )
-    reward.normalize(model, policy, samples, TASK, tokenizer, seed=seed)
+    reward.normalize(model, policy, samples, TASK, seed=seed)
     model.save(Path(s.folder) / f"model-{size}-{seed}")
     held = encoded[slice(0, s.held_out)]
     predicted = reward.predictions(model, held)
@@ -204,7 +204,7 @@ def tuned(s: Settings, size: int, target: float, seed: int) -> dict:
     def score(rollout: Rollout) -> torch.Tensor:
         truth = wanted(rollout)
         curve.append(truth.mean().item())
-        return truth if model is None else reward.score(model, rollout, TASK, tokenizer)
+        return truth if model is None else reward.score(model, rollout, TASK)
 
     settings = presets.get("mock", "bundled").ppo
     config = replace(

@@ -38,7 +38,7 @@ def record_comparisons(names: list[str]) -> None:
     """
     policy, tokenizer, task = models.Policy.load(), models.load_tokenizer(), tasks.get(names[0])
     queries = tasks.queries(task, tokenizer, COMPARISONS + HELD_OUT, split="train", seed=1)
-    collected = labelers.collect(policy, tokenizer, task, queries, seed=1)
+    collected = labelers.collect(policy, task, queries, seed=1)
     RECORDED.mkdir(exist_ok=True)
     for name in names:
         comparisons = [replace(c, task=name) for c in collected]
@@ -86,9 +86,9 @@ def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict
     model = models.RewardModel.from_policy(policy, seed)
     pool = tasks.queries(task, tokenizer, 2_000, seed=100 + seed)
     # before and after, as in the paper
-    reward.normalize(model, policy, pool[slice(0, 512)], task, tokenizer, seed=seed)
+    reward.normalize(model, policy, pool[slice(0, 512)], task, seed=seed)
     history = reward.fit(model, fitted, reward.RewardConfig(), Run(seed=seed))
-    reward.normalize(model, policy, pool[slice(0, 512)], task, tokenizer, seed=seed)
+    reward.normalize(model, policy, pool[slice(0, 512)], task, seed=seed)
     fit_seconds = time.time() - start
     accuracy = reward.accuracy(reward.predictions(model, held_out), held_out.choices)
 
@@ -96,7 +96,7 @@ def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict
     config, base = ppo.PPOConfig(episodes=episodes), policy.frozen_copy()
     metrics = ppo.tune(
         policy,
-        lambda rollout: reward.score(model, rollout, task, tokenizer),
+        lambda rollout: reward.score(model, rollout, task),
         pool,
         task,
         config,
@@ -105,12 +105,12 @@ def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict
     tune_seconds = time.time() - start
 
     test = tasks.queries(task, tokenizer, JUDGED, split="test", seed=seed)
-    asked, first_is_zero = evaluation.pairs(policy, base, test, task, tokenizer, seed=seed)
+    asked, first_is_zero = evaluation.pairs(policy, base, test, task, seed=seed)
     # knows the taste without its noise
     judge = labelers.simulated(task, name="held-out judge", seed=1_000 + seed, temperature=0)
     won = evaluation.judge(asked, first_is_zero, judge.label(asked))
     measured = evaluation.measure(
-        policy, base, test, task, lambda r: reward.score(model, r, task, tokenizer), seed=seed
+        policy, base, test, task, lambda r: reward.score(model, r, task), seed=seed
     )
     save(
         waiting(task.name, seed),

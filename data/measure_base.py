@@ -33,9 +33,7 @@ def continuations(
     generator = torch.Generator().manual_seed(SEED)
     rollout = sampling.sample(policy, queries, length, TEMPERATURE, generator, chunk=100)
     texts = tokenizer.batch_decode(rollout.responses, skip_special_tokens=False)
-    return tasks.query_texts(task, queries, tokenizer), [
-        t.split(tokenizer.eos_token)[0] for t in texts
-    ]
+    return tasks.query_texts(queries, tokenizer), [t.split(tokenizer.eos_token)[0] for t in texts]
 
 
 def well_formed(world: World, texts: list[str]) -> tuple[int, int, list[str]]:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from rlhf_helpers import models, sampling, tasks
 from rlhf_helpers.models import Policy
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
+from rlhf_helpers.runtime import seeds
 from rlhf_helpers.tasks import Task
 
 Z95 = 1.959963984540054
@@ -62,26 +62,23 @@ def mirrored(comparison_id: str, seed: int = 0) -> bool:
 
 
 def pairs(
-    first: Policy,
-    second: Policy,
-    queries: Queries,
-    task: Task,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    seed: int = 0,
+    first: Policy, second: Policy, queries: Queries, task: Task, *, seed: int = 0,
     source: str = "judging",
-) -> tuple[list[Comparison], list[bool]]:
-    """Let both policies answer every query and shuffle the sides. Returns the pairs, and for each
-    whether `first` is option 0."""
+) -> tuple[list[Comparison], list[bool]]:  # fmt: skip
+    """Let both policies answer every query, each with draws of its own, and shuffle the sides.
+
+    Returns the pairs, and for each whether `first` is option 0. Raises ValueError if the policies
+    have different tokenizers.
+    """
+    models.check_pair(second, first.tokenizer)
     answers = []
-    for policy in (first, second):
-        models.check_pair(policy, tokenizer)
-        generator = torch.Generator(policy.device).manual_seed(seed)
+    for number, policy in enumerate((first, second)):
+        generator = seeds.generator(seed, "judged answers", number, policy.device)
         rollout = sampling.sample(
             policy, queries, task.response_length, task.temperature, generator
         )
-        answers.append(tasks.texts(task, rollout.responses, tokenizer))
-    prompts = tasks.query_texts(task, queries, tokenizer)
+        answers.append(tasks.texts(task, rollout.responses, policy.tokenizer))
+    prompts = tasks.query_texts(queries, first.tokenizer)
     comparisons, first_is_zero = [], []
     for number, (prompt, a, b) in enumerate(zip(prompts, *answers, strict=True)):
         swap = mirrored(f"{number} {prompt} {a} {b}", seed)
@@ -120,7 +117,9 @@ def measure(
     error; KL and entropy in nats."""
     generator = torch.Generator(policy.device).manual_seed(seed)
     rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
-    reference_logprobs = sampling.replay(reference, rollout, task.temperature, chunk=256).logprobs
+    reference_logprobs = sampling.replay(
+        reference, rollout, task.temperature, micro_batch=256
+    ).logprobs
     kl = (rollout.logprobs - reference_logprobs).sum(-1)
     scores = score(rollout)
     return {

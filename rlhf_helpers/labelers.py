@@ -17,9 +17,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
-from rlhf_helpers import models, sampling, tasks
+from rlhf_helpers import sampling, tasks
 from rlhf_helpers.models import Policy
 from rlhf_helpers.records import Comparison, Label, Queries
 from rlhf_helpers.tasks import DATA, Task
@@ -145,25 +144,23 @@ def simulated(
 
 
 def collect(
-    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, queries: Queries, *,
-    options: int = 4, seed: int = 0, source: str = "base", round: int = 0,
+    policy: Policy, task: Task, queries: Queries, *, options: int = 4, seed: int = 0,
+    source: str = "base", round: int = 0,
 ) -> list[Comparison]:  # fmt: skip
-    """Sample `options` responses to every query and write them down as comparisons, as text,
-    truncated as a labeler sees them.
+    """Sample `options` responses to every query and make comparisons of them, as text.
 
-    A query whose samples are all equal asks nothing and is left out. The samples depend on `seed`
-    alone. Raises ValueError if the tokenizer is not the model's.
+    Texts are truncated as a labeler sees them. A query whose samples are all equal asks nothing and
+    is left out. The samples depend on `seed` alone.
     """
-    models.check_pair(policy, tokenizer)
     if options < 2:
         raise ValueError(f"{options} options leave nothing to choose from: ask for 2 or more")
     generator = torch.Generator(policy.device).manual_seed(seed)
     rollout = sampling.sample(
         policy, queries.repeat(options), task.response_length, task.temperature, generator
     )
-    texts = tasks.texts(task, rollout.responses, tokenizer)
+    texts = tasks.texts(task, rollout.responses, policy.tokenizer)
     groups = [tuple(texts[i : i + options]) for i in range(0, len(texts), options)]
-    prompts = tasks.query_texts(task, queries, tokenizer)
+    prompts = tasks.query_texts(queries, policy.tokenizer)
     return [
         Comparison(task.name, p, g, source, round)
         for p, g in zip(prompts, groups, strict=True)

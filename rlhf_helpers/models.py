@@ -1,10 +1,9 @@
-"""Any causal language model with a value head (policy), the same trunk with one number on top
-(reward model).
+"""Any causal language model as policy (with a value head) and as reward model (one number on top).
 
-Both are thin: the language model inside is transformers' own, so whatever is saved opens with plain
-transformers.
+Both carry their tokenizer and are thin: the language model inside is transformers' own, so whatever
+is saved opens with plain transformers.
 
-    Policy       tokens (B, T) -> hidden (B, T, d) -> logits of the positions you ask for, values (paper, section 2.2)
+    Policy       tokens (B, T) -> hidden (B, T, d) -> logits of the positions you ask for, values
     RewardModel  tokens (B, T) -> one reward per row, read at the last real token: gain * r + bias
 
 For models that are large for their machine: `precision="bf16"` (products in bfloat16, weights and
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -61,6 +61,7 @@ class Trunk(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
+        self.tokenizer: Any = None  # set by `load`, or by whoever makes the model
         if precision not in ("fp32", "bf16"):
             raise ValueError(
                 f"precision is {precision!r}; choose fp32 (exact) or bf16 (fast where the "
@@ -98,16 +99,17 @@ class Trunk(nn.Module):
         tokens: Tensor,
         mask: Tensor,
         cache: Any = None,
-        places: Tensor | None = None,
+        position_ids: Tensor | None = None,
     ) -> Tensor:
         """Run the transformer without its head. tokens (B, T); mask (B, P + T), with P tokens
         already in `cache`; returns (B, T, d).
 
-        With `places` (B, T), the position of every token, the mask may also say for each token
+        With `position_ids` (B, T), the position of every token, the mask may also say for each token
         which it sees: (B, 1, T, T).
         """
-        places = positions(mask)[:, -tokens.shape[1] :] if places is None else places
-        where = {"position_ids": places} if self.takes_positions else {}
+        if position_ids is None:
+            position_ids = positions(mask)[:, -tokens.shape[1] :]
+        extra = {"position_ids": position_ids} if self.takes_positions else {}
         if self.checkpointing:
             # transformers checkpoints in train mode only, and cannot use a cache there
             inner.train(torch.is_grad_enabled())
@@ -117,7 +119,7 @@ class Trunk(nn.Module):
                 attention_mask=mask,
                 past_key_values=cache,
                 use_cache=cache is not None,
-                **where,
+                **extra,
             ).last_hidden_state
 
 
@@ -169,16 +171,15 @@ class Policy(Trunk):
     def frozen_copy(self) -> Policy:
         """Copy the policy as the reference: same weights, no gradients, never updated. Weights that
         LoRA holds still are shared."""
-        still = {id(p): p for p in self.parameters() if not p.requires_grad}
-        reference = copy.deepcopy(self, still)
+        shared = {id(p): p for p in self.parameters() if not p.requires_grad}
+        shared[id(self.tokenizer)] = self.tokenizer
+        reference = copy.deepcopy(self, shared)
         return reference.requires_grad_(False)
 
     def save(self, folder: Path | str) -> None:
-        """Write `folder` in transformers' format (safetensors, LoRA merged in), the value head
-        beside it."""
-        from safetensors.torch import save_file
-
+        """Write `folder` in transformers' format: LoRA merged in, tokenizer and value head beside."""
         self.lm.save_pretrained(folder, state_dict=pretrained.merged(self.lm))
+        save_tokenizer(self.tokenizer, folder, padding_side="left")
         save_file(
             {k: v.contiguous() for k, v in self.value_head.state_dict().items()},
             Path(folder) / "value_head.safetensors",
@@ -196,15 +197,11 @@ class Policy(Trunk):
         causal language model that we can read.
         """
         lm = pretrained.load(AutoModelForCausalLM, source)
-        known = getattr(lm.config, "tokenizer_fingerprint", None)
-        if known is None and (
-            (Path(source) / "tokenizer.json").exists() or not Path(source).is_dir()
-        ):
-            with suppress(FileNotFoundError):  # some models on the Hub come without one
-                # policies and reward models made from it remember
-                lm.config.tokenizer_fingerprint = fingerprint(load_tokenizer(source))
         check_reading(cls(lm))
         policy = cls(lm, precision, checkpointing, lora, seed)
+        policy.tokenizer = find_tokenizer(source, policy)
+        if policy.tokenizer is not None:  # policies and reward models made from it remember
+            lm.config.tokenizer_fingerprint = tokenizer_fingerprint(policy.tokenizer)
         head = Path(source) / "value_head.safetensors"
         if head.exists():
             policy.value_head.load_state_dict(pretrained.read_weights(head))
@@ -281,15 +278,22 @@ class RewardModel(Trunk):
             / (width + 1) ** 0.5
         )
         classifier.score.weight.data.copy_(weight)
-        return cls(classifier.float(), policy.precision, policy.checkpointing, lora, seed).to(
-            policy.device
-        )
+        model = cls(classifier.float(), policy.precision, policy.checkpointing, lora, seed)
+        model.tokenizer = policy.tokenizer
+        return model.to(policy.device)
 
     def save(self, folder: Path | str) -> None:
-        """Write `folder` in transformers' format; gain and bias go into config.json."""
-        self.classifier.config.reward_gain = self.gain.item()
-        self.classifier.config.reward_bias = self.bias.item()
+        """Write `folder` in transformers' format; gain and bias go into config.json.
+
+        The tokenizer beside it pads on the right: plain transformers reads the reward at the last
+        token that is no pad, and counts positions from the left, pads included.
+        """
+        config = self.classifier.config
+        config.reward_gain, config.reward_bias = self.gain.item(), self.bias.item()
+        if self.tokenizer is not None:
+            config.pad_token_id = self.tokenizer.pad_token_id
         self.classifier.save_pretrained(folder, state_dict=pretrained.merged(self.classifier))
+        save_tokenizer(self.tokenizer, folder, padding_side="right")
 
     @classmethod
     def load(
@@ -303,7 +307,9 @@ class RewardModel(Trunk):
                 f"{source} holds no reward model: its head gives {classifier.config.num_labels} "
                 "numbers, one is needed"
             )
-        return cls(classifier, precision, checkpointing)
+        model = cls(classifier, precision, checkpointing)
+        model.tokenizer = find_tokenizer(source, model)
+        return model
 
 
 def load_tokenizer(source: Path | str = BASE) -> PreTrainedTokenizerBase:
@@ -321,8 +327,37 @@ def load_tokenizer(source: Path | str = BASE) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def find_tokenizer(source: Path | str, model: Policy | RewardModel) -> Any:
+    """Load the tokenizer beside a model, or the bundled one if the model was made with it.
+
+    Returns None where neither is found; raises ValueError if the one beside it is of another model.
+    """
+    folder = Path(source)
+    beside = [f for kind in ("tokenizer*", "vocab*", "*.model") for f in folder.glob(kind)]
+    if beside or not folder.is_dir():
+        with suppress(FileNotFoundError):  # some models on the Hub come without one
+            tokenizer = load_tokenizer(source)
+            check_pair(model, tokenizer)
+            return tokenizer
+    made_with = getattr(_inner(model).config, "tokenizer_fingerprint", None)
+    bundled = load_tokenizer() if made_with is not None and BASE.is_dir() else None
+    return bundled if bundled and tokenizer_fingerprint(bundled) == made_with else None
+
+
+def save_tokenizer(tokenizer: Any, folder: Path | str, padding_side: str) -> None:
+    """Write a tokenizer of transformers beside its model; others, and none, are left out."""
+    if isinstance(tokenizer, PreTrainedTokenizerBase):
+        before, tokenizer.padding_side = tokenizer.padding_side, padding_side
+        tokenizer.save_pretrained(folder)
+        tokenizer.padding_side = before
+
+
+def _inner(model: Policy | RewardModel) -> nn.Module:
+    return model.lm if isinstance(model, Policy) else model.classifier
+
+
 @lru_cache(maxsize=8)
-def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Sum a tokenizer up in a few characters: which token has which number."""
     return hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()[:16]
 
@@ -330,18 +365,16 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 def check_pair(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ValueError if the tokenizer has more tokens than the model, or is not the one that the
     model's base came with."""
-    inner = model.lm if isinstance(model, Policy) else model.classifier
-    rows, made_with = (
-        inner.get_input_embeddings().num_embeddings,
-        getattr(inner.config, "tokenizer_fingerprint", None),
-    )
+    inner = _inner(model)
+    rows = inner.get_input_embeddings().num_embeddings
+    made_with = getattr(inner.config, "tokenizer_fingerprint", None)
     way_out = "they do not belong together; load both from the same folder or Hub name"
     if len(tokenizer) > rows:
         raise ValueError(
             f"the tokenizer {tokenizer.name_or_path!r} has {len(tokenizer)} tokens but the model "
             f"only {rows}: {way_out}"
         )
-    if made_with is not None and made_with != fingerprint(tokenizer):
+    if made_with is not None and made_with != tokenizer_fingerprint(tokenizer):
         raise ValueError(
             f"the tokenizer {tokenizer.name_or_path!r} is not the one of "
             f"{inner.config.name_or_path or 'this model'!r}, whose base model "
@@ -350,16 +383,16 @@ def check_pair(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase) 
         )
 
 
-def outline(model: Policy | RewardModel) -> str:
+def fingerprint(model: Policy | RewardModel) -> str:
     """Name a model and sum it up in characters that change with its shapes, weights and precision:
     do two processes hold the same?
 
     A reward model's gain and bias are no part of it: where they were just computed, their last
     digits depend on the micro-batch.
     """
-    inner = model.lm if isinstance(model, Policy) else model.classifier
+    inner = _inner(model)
     heads = (
-        f"{name} {tuple(w.shape)} {ranks.whole(w).flatten()[:3].tolist()}"
+        f"{name} {tuple(w.shape)} {ranks.full_tensor(w).flatten()[:3].tolist()}"
         for name, w in model.named_parameters()
     )
     digest = hashlib.sha256(" ".join(heads).encode()).hexdigest()[:16]

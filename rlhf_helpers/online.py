@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from rlhf_helpers import labelers, ppo, reward
 from rlhf_helpers.models import Policy, RewardModel
@@ -87,7 +86,7 @@ class Asked:
 
     def __init__(self, store: Any, task: Task, run: Run):
         self.store, self.task, self.run = store, task, run
-        self.ids: list[list[str]] = run.kept("asked", [])
+        self.ids: list[list[str]] = run.load_json("asked", [])
 
     def rounds(self, first: int, last: int) -> list[Comparison]:
         """Read the comparisons of these rounds (both included) from the store; raises ValueError if
@@ -106,11 +105,11 @@ class Asked:
         """Put the comparisons of the next round into the store, then write down which they are."""
         self.store.add(comparisons)
         self.ids.append([c.id for c in comparisons])
-        self.run.keep("asked", self.ids)
+        self.run.save_json("asked", self.ids)
 
 
 def tune(
-    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask,
+    policy: Policy, task: Task, pool: Queries, ask: Ask,
     store: Any, run: Run, config: OnlineConfig, reward_config: RewardConfig, ppo_config: PPOConfig,
 ) -> tuple[RewardModel, list[dict[str, float]]]:  # fmt: skip
     """Train policy and reward model in turns; returns the last reward model and PPO's summaries,
@@ -130,18 +129,14 @@ def tune(
         wanted = config.round_at(step, ppo_config.steps)
         if wanted == round:
             return
-        label_round(policy, tokenizer, task, pool, ask, asked, wanted, config, run.seed)
+        label_round(policy, task, pool, ask, asked, wanted, config, run.seed)
         round, current[:] = (
             wanted,
-            [
-                retrain(
-                    reference, tokenizer, task, pool, ask, asked, wanted, config, reward_config, run
-                )
-            ],
+            [retrain(reference, task, pool, ask, asked, wanted, config, reward_config, run)],
         )
 
     def score(rollout: Rollout) -> torch.Tensor:
-        return reward.score(current[0], rollout, task, tokenizer, run.ranks.micro_batch)
+        return reward.score(current[0], rollout, task, run.ranks.micro_batch)
 
     lines = ppo.tune(
         policy, score, pool, task, ppo_config, run, reference=reference, before_step=before_step
@@ -152,14 +147,14 @@ def tune(
 
 
 def label_round(
-    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask,
+    policy: Policy, task: Task, pool: Queries, ask: Ask,
     asked: Asked, round: int, config: OnlineConfig, seed: int,
 ) -> None:  # fmt: skip
     """Collect the comparisons of a round from the policy as it is now, unless that is done, and
     have them labelled."""
     if round == len(asked.ids):
         count = config.labels(round) - (config.labels(round - 1) if round else 0)
-        asked.add(collect(policy, tokenizer, task, pool, count, round, seed))
+        asked.add(collect(policy, task, pool, count, round, seed))
     answered = {
         e.comparison_id for e in asked.store.events(task.name, labeler_of(ask), standing=True)
     }
@@ -168,7 +163,7 @@ def label_round(
 
 
 def collect(
-    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, count: int,
+    policy: Policy, task: Task, pool: Queries, count: int,
     round: int, seed: int
 ) -> list[Comparison]:  # fmt: skip
     """Sample comparisons for `count` prompts: passes over the pool, in an order and with a sampling
@@ -181,12 +176,12 @@ def collect(
     )[:count]
     source = "policy" if round else "base"
     return labelers.collect(
-        policy, tokenizer, task, pool[rows], seed=seed * 100_003 + round, source=source, round=round
+        policy, task, pool[rows], seed=seed * 100_003 + round, source=source, round=round
     )
 
 
 def retrain(
-    reference: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, pool: Queries, ask: Ask,
+    reference: Policy, task: Task, pool: Queries, ask: Ask,
     asked: Asked, round: int, config: OnlineConfig, reward_config: RewardConfig, run: Run,
 ) -> RewardModel:  # fmt: skip
     """Fit a new reward model, from scratch, on all labels up to this round; normalised on the
@@ -195,16 +190,12 @@ def retrain(
     known = {c.id for c in comparisons}
     labels = [x for x in asked.store.labels(task.name, labeler_of(ask)) if x.comparison_id in known]
     model = RewardModel.from_policy(reference, run.seed + round)
-    data = reward.encode(task, comparisons, labels, tokenizer)
+    data = reward.encode(task, comparisons, labels, reference.tokenizer)
     samples = pool[slice(0, config.normalize_samples)]
-    options = {"seed": run.seed, "micro_batch": run.ranks.micro_batch}
-    # the fit begins in this unit
-    reward.normalize(model, reference, samples, task, tokenizer, **options)
     alone = Run(
         seed=run.seed + round, device=run.device, quiet=run.quiet, micro_batch=run.ranks.micro_batch
     )
-    reward.fit(model, data, reward_config, alone)
-    reward.normalize(model, reference, samples, task, tokenizer, **options)
+    reward.train(model, reference, data, samples, task, reward_config, alone)
     return model
 
 

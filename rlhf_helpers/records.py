@@ -54,13 +54,18 @@ def digest(*tensors: Tensor) -> str:
 class Queries(_Rows):
     """Prompts, padded on the left so that every response starts in the same column.
 
-    tokens (B, Q) long; mask (B, Q) bool, True at real tokens, which stand at the end of each row.
+    tokens (B, Q) long; mask (B, Q) bool, True at real tokens, which stand at the end of each row;
+    text (B, Q) bool, True at what a reward model reads: without the task's prefix and suffix and
+    without special tokens (all of `mask` unless given).
     """
 
     tokens: Tensor
     mask: Tensor
+    text: Tensor = None  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
+        if self.text is None:
+            object.__setattr__(self, "text", self.mask)
         _check(
             self.tokens.dim() == 2 and self.tokens.dtype == torch.long,
             self,
@@ -70,6 +75,11 @@ class Queries(_Rows):
             self.mask.shape == self.tokens.shape and self.mask.dtype == torch.bool,
             self,
             "mask must be bool and shaped like tokens",
+        )
+        _check(
+            self.text.shape == self.mask.shape and not bool((self.text & ~self.mask).any()),
+            self,
+            "text must be shaped like tokens, and True only where mask is",
         )
         if self.mask.numel():
             _check(
@@ -88,9 +98,8 @@ class Queries(_Rows):
 
     def repeat(self, times: int) -> Queries:
         """Return each row `times` times in a row, for several samples of one query."""
-        return Queries(
-            self.tokens.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0)
-        )
+        fields = (self.tokens, self.mask, self.text)
+        return Queries(*(x.repeat_interleave(times, 0) for x in fields))
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from rlhf_helpers.tensors import draw, token_logprobs
 @torch.no_grad()
 def sample(
     policy: Policy, queries: Queries, length: int, temperature: float = 1.0,
-    generator: torch.Generator | None = None, chunk: int | None = 128,
+    generator: torch.Generator | None = None, micro_batch: int | None = 128,
 ) -> Rollout:  # fmt: skip
     """Sample `length` tokens for every query: no top-k, no top-p, no early stop (paper, section
     2.2).
 
     queries (B, Q) left-padded. `temperature` divides the logits; 0 is greedy, for looking only.
-    `generator` makes it repeatable and must live on the policy's device. `chunk` rows run at a time
+    `generator` makes it repeatable and must live on the policy's device. `micro_batch` rows run at a time
     (None: all); how many changes no answer, because every row's numbers are drawn before the first
     token. Returns a Rollout whose logprobs and values are those of the moment. Raises ValueError if
     query and response do not fit the model's context, or `temperature` is negative.
@@ -44,7 +44,7 @@ def sample(
     if temperature < 0:
         raise ValueError(f"temperature must not be negative, got {temperature}")
     uniform = torch.rand(len(queries), length, generator=generator, device=policy.device)
-    size = chunk or len(queries)
+    size = micro_batch or len(queries)
     # around the loop, so that weights are rounded to bf16 once and not per token
     with policy.autocast():
         parts = [
@@ -84,15 +84,15 @@ class Replay(NamedTuple):
 
 
 def replay(
-    policy: Policy, rollout: Rollout, temperature: float = 1.0, chunk: int | None = None
+    policy: Policy, rollout: Rollout, temperature: float = 1.0, micro_batch: int | None = None
 ) -> Replay:
     """Score the rollout's own tokens under `policy`, with gradients unless they are switched off
     around the call.
 
-    The LM head runs on the R response positions only, in rows of `chunk` (all at once by default).
+    The LM head runs on the R response positions only, `micro_batch` rows at a time (all at once by default).
     Same temperature as `sample`.
     """
-    size = chunk or len(rollout)
+    size = micro_batch or len(rollout)
     parts = [
         _replay_rows(policy, rollout[i : i + size], temperature)
         for i in range(0, len(rollout), size)

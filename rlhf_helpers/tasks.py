@@ -214,17 +214,37 @@ def encode(task: Task, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase)
 def pad_queries(
     task: Task, rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase
 ) -> Queries:
-    """Add the tokenizer's first token, the task's prefix and suffix, and pad on the left; the mask
-    is born here and carried from now on."""
+    """Add the tokenizer's first token, the task's prefix and suffix, and pad on the left.
+
+    Both masks of the queries are made here, once, and carried from now on: `mask` for the policy,
+    `text` for the reward model, which reads neither prefix and suffix nor special tokens.
+    """
+    first = first_ids(tokenizer)
     before, after = plain_ids(tokenizer, task.prefix), plain_ids(tokenizer, task.suffix)
-    full = [[*first_ids(tokenizer), *before, *row, *after] for row in rows]
-    width = max(map(len, full))
-    tokens = torch.full((len(full), width), tokenizer.pad_token_id, dtype=torch.long)
-    mask = torch.zeros((len(full), width), dtype=torch.bool)
-    for i, row in enumerate(full):
-        tokens[i, width - len(row) :] = torch.tensor(row)
-        mask[i, width - len(row) :] = True
-    return Queries(tokens, mask)
+    width = len(first) + len(before) + max(map(len, rows)) + len(after)
+    tokens = torch.full((len(rows), width), tokenizer.pad_token_id, dtype=torch.long)
+    mask, text = (torch.zeros(tokens.shape, dtype=torch.bool) for _ in range(2))
+    for i, row in enumerate(rows):
+        start = width - len(first) - len(before) - len(row) - len(after)
+        body = start + len(first) + len(before)  # column where the text begins
+        tokens[i, start:] = torch.tensor([*first, *before, *row, *after])
+        mask[i, start:] = True
+        text[i, start : start + len(first)] = True
+        text[i, body : body + len(row)] = is_text(torch.tensor(row), tokenizer)
+    return Queries(tokens, mask, text)
+
+
+def is_text(tokens: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """Mark the tokens that people see: special tokens are shown to no labeler, so no reward model
+    reads them. Shapes: (...) long to (...) bool."""
+    special = torch.tensor(getattr(tokenizer, "all_special_ids", []), dtype=torch.long)
+    return ~torch.isin(tokens, special.to(tokens.device))
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Encode a piece of a text as a reward model reads it: without the special tokens in it."""
+    special = set(getattr(tokenizer, "all_special_ids", []))
+    return [i for i in plain_ids(tokenizer, text) if i not in special]
 
 
 def truncate(
@@ -250,13 +270,12 @@ def texts(task: Task, responses: Tensor, tokenizer: PreTrainedTokenizerBase) -> 
     return tokenizer.batch_decode(rows, skip_special_tokens=True)
 
 
-def query_texts(task: Task, batch: Queries, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Decode prompts without padding, prefix and suffix."""
+def query_texts(batch: Queries, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Decode prompts as a labeler sees them: without padding, prefix, suffix, special tokens."""
     skip = len(first_ids(tokenizer))
-    decoded = tokenizer.batch_decode(
-        [row[keep].tolist()[skip:] for row, keep in zip(batch.tokens, batch.mask, strict=True)]
+    return tokenizer.batch_decode(
+        [row[text].tolist()[skip:] for row, text in zip(batch.tokens, batch.text, strict=True)]
     )
-    return [text.removeprefix(task.prefix).removesuffix(task.suffix) for text in decoded]
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -159,8 +159,8 @@ MUTANTS = [
     Mutant(
         "positions not passed to the model",
         "models",
-        'where = {"position_ids": places} if self.takes_positions else {}',
-        "where = {}",
+        'extra = {"position_ids": position_ids} if self.takes_positions else {}',
+        "extra = {}",
     ),
     Mutant(
         "gain trained",
@@ -199,7 +199,7 @@ MUTANTS = [
     Mutant(
         "reference shares the policy's weights",
         "models",
-        "reference = copy.deepcopy(self, still)",
+        "reference = copy.deepcopy(self, shared)",
         "reference = self",
     ),
     # sampling
@@ -259,15 +259,15 @@ MUTANTS = [
     Mutant(
         "special tokens read that no labeler sees",
         "reward",
-        "kept & ~torch.isin(rollout.responses, special)",
+        "kept & tasks.is_text(rollout.responses, model.tokenizer)",
         "kept",
     ),
     Mutant("scores not detached", "reward", "@torch.no_grad()\ndef score(", "def score("),
     Mutant(
         "scored without cutting",
         "reward",
-        "_raw_score(model, rollout, kept & rollout.mask, task, tokenizer, micro_batch)",
-        "_raw_score(model, rollout, rollout.mask, task, tokenizer, micro_batch)",
+        "_read(model, rollout, kept & rollout.mask, micro_batch)",
+        "_read(model, rollout, rollout.mask, micro_batch)",
     ),
     Mutant(
         "normalised by the sample deviation",
@@ -284,9 +284,8 @@ MUTANTS = [
     Mutant(
         "normalised on cut responses",
         "reward",
-        "_raw_score(model, rollout, rollout.mask, task, tokenizer, micro_batch)",
-        "_raw_score(model, rollout, tasks.truncate(task, rollout.responses, tokenizer)[0], task, "
-        "tokenizer)",
+        "raw = _read(model, rollout, rollout.mask, micro_batch)",
+        "raw = _read(model, rollout, tasks.truncate(task, rollout.responses, model.tokenizer)[0], micro_batch)",
     ),
     Mutant(
         "learning rate of the fit stays",
@@ -297,22 +296,29 @@ MUTANTS = [
     Mutant(
         "accuracy of the fit counts the lowest reward",
         "reward",
-        "(rewards.argmax(-1) == choices).sum() / len(batch)",
-        "(rewards.argmin(-1) == choices).sum() / len(batch)",
+        "right = (rewards.argmax(-1) == choices)",
+        "right = (rewards.argmin(-1) == choices)",
     ),
     Mutant(
         "a gradient that is not a number used in the fit",
-        "reward",
-        '("loss", total), ("gradient", run.ranks.clip_gradients(model, config.max_grad_norm).item())',
-        '("loss", total)',
+        "runtime/ranks",
+        '        guards.finite("the norm of the gradients", full_tensor(norm))\n',
+        "",
+        ("reward",),
     ),
     Mutant(
         "labels fitted in the order given",
         "reward",
-        "batch = data[run.rows(len(data), min(config.batch, len(data)), i)]",
-        "batch = data[slice(i * config.batch, (i + 1) * config.batch)]",
+        "batch = data[run.batch_rows(len(data), size, i)]",
+        "batch = data[torch.arange(i * size, (i + 1) * size) % len(data)]",
     ),
-    Mutant("reward model reads the suffix", "reward", "    if after:\n", "    if False:\n"),
+    Mutant(
+        "reward model reads the suffix",
+        "tasks",
+        "text[i, body : body + len(row)] = is_text(torch.tensor(row), tokenizer)",
+        "text[i, body:] = True",
+        ("reward", "families"),
+    ),
     Mutant(
         "fit forgets the first normalisation",
         "reward",
@@ -320,18 +326,11 @@ MUTANTS = [
         "    model.gain.fill_(1.0)\n",
     ),
     Mutant(
-        "online reward model not normalised before its fit",
-        "online",
-        "    # the fit begins in this unit\n    reward.normalize(model, reference, samples, task, tokenizer, **options)\n",
-        "",
-    ),
-    Mutant(
-        "commands: reward model not normalised before its fit",
-        "cli/commands",
-        "    # the fit begins in this unit\n    reward.normalize(model, policy, samples, task, tokenizer, seed=a.seed, "
-        "micro_batch=a.micro_batch)\n",
-        "",
-        ("cli",),
+        "reward model not normalised before its fit",
+        "reward",
+        "    normalize(model, policy, queries, task, seed=run.seed, micro_batch=run.ranks.micro_batch)\n    lines = fit(model, data, config, run)\n",
+        "    lines = fit(model, data, config, run)\n",
+        ("online",),
     ),
     Mutant(
         "packed answers see each other",
@@ -342,8 +341,8 @@ MUTANTS = [
     Mutant(
         "positions run on through packed answers",
         "reward",
-        "places = row(positions(batch.mask.flatten(0, 1)).view(b, k, width))",
-        "places = positions(row(batch.mask))",
+        "position_ids = row(positions(batch.mask.flatten(0, 1)).view(b, k, width))",
+        "position_ids = positions(row(batch.mask))",
     ),
     # tasks
     Mutant(
@@ -352,7 +351,7 @@ MUTANTS = [
         "ids = ids[ids.index(start) + 1 :]",
         "ids = ids[len(ids) - ids[::-1].index(start) :]",
     ),
-    Mutant("pads counted as text", "tasks", "mask[i, width - len(row) :] = True", "mask[i] = True"),
+    Mutant("pads counted as text", "tasks", "mask[i, start:] = True", "mask[i] = True"),
     Mutant(
         "cut before the earliest token", "tasks", "(index >= task.truncate_after)", "(index >= 0)"
     ),
@@ -376,7 +375,11 @@ MUTANTS = [
     ),
     # ppo
     Mutant(
-        "batches too small to whiten", "ppo", "// self.minibatches < 8:", "// self.minibatches < 1:"
+        "batches too small to whiten",
+        "runtime/guards",
+        "if left or rows < 8:",
+        "if left:",
+        ("ppo",),
     ),
     Mutant(
         "KL paid to the policy",
@@ -436,44 +439,44 @@ MUTANTS = [
     Mutant(
         "approximate KL not halved",
         "ppo",
-        "0.5 * masked_mean(ratio**2, batch.mask)",
-        "masked_mean(ratio**2, batch.mask)",
+        "0.5 * masked_mean(log_ratio**2, mask)",
+        "masked_mean(log_ratio**2, mask)",
     ),
     Mutant(
         "approximate KL not squared",
         "ppo",
-        "masked_mean(ratio**2, batch.mask)",
-        "masked_mean(ratio.abs(), batch.mask)",
+        "masked_mean(log_ratio**2, mask)",
+        "masked_mean(log_ratio, mask)",
     ),
     Mutant(
         "clip fraction of the likelier alone",
         "ppo",
-        "(ratio.exp() - 1).abs().gt(config.cliprange)",
-        "(ratio.exp() - 1).gt(config.cliprange)",
+        "(log_ratio.exp() - 1).abs().gt(config.cliprange)",
+        "(log_ratio.exp() - 1).gt(config.cliprange)",
     ),
     Mutant(
         "clip fraction of the log ratio",
         "ppo",
-        "(ratio.exp() - 1).abs().gt(config.cliprange)",
-        "ratio.abs().gt(config.cliprange)",
+        "(log_ratio.exp() - 1).abs().gt(config.cliprange)",
+        "log_ratio.abs().gt(config.cliprange)",
     ),
     Mutant(
         "explained variance the wrong way round",
         "ppo",
-        "explained_variance(batch.values, returns, batch.mask), batch",
-        "explained_variance(returns, batch.values, batch.mask), batch",
+        "explained_variance(batch.values, returns, batch.mask)",
+        "explained_variance(returns, batch.values, batch.mask)",
     ),
     Mutant(
         "explained variance of whitened advantages",
         "ppo",
-        "explained_variance(batch.values, returns, batch.mask), batch",
-        "explained_variance(batch.values, advantages, batch.mask), batch",
+        "explained_variance(batch.values, returns, batch.mask)",
+        "explained_variance(batch.values, advantages + batch.values, batch.mask)",
     ),
     Mutant(
         "only the last update logged",
         "ppo",
-        "torch.stack([h[name] for h in history]).sum()).item() / updates",
-        "history[-1][name]).item()",
+        "torch.stack([stats[name] for stats in history]).sum()",
+        "torch.stack([stats[name] for stats in history])[-1]",
     ),
     Mutant(
         "variance logged as deviation",
@@ -493,12 +496,17 @@ MUTANTS = [
         "    with torch.no_grad():\n",
         "    with torch.enable_grad():\n",
     ),
-    Mutant("value weight forgotten", "ppo", "(pg + config.value_coef * vf)", "(pg + vf)"),
+    Mutant(
+        "value weight forgotten",
+        "ppo",
+        "return pg + config.value_coef * vf, {",
+        "return pg + vf, {",
+    ),
     Mutant(
         "families: no begin token",
         "tasks",
-        "full = [[*first_ids(tokenizer), *before,",
-        "full = [[*before,",
+        "    first = first_ids(tokenizer)\n    before",
+        "    first = []\n    before",
         ("families",),
     ),
     Mutant(
@@ -532,22 +540,22 @@ MUTANTS = [
     Mutant(
         "ranks: parts of a batch not weighted",
         "ppo",
-        "return share * (pg + config.value_coef * vf)",
-        "return (pg + config.value_coef * vf)",
+        "(weight * loss).backward()",
+        "loss.backward()",
         ("ranks",),
     ),
     Mutant(
         "ranks: gradients of others forgotten",
-        "ppo",
-        "        ranks.add_gradients(policy)\n",
+        "runtime/ranks",
+        "        self.all_reduce_gradients(model)\n",
         "",
         ("ranks",),
     ),
     Mutant(
         "ranks: each shuffles for itself",
         "ppo",
-        "        rows = ranks.agree(rows)\n",
-        "",
+        "batch = rollout[ranks.broadcast(rows)]",
+        "batch = rollout[rows]",
         ("ranks",),
     ),
     Mutant(
@@ -560,40 +568,41 @@ MUTANTS = [
     Mutant(
         "every epoch the same order",
         "ppo",
-        "    for _ in range(config.epochs):\n        yield from torch.randperm(config.batch, "
-        "generator=generator, device=generator.device)",
-        "    rows = torch.randperm(config.batch, generator=generator, device=generator.device)\n   "
-        " for _ in range(config.epochs):\n        yield from rows",
+        "    for _ in range(config.epochs):\n        order = torch.randperm(config.batch, generator=generator, device=generator.device)\n",
+        "    order = torch.randperm(config.batch, generator=generator, device=generator.device)\n    for _ in range(config.epochs):\n",
     ),
     Mutant("gradients pile up", "ppo", "        optimizer.zero_grad()\n", ""),
     Mutant(
         "gradients clipped",
-        "ppo",
-        "ranks.clip_gradients(policy, config.max_grad_norm)",
-        "ranks.clip_gradients(policy, 0.05)",
+        "runtime/ranks",
+        "limit = math.inf if max_grad_norm is None else max_grad_norm",
+        "limit = 1.0",
+        ("ppo",),
     ),
     Mutant(
         "gradients never clipped",
-        "ppo",
-        "ranks.clip_gradients(policy, config.max_grad_norm)",
-        "ranks.clip_gradients(policy)",
+        "runtime/ranks",
+        "limit = math.inf if max_grad_norm is None else max_grad_norm",
+        "limit = math.inf",
+        ("ppo",),
     ),
     Mutant(
         "a gradient that is not a number used",
-        "ppo",
-        '        check_finite("gradient", ranks.clip_gradients(policy, config.max_grad_norm))\n',
+        "runtime/ranks",
+        '        guards.finite("the norm of the gradients", full_tensor(norm))\n',
         "",
+        ("ppo",),
     ),
     Mutant(
         "a scorer's columns taken for rows",
         "ppo",
-        "scores = check_shape(score(rollout), rollout)",
+        "scores = guards.one_each(score(rollout), len(rollout))",
         "scores = score(rollout)",
     ),
     Mutant(
         "prompts of another run mixed in",
         "ppo",
-        '"task": task, **texts,',
+        '"task": task, **prompts,',
         '"task": task,',
         ("runs",),
     ),
@@ -606,29 +615,24 @@ MUTANTS = [
     Mutant(
         "reward model of another run mixed in",
         "ppo",
-        '"reward_model": scored_by',
-        '"reward_model": ""',
+        "reward_model=scored_by",
+        'reward_model=""',
         ("runs",),
     ),
     Mutant(
         "Adam of PyTorch unasked",
-        "ppo",
-        "TensorFlowAdam if config.tensorflow_adam",
-        "PyTorchAdam if config.tensorflow_adam",
+        "runtime/optim",
+        "(TensorFlowAdam if tensorflow else PyTorchAdam)",
+        "PyTorchAdam",
+        ("ppo",),
     ),
     Mutant(
         "an entropy bonus",
         "ppo",
-        "return share * (pg + config.value_coef * vf), {",
-        "return share * (pg + config.value_coef * vf + 0.01 * now.logprobs.mean()), {",
+        "return pg + config.value_coef * vf, {",
+        "return pg + config.value_coef * vf + 0.01 * masked_mean(now.logprobs, mask), {",
     ),
-    Mutant(
-        "a loss that is not a number used",
-        "ppo",
-        'check_finite("loss", loss).backward()',
-        "loss.backward()",
-    ),
-    Mutant("score that is not a number used", "ppo", '    check_finite("score", scores)\n', ""),
+    Mutant("score that is not a number used", "ppo", '    guards.finite("a score", scores)\n', ""),
     Mutant(
         "reference follows the policy",
         "ppo",
@@ -651,14 +655,11 @@ MUTANTS = [
     Mutant(
         "KL averaged over tokens",
         "ppo",
-        "kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean())",
-        "kl_k1(rollout.logprobs, reference_logprobs), 0).mean())",
+        "kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean()",
+        "kl_k1(rollout.logprobs, reference_logprobs), 0).mean()",
     ),
     Mutant(
-        "learning rate stays",
-        "ppo",
-        'group["lr"] = config.lr * (1 - i / config.steps)',
-        'group["lr"] = config.lr',
+        "learning rate stays", "ppo", "lr = config.lr * (1 - i / config.steps)", "lr = config.lr"
     ),
     # optim, evaluation, labelers, runs
     Mutant(
@@ -680,14 +681,14 @@ MUTANTS = [
     Mutant(
         "online reward model goes on from the policy",
         "online",
-        "[retrain(reference, tokenizer,",
-        "[retrain(policy, tokenizer,",
+        "retrain(reference, task,",
+        "retrain(policy, task,",
     ),
     Mutant(
         "later rounds sampled from the base",
         "online",
-        "label_round(policy, tokenizer, task, pool, ask, asked, wanted",
-        "label_round(reference, tokenizer, task, pool, ask, asked, wanted",
+        "label_round(policy, task, pool, ask, asked, wanted",
+        "label_round(reference, task, pool, ask, asked, wanted",
     ),
     Mutant(
         "rounds ask in the order of the pool",

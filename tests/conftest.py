@@ -50,12 +50,13 @@ def task():
 
 
 @pytest.fixture
-def make_policy():
+def make_policy(letters):
     """Make a tiny policy whose every weight (value head included) was stirred, so that all of them
     matter."""
 
     def make(seed=0, stir=0.3, **sizes):
         policy = models.tiny_policy(seed=seed, **sizes)
+        policy.tokenizer = letters
         generator = torch.Generator().manual_seed(seed + 1)
         with torch.no_grad():
             for weight in policy.parameters():

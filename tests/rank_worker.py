@@ -68,7 +68,7 @@ def tune(folder, *, config=CONFIG, score=score, sharded=False, quiet=True, micro
     if sharded:
         ranks.shard(made, made.lm, ("hidden", "logits", "values"), run.ranks.count)
     lines = ppo.tune(made, watched, pool(), TASK, config, run, reference=reference)
-    weights = {name: ranks.whole(w).detach().clone() for name, w in made.state_dict().items()}
+    weights = {name: ranks.full_tensor(w).detach().clone() for name, w in made.state_dict().items()}
     return weights, lines, first, run
 
 
@@ -123,7 +123,7 @@ def main(what, folder, rank):
         tune(folder / "run", sharded=True)
     elif what == "mismatched":
         tune(folder / "run", config=replace(CONFIG, lr=1e-2 * (1 + rank)))
-    ranks.leave()
+    ranks.shut_down()
 
 
 def begin(what, folder, rank, count, port):

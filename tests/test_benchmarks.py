@@ -103,13 +103,8 @@ def test_plain_ppo_has_the_loss_and_the_gradient_of_the_package(bench, work):
         rollout.values + 0.3 * noise[1],
     )
     task = Task("toy", "none", 6, 5, ".", 2, 0.7)
-    ours, _ = ppo.losses(
-        policy,
-        rollout,
-        noise[2],
-        task,
-        ppo.PPOConfig(batch=8, minibatches=1, lam=0.95, whiten_rewards=True),
-    )
+    config = ppo.PPOConfig(batch=8, minibatches=1, lam=0.95, whiten_rewards=True)
+    ours, _ = ppo.losses(policy, rollout, *ppo.targets(rollout, noise[2], config), task, config)
     tokens = torch.cat([rollout.queries.tokens, rollout.responses], 1)
     theirs = plain.loss(tokens, 6, rollout.logprobs, rollout.values, noise[2], 0.7, 0.95)
     ours.backward(), theirs.backward()

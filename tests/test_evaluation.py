@@ -101,7 +101,7 @@ def test_pairs_hide_who_wrote_what_and_keep_the_books(make_policy, ragged, task,
         policy.logits = lambda hidden, lm=policy.lm, banned=letter: lm.lm_head(hidden).index_fill(
             -1, torch.tensor([banned]), -1e9
         )
-    asked, first_is_zero = evaluation.pairs(first, second, queries, task, letters)
+    asked, first_is_zero = evaluation.pairs(first, second, queries, task)
     # a fair coin stays within 20 of 60 but once in 4,000
     assert len(asked) == 120 and 40 < sum(first_is_zero) < 80
     seen = 0
@@ -113,15 +113,13 @@ def test_pairs_hide_who_wrote_what_and_keep_the_books(make_policy, ragged, task,
     assert [c.query for c in asked[::30]] == letters.batch_decode(
         [t[m].tolist() for t, m in zip(ragged.tokens, ragged.mask)]
     )
-    again = evaluation.pairs(first, second, queries, task, letters)
+    again = evaluation.pairs(first, second, queries, task)
     assert again == (asked, first_is_zero)
-    assert evaluation.pairs(first, second, queries, task, letters, seed=1)[1] != first_is_zero
+    assert evaluation.pairs(first, second, queries, task, seed=1)[1] != first_is_zero
 
 
 def test_a_labeler_who_always_clicks_left_finds_no_winner(make_policy, ragged, task, letters):
-    asked, first_is_zero = evaluation.pairs(
-        make_policy(0), make_policy(1), ragged.repeat(50), task, letters
-    )
+    asked, first_is_zero = evaluation.pairs(make_policy(0), make_policy(1), ragged.repeat(50), task)
     result = evaluation.judge(asked, first_is_zero, [Label(c.id, "left", 0) for c in asked])
     assert result.low < 0.5 < result.high
 
@@ -226,7 +224,7 @@ def test_reweighting_samples_finds_the_optimum_that_enumeration_finds(make_polic
         exact_score += (optimum.exp() * table[i]).sum().item() / 2
         exact_kl += (optimum.exp() * (optimum - reference)).sum().item() / 2
     rollout = sampling.sample(
-        policy, prompts.repeat(samples), 2, 0.7, torch.Generator().manual_seed(3), chunk=8_000
+        policy, prompts.repeat(samples), 2, 0.7, torch.Generator().manual_seed(3), micro_batch=8_000
     )
     place = rollout.responses[:, 0] * 5 + rollout.responses[:, 1]
     scores = table.gather(1, place.view(2, samples))

@@ -276,7 +276,8 @@ def test_a_saved_reward_model_knows_the_pad_of_its_tokenizer_where_the_end_is_a_
     policy = made("llama")
     policy.lm.config.eos_token_id, policy.lm.config.pad_token_id = [1, 2], None
     model = RewardModel.from_policy(policy, seed=1)
-    commands.save(model, with_begin, tmp_path)
+    model.tokenizer = with_begin
+    commands.save(model, tmp_path)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     texts = ["good day .", "bad", "day day good bad ."]
     batch = with_begin(
@@ -323,7 +324,8 @@ def test_the_reward_model_reads_the_begin_token_query_and_answer_and_nothing_els
     model = RewardModel.from_policy(policy)
     model.forward = spy
     rollout = sampling.sample(policy, tasks.encode(FRAMED, ["good day", "bad"], with_begin), 2, 0)
-    reward._raw_score(model, rollout, rollout.mask, FRAMED, with_begin)
+    model.tokenizer = with_begin
+    reward._read(model, rollout, rollout.mask, None)
     answers = [[WORDS[i] if i < len(WORDS) else "?" for i in row] for row in rollout.responses]
     assert seen == [["<s>", "good", "day", *answers[0]], ["<s>", "bad", *answers[1]]]
 
@@ -362,13 +364,9 @@ def test_the_fused_gelu_is_the_same_function(ragged):
 
 def losses_and_gradients(policy, ragged, task):
     rollout = sampling.sample(made("gpt2"), ragged.repeat(2), 5, 0.7, generator())
-    loss, _ = ppo.losses(
-        policy,
-        rollout,
-        torch.randn(8, 5, generator=generator(1)),
-        task,
-        PPOConfig(batch=8, minibatches=1, episodes=8),
-    )
+    config = PPOConfig(batch=8, minibatches=1, episodes=8)
+    learned = ppo.targets(rollout, torch.randn(8, 5, generator=generator(1)), config)
+    loss, _ = ppo.losses(policy, rollout, *learned, task, config)
     loss.backward()
     return loss.detach(), {
         name: p.grad for name, p in policy.named_parameters() if p.grad is not None
@@ -530,8 +528,11 @@ def test_bf16_lora_checkpointing_and_micro_batches_together_give_the_gradient_of
         rewards = torch.randn(8, 5, generator=generator(1))
         # or a rounding could move a token out of the clipped range
         config = PPOConfig(batch=8, minibatches=1, episodes=8, cliprange=1e9)
-        for part in Ranks(micro_batch=micro_batch).parts(8):
-            ppo.losses(policy, rollout, rewards, task, config, part)[0].backward()
+        advantages, returns = ppo.targets(rollout, rewards, config)
+        for part in Ranks(micro_batch=micro_batch).micro_batches(8):
+            share = len(range(8)[part]) / 8
+            learned = advantages[part], returns[part]
+            (share * ppo.losses(policy, rollout[part], *learned, task, config)[0]).backward()
         return torch.cat([p.grad.flatten() for p in policy.parameters() if p.requires_grad])
 
     whole, parts = (gradient(n, precision="bf16", checkpointing=True) for n in (None, 3))

@@ -91,7 +91,8 @@ def test_comparisons_are_sampled_at_the_tasks_temperature(make_policy, task):
         logits = policy.lm(prompt).logits[0, -1].double()
     expected, untempered = ((logits / t).softmax(-1) for t in (0.4, 1.0))
     queries = Queries(prompt, torch.ones_like(prompt, dtype=torch.bool)).repeat(1_000)
-    asked = labelers.collect(policy, Letters(), task, queries, seed=1)
+    policy.tokenizer = Letters()
+    asked = labelers.collect(policy, task, queries, seed=1)
     first = [conftest.ALPHABET.index(option[0]) for c in asked for option in c.options]
     assert len(first) > 3_900  # four equal options, left out, are rare
     shares = torch.bincount(torch.tensor(first), minlength=16) / len(first)

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicCache
 
-from rlhf_helpers import evaluation, labelers, models, reward, tasks
+from rlhf_helpers import evaluation, models, reward, tasks
 from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.runtime import pretrained
 
@@ -304,9 +304,9 @@ def test_a_tokenizer_of_the_right_size_that_is_not_the_models_own_is_refused(
     base = Policy.load(tmp_path / "base")
     with monkeypatch.context() as patch:  # one that comes from the Hub knows its tokenizer, too
         patch.setattr(pretrained, "existing", lambda source: str(tmp_path / "base"))
-        assert Policy.load("someone/base").lm.config.tokenizer_fingerprint == models.fingerprint(
-            own
-        )
+        theirs = Policy.load("someone/base")
+        known = theirs.lm.config.tokenizer_fingerprint
+        assert known == models.tokenizer_fingerprint(own)
     base.save(tmp_path / "policy")
     RewardModel.from_policy(base).save(tmp_path / "reward")
     content = json.loads((tmp_path / "base" / "tokenizer.json").read_text(encoding="utf-8"))
@@ -326,17 +326,13 @@ def test_a_tokenizer_of_the_right_size_that_is_not_the_models_own_is_refused(
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tmp_path / "base" / name, tmp_path / "policy" / name)
     with pytest.raises(ValueError, match="is not the one of"):
-        models.check_pair(
-            Policy.load(tmp_path / "policy"), models.load_tokenizer(tmp_path / "policy")
-        )
+        Policy.load(tmp_path / "policy")
+    stranger = Policy.load(tmp_path / "base")  # knows the other tokenizer as its own
     with pytest.raises(ValueError, match="is not the one of"):
-        labelers.collect(base, other, tasks.SENTIMENT, ragged)
+        evaluation.pairs(stranger, base, ragged, tasks.SENTIMENT)
     with pytest.raises(ValueError, match="is not the one of"):
-        evaluation.pairs(base, base, ragged, tasks.SENTIMENT, other)
-    with pytest.raises(ValueError, match="is not the one of"):
-        reward.normalize(
-            RewardModel.load(tmp_path / "reward"), base, ragged, tasks.SENTIMENT, other
-        )
+        model = RewardModel.load(tmp_path / "reward")
+        reward.normalize(model, stranger, ragged, tasks.SENTIMENT)
 
 
 def test_a_tokenizer_without_a_pad_pads_on_the_left_with_its_end_token(tmp_path):

@@ -50,7 +50,7 @@ def tune(
         micro_batch=micro_batch,
     )
     model, lines = online.tune(
-        policy, letters, task, ragged.repeat(3), ask, store, run, config, REWARD, ppo_config
+        policy, task, ragged.repeat(3), ask, store, run, config, REWARD, ppo_config
     )
     return policy, model, lines, store
 
@@ -145,10 +145,10 @@ def test_each_round_asks_about_the_policy_of_its_time_and_learns_from_all_labels
 
 def fitted_from_scratch(base, letters, task, ragged, store, round, labeler=None):
     model, pool = RewardModel.from_policy(base, 3 + round), ragged.repeat(3)
-    reward.normalize(model, base, pool, task, letters, seed=3)
+    reward.normalize(model, base, pool, task, seed=3 + round)
     data = reward.encode(task, store.comparisons(), store.labels(labeler=labeler), letters)
     reward.fit(model, data, REWARD, Run(seed=3 + round, device="cpu", quiet=True))
-    reward.normalize(model, base, pool, task, letters, seed=3)
+    reward.normalize(model, base, pool, task, seed=3 + round)
     return model
 
 
@@ -179,7 +179,7 @@ def test_every_round_draws_prompts_in_an_order_of_its_own_and_each_once_before_a
     pool = distinct(40)
     prompts = letters.batch_decode(pool.tokens.tolist())
     rounds = [
-        [c.query for c in online.collect(policy, letters, task, pool, 30, round, seed=3)]
+        [c.query for c in online.collect(policy, task, pool, 30, round, seed=3)]
         for round in range(3)
     ]
     assert all(
@@ -190,7 +190,7 @@ def test_every_round_draws_prompts_in_an_order_of_its_own_and_each_once_before_a
         all(order != sorted(order) for order in orders)
         and len({tuple(order[:10]) for order in orders}) == 3
     )
-    twice = [c.query for c in online.collect(policy, letters, task, pool, 60, 0, seed=3)]
+    twice = [c.query for c in online.collect(policy, task, pool, 60, 0, seed=3)]
     assert len(set(twice[:35])) == 35 and max(map(twice.count, twice)) == 2
 
 
@@ -198,10 +198,7 @@ def test_every_round_samples_with_numbers_of_its_own(policy, letters, task, ragg
     """The policy has not moved and the prompts are the same: equal numbers would ask the same
     questions again."""
     rounds = [
-        {
-            (c.query, c.options)
-            for c in online.collect(policy, letters, task, ragged, 4, round, seed=3)
-        }
+        {(c.query, c.options) for c in online.collect(policy, task, ragged, 4, round, seed=3)}
         for round in range(3)
     ]
     assert all(len(asked) >= 3 for asked in rounds) and len(set.union(*rounds)) == sum(
@@ -216,7 +213,7 @@ def test_one_round_is_offline_training(make_policy, letters, task, ragged, tmp_p
     mine = fitted_from_scratch(policy, letters, task, ragged, store, 0)
     expected = ppo.tune(
         policy,
-        lambda r: reward.score(mine, r, task, letters),
+        lambda r: reward.score(mine, r, task),
         pool,
         task,
         PPO,
@@ -267,7 +264,7 @@ def test_training_waits_for_people_and_goes_on_with_their_labels(
 
 def test_a_skipped_comparison_counts_as_answered(make_policy, letters, task, ragged, tmp_path):
     store = LabelStore(tmp_path / "labels.db")
-    comparisons = labelers.collect(make_policy(), letters, task, ragged, seed=1)
+    comparisons = labelers.collect(make_policy(), task, ragged, seed=1)
     store.add(comparisons)
     store.record("ada", comparisons[0].id, "skip")
     store.add_labels([Label(c.id, "ada", 0) for c in comparisons[1:]])

@@ -24,7 +24,7 @@ def letters(letters):
 @pytest.fixture
 def shown(policy: Policy, letters, task, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RLHF_HEADLESS", "1")
-    return playground.show(policy, letters, task, prompt="abc")
+    return playground.show(policy, task, prompt="abc")
 
 
 def test_it_draws_what_the_sampler_draws(shown, policy: Policy, letters, task) -> None:
@@ -135,7 +135,7 @@ def test_the_live_one_speaks_with_the_browser(
 ) -> None:
     pytest.importorskip("anywidget")
     monkeypatch.delenv("RLHF_HEADLESS", raising=False)
-    made = playground.show(policy, letters, task, prompt="abc")
+    made = playground.show(policy, task, prompt="abc")
     first = made.view["results"]
     made._handle_custom_msg(
         {"prompt": "abc", "temperature": 0.7, "top_k": 0, "seed": 1, "samples": 3, "number": 5}, []

@@ -78,7 +78,7 @@ def test_two_ranks_equal_one_process_on_the_same_global_batch(two, monkeypatch):
     permutations = torch.Generator().manual_seed(7)
     real = sampling.sample
 
-    def sample(policy, queries, length, temperature, generator, chunk=None):
+    def sample(policy, queries, length, temperature, generator, micro_batch=None):
         # draws as many random numbers as rank 0 did
         real(policy, queries[:8], length, temperature, permutations)
         responses = next(dealt)
@@ -152,7 +152,7 @@ def test_a_rank_lost_while_others_put_sharded_weights_together_ends_all_with_a_m
 
 def test_only_a_lost_process_is_called_one():
     def meeting(error, count=2):
-        with pytest.raises(RuntimeError) as caught, Ranks(0, count).company():
+        with pytest.raises(RuntimeError) as caught, Ranks(0, count).watch():
             raise error
         return type(caught.value)
 
@@ -240,18 +240,18 @@ def test_a_share_is_cut_into_parts_that_cover_it_once():
     rows = [
         list(range(12))[part]
         for rank in range(3)
-        for part in Ranks(rank, 3, micro_batch=3).parts(12)
+        for part in Ranks(rank, 3, micro_batch=3).micro_batches(12)
     ]
     assert rows == [[0, 1, 2], [3], [4, 5, 6], [7], [8, 9, 10], [11]]
-    assert [list(range(5))[part] for part in Ranks().parts(5)] == [[0, 1, 2, 3, 4]]
+    assert [list(range(5))[part] for part in Ranks().micro_batches(5)] == [[0, 1, 2, 3, 4]]
 
 
 def test_only_the_first_rank_keeps_whole_tensors_for_a_checkpoint():
     """Every rank kept all weights and moments whole on its GPU at once: three times what sharding
     had saved."""
     weight = torch.nn.Parameter(torch.ones(2))
-    assert Ranks(1, 2).collect(weight) is None
-    kept = Ranks(0, 2).collect(weight)
+    assert Ranks(1, 2).to_first(weight) is None
+    kept = Ranks(0, 2).to_first(weight)
     assert torch.equal(kept, torch.ones(2)) and not kept.requires_grad and kept.device.type == "cpu"
 
 

@@ -46,7 +46,7 @@ class Controller:
 @pytest.mark.parametrize("pool, count", [(10, 4), (7, 7), (5, 12), (64, 64), (9, 1)])
 def test_every_pass_over_the_prompts_meets_each_once_in_a_fresh_order(pool, count):
     run = Run(seed=3, device="cpu")
-    stream = torch.cat([run.rows(pool, count, step) for step in range(6 * pool)])
+    stream = torch.cat([run.batch_rows(pool, count, step) for step in range(6 * pool)])
     assert len(stream) == 6 * pool * count
     passes = stream.view(-1, pool)
     assert torch.equal(passes.sort(-1).values, torch.arange(pool).expand_as(passes))
@@ -59,10 +59,10 @@ def test_prompts_depend_on_seed_and_step_alone():
         Run(seed=1, device="cpu"),
         Run(seed=2, device="cpu"),
     )
-    first.rows(50, 8, 0)
+    first.batch_rows(50, 8, 0)
     torch.rand(5, generator=first.generator)
-    assert torch.equal(first.rows(50, 8, 9), again.rows(50, 8, 9))
-    assert not torch.equal(first.rows(50, 8, 9), other.rows(50, 8, 9))
+    assert torch.equal(first.batch_rows(50, 8, 9), again.batch_rows(50, 8, 9))
+    assert not torch.equal(first.batch_rows(50, 8, 9), other.batch_rows(50, 8, 9))
 
 
 def test_metrics_are_one_json_line_per_step(tmp_path):
@@ -200,13 +200,13 @@ def test_a_damaged_description_is_named(tmp_path, content, fault):
 def test_something_kept_that_is_damaged_is_named(tmp_path):
     """It said "Expecting value" without the name of a file."""
     run = Run(tmp_path, device="cpu")
-    assert run.kept("asked", []) == []
-    run.keep("asked", [["a"], ["b"]])
-    assert run.kept("asked", []) == [["a"], ["b"]]
+    assert run.load_json("asked", []) == []
+    run.save_json("asked", [["a"], ["b"]])
+    assert run.load_json("asked", []) == [["a"], ["b"]]
     for content, fault in (('[["a"', "Expecting"), ("{}", "it holds a dict, not a list")):
         (tmp_path / "asked.json").write_text(content)
         with pytest.raises(ValueError, match=f"asked.json in .* cannot be read .*{fault}"):
-            run.kept("asked", [])
+            run.load_json("asked", [])
 
 
 def damage(folder, change):
@@ -560,12 +560,12 @@ def test_a_run_does_not_go_on_with_another_seed_pool_precision_or_model(tmp_path
 def test_the_description_names_the_base_model_by_its_folder_and_weights(tmp_path):
     models.tiny_policy(vocabulary=64, width=64).save(tmp_path / "little")
     policy = models.Policy.load(tmp_path / "little")
-    before = models.outline(policy)
+    before = models.fingerprint(policy)
     assert before.startswith("little ") and before.endswith(" in fp32")
-    assert models.outline(models.Policy.load(tmp_path / "little")) == before
+    assert models.fingerprint(models.Policy.load(tmp_path / "little")) == before
     with torch.no_grad():
         policy.value_head.bias += 1
-    assert models.outline(policy) != before
+    assert models.fingerprint(policy) != before
 
 
 def test_a_full_disk_while_the_description_is_written_leaves_the_old_one_and_says_what_to_do(

@@ -60,17 +60,18 @@ def test_a_rollout_carries_its_queries_and_counts_every_token(policy, ragged):
 
 @torch.no_grad()
 def test_chunks_change_no_number_of_replay_and_no_greedy_token(policy, ragged):
-    rollout = sampling.sample(policy, ragged, 5, 0, chunk=3)
+    rollout = sampling.sample(policy, ragged, 5, 0, micro_batch=3)
     assert torch.equal(rollout.responses, sampling.sample(policy, ragged, 5, 0).responses)
     whole = sampling.replay(policy, rollout, 0.7)
     for chunk in (1, 3, 4, 50):
         assert all(
-            equal(a, b) for a, b in zip(whole, sampling.replay(policy, rollout, 0.7, chunk=chunk))
+            equal(a, b)
+            for a, b in zip(whole, sampling.replay(policy, rollout, 0.7, micro_batch=chunk))
         )
 
 
 def test_chunked_samples_are_scored_in_their_own_rows(policy, ragged):
-    rollout = sampling.sample(policy, ragged.repeat(3), 5, 0.7, generator(), chunk=5)
+    rollout = sampling.sample(policy, ragged.repeat(3), 5, 0.7, generator(), micro_batch=5)
     with torch.no_grad():
         replay = sampling.replay(policy, rollout, 0.7)
     assert (
@@ -113,7 +114,7 @@ def test_more_padding_and_its_contents_change_no_sample(policy, ragged):
 def test_frequencies_are_the_exact_tempered_probabilities(make_policy):
     policy, rows = make_policy(vocabulary=5, stir=0.15), 20_000
     query = Queries(torch.tensor([[0, 3, 1]]), torch.tensor([[False, True, True]]))
-    rollout = sampling.sample(policy, query.repeat(rows), 2, 0.6, generator(2), chunk=7_000)
+    rollout = sampling.sample(policy, query.repeat(rows), 2, 0.6, generator(2), micro_batch=7_000)
     pairs = torch.cartesian_prod(torch.arange(5), torch.arange(5))
     with torch.no_grad():
         logits = policy.lm(
@@ -138,7 +139,7 @@ def test_rows_at_a_time_change_no_answer(policy, ragged, chunk):
     changed a run."""
     queries = ragged.repeat(3)
     rollout, whole = (
-        sampling.sample(policy, queries, 5, 0.7, generator(6), chunk=c) for c in (chunk, 12)
+        sampling.sample(policy, queries, 5, 0.7, generator(6), micro_batch=c) for c in (chunk, 12)
     )
     assert torch.equal(rollout.responses, whole.responses) and equal(
         rollout.logprobs, whole.logprobs

@@ -88,7 +88,7 @@ def test_prompts_are_padded_on_the_left_with_prefix_and_suffix_and_read_back_wit
         "Article: a b c TL;DR:",
         "<pad> <pad> Article: a TL;DR:",
     ]
-    assert [t.strip() for t in tasks.query_texts(task, batch, tokenizer)] == ["a b c", "a"]
+    assert [t.strip() for t in tasks.query_texts(batch, tokenizer)] == ["a b c", "a"]
 
 
 def test_a_prompt_that_is_empty_or_too_long_is_refused_with_its_length():
@@ -149,15 +149,14 @@ def test_bundled_prompts_fit_the_model_and_are_the_same_for_the_same_seed(name):
     assert torch.equal(first.tokens, again.tokens) and not torch.equal(first.tokens, other.tokens)
     assert first.tokens.shape[1] + task.response_length <= 256
     if task.end_text:
-        assert all(text.endswith(".") for text in tasks.query_texts(task, first, tokenizer))
+        assert all(text.endswith(".") for text in tasks.query_texts(first, tokenizer))
         assert int(first.mask.sum(-1).max()) <= task.query_length
 
 
 def test_queries_do_not_repeat_until_the_set_is_used_up():
     tokenizer = models.load_tokenizer()
-    texts = tasks.query_texts(
-        tasks.SENTIMENT, tasks.queries(tasks.SENTIMENT, tokenizer, 900, split="test"), tokenizer
-    )
+    drawn = tasks.queries(tasks.SENTIMENT, tokenizer, 900, split="test")
+    texts = tasks.query_texts(drawn, tokenizer)
     assert len(set(texts)) >= 895  # two stories may share a cut prompt
 
 

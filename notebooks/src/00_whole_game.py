@@ -76,14 +76,15 @@ IntSlider(value=3, min=1, max=5, description="Move me")
 # `task.response_length` tokens more. Here are four prompts from the test set, which no training in this notebook touches.
 
 # %%
-policy, tokenizer = models.Policy.load().to(device), models.load_tokenizer()
+policy = models.Policy.load().to(device)
+tokenizer = policy.tokenizer
 prompts = tasks.queries(task, tokenizer, 4, split="test", seed=7)
 rollout = sampling.sample(
     policy, prompts, task.response_length, task.temperature, torch.Generator(device).manual_seed(0)
 )
 pd.DataFrame(
     {
-        "prompt": tasks.query_texts(task, prompts, tokenizer),
+        "prompt": tasks.query_texts(prompts, tokenizer),
         "the model goes on": tasks.texts(task, rollout.responses, tokenizer),
     }
 )
@@ -267,7 +268,7 @@ Code(inspect.getsource(ppo.step), language="python")
 # %%
 def score(rollout):
     """What PPO maximises: the reward of the answer, or -1 if it never ends."""
-    return reward.score(scorer, rollout, task, tokenizer)
+    return reward.score(scorer, rollout, task)
 
 
 config = ppo.PPOConfig(episodes=2 * size.episodes // 5, batch=size.batch)
@@ -343,7 +344,7 @@ def answers(model, queries, seed=0):
 
 
 # %%
-table = {"prompt": [text.strip()[-90:] for text in tasks.query_texts(task, prompts, tokenizer)]}
+table = {"prompt": [text.strip()[-90:] for text in tasks.query_texts(prompts, tokenizer)]}
 for name, model in (("base", policy), ("short run", tuned), ("full length", finished)):
     table[name], table[f"score ({name})"] = answers(model, prompts)
 pd.DataFrame(table)
@@ -366,7 +367,7 @@ judge = labelers.simulated(task, name="held-out judge", seed=1_000)
 
 def wins_against_base(model):
     """Win rate against the base model in the eyes of the held-out simulated judge."""
-    asked, first_is_zero = evaluation.pairs(model, policy, test, task, tokenizer)
+    asked, first_is_zero = evaluation.pairs(model, policy, test, task)
     return evaluation.judge(asked, first_is_zero, judge.label(asked))
 
 

@@ -44,7 +44,8 @@ plt.rcParams.update(plots.STYLE)
 # %%
 plots.pipeline("sample")
 # %%
-policy, tokenizer = models.Policy.load().to(device), models.load_tokenizer()
+policy = models.Policy.load().to(device)
+tokenizer = policy.tokenizer
 prompt = tasks.queries(task, tokenizer, 1, split="test", seed=3)
 rollout = sampling.sample(
     policy,
@@ -53,7 +54,7 @@ rollout = sampling.sample(
     task.temperature,
     torch.Generator(device).manual_seed(0),
 )
-print("Prompt:", tasks.query_texts(task, prompt, tokenizer)[0].strip())
+print("Prompt:", tasks.query_texts(prompt, tokenizer)[0].strip())
 pd.DataFrame(
     {
         "answer": tasks.texts(task, rollout.responses, tokenizer),
@@ -333,7 +334,7 @@ assert trials["the same seed again"] == reference and trials["another seed"] != 
 # ![The playground: a prompt, a slider for the temperature, fields for top-k, seed and the number of samples, three answers with their unlikely tokens underlined, and the five likeliest tokens at the place that was clicked](../docs/playground.png)
 
 # %%
-playground.show(policy, tokenizer, task)
+playground.show(policy, task)
 
 # %% [markdown]
 # ## 3. Which column predicts which token?
@@ -623,7 +624,7 @@ Markdown(
 
 # %%
 scorer = models.RewardModel.load(artifact("reward_sentiment")).to(device)
-scores = reward.score(scorer, answers, task, tokenizer).cpu()
+scores = reward.score(scorer, answers, task).cpu()
 finished = finished.cpu()
 assert (scores[~finished] == task.penalty).all() and (scores[finished] != task.penalty).all()
 some = [*(~finished).nonzero()[:2, 0].tolist(), *finished.nonzero()[:3, 0].tolist()]
@@ -686,7 +687,7 @@ def text_logprobs(text):
     return tensors.token_logprobs(logits[:, :-1], ids[:, 1:])[0].cpu()
 
 
-story = tasks.query_texts(task, prompt, tokenizer)[0]
+story = tasks.query_texts(prompt, tokenizer)[0]
 words = story.split()
 shuffled = " " + " ".join(
     words[i]
@@ -789,7 +790,7 @@ print(
 
 # %%
 asked = tasks.queries(task, tokenizer, 6, split="train", seed=11)
-comparisons = labelers.collect(policy, tokenizer, task, asked, options=4, seed=11)
+comparisons = labelers.collect(policy, task, asked, options=4, seed=11)
 print("Prompt:", comparisons[0].query.strip())
 pd.DataFrame({"option": range(4), "text": comparisons[0].options})
 
@@ -804,8 +805,8 @@ pd.DataFrame(
 )
 
 # %%
-again = labelers.collect(policy, tokenizer, task, asked, options=4, seed=11)
-other = labelers.collect(policy, tokenizer, task, asked, options=4, seed=12)
+again = labelers.collect(policy, task, asked, options=4, seed=11)
+other = labelers.collect(policy, task, asked, options=4, seed=12)
 assert [c.id for c in again] == [c.id for c in comparisons]
 print(
     "same seed: the same ids. Another seed:",

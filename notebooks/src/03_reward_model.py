@@ -651,7 +651,7 @@ with torch.no_grad():
 gain, bias = gain_and_bias(raw)
 
 # %%
-reward.normalize(reward_model, policy, prompts, task, tokenizer, seed=0)
+reward.normalize(reward_model, policy, prompts, task, seed=0)
 assert torch.allclose(
     torch.stack([gain, bias]),
     torch.stack([reward_model.gain, reward_model.bias]),
@@ -707,7 +707,7 @@ pd.DataFrame(
 # model", for any reward model. On raw rewards the same -1 could be a prize.
 
 # %%
-scores = reward.score(reward_model, rollout, task, tokenizer).cpu()
+scores = reward.score(reward_model, rollout, task).cpu()
 kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
 texts = tasks.texts(task, rollout.responses, tokenizer)
 assert (scores[~finished.cpu()] == task.penalty).all()

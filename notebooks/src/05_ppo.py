@@ -44,7 +44,7 @@ pool = tasks.queries(task, tokenizer, 2_000, seed=100)
 
 
 def score(rollout):
-    return reward.score(reward_model, rollout, task, tokenizer)
+    return reward.score(reward_model, rollout, task)
 
 
 def seeded(seed):
@@ -58,7 +58,7 @@ def answers(policy, queries):
 
 
 def before_and_after(tuned, queries):
-    prompts = ["... " + text[-70:] for text in tasks.query_texts(task, queries, tokenizer)]
+    prompts = ["... " + text[-70:] for text in tasks.query_texts(queries, tokenizer)]
     (before, low), (after, high) = answers(reference, queries), answers(tuned, queries)
     return pd.DataFrame(
         {
@@ -673,7 +673,7 @@ with torch.no_grad():
     checks.nb05_same(
         "the whole loss",
         my_losses(policy, rollout, rewards),
-        ppo.losses(policy, rollout, rewards, task, config)[0],
+        ppo.losses(policy, rollout, *ppo.targets(rollout, rewards, config), task, config)[0],
     )
 
 # %% [markdown]

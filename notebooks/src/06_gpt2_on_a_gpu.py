@@ -129,7 +129,7 @@ def seeded(seed):
 rollout = sampling.sample(
     policy, pool[:16].to(device), task.response_length, task.temperature, seeded(0)
 )
-prompts = ["... " + text[-60:] for text in tasks.query_texts(task, rollout.queries, tokenizer)]
+prompts = ["... " + text[-60:] for text in tasks.query_texts(rollout.queries, tokenizer)]
 pd.DataFrame(
     {
         "end of the prompt": prompts,
@@ -360,7 +360,7 @@ if not solved:
         return (means * counts / counts.sum()).sum()
 
 # %% [markdown]
-# In the package the share of a part is computed in `ppo.losses`, *after* the advantages were whitened over the whole minibatch. (Whiten each part for itself and you train on something else.)
+# In the package `ppo.step` weights each part, *after* the advantages were whitened over the whole minibatch. (Whiten each part for itself and you train on something else.)
 # So the losses of parts add up, and so do their gradients:
 
 # %%
@@ -375,8 +375,12 @@ def gradient(policy, parts):
     """Add up the gradients of the parts; returns one long vector and the seconds it took."""
     policy.zero_grad()
     began = time.perf_counter()
+    advantages, returns = ppo.targets(rollout, rewards, config)
     for part in parts:
-        ppo.losses(policy, rollout, rewards, task, config, part)[0].backward()
+        weight = rollout.mask[part].sum() / rollout.mask.sum()
+        learned = advantages[part], returns[part]
+        loss, _ = ppo.losses(policy, rollout[part], *learned, task, config)
+        (weight * loss).backward()
     return torch.cat([p.grad.flatten() for p in policy.parameters()]), time.perf_counter() - began
 
 
@@ -387,8 +391,8 @@ def gradient(policy, parts):
 # %%
 ways = {
     "16 rows at once": (start, [slice(0, 16)]),
-    "micro-batches of 5, 5, 5 and 1": (start, list(Ranks(micro_batch=5).parts(16))),
-    "two ranks": (start, [*Ranks(0, 2).parts(16), *Ranks(1, 2).parts(16)]),
+    "micro-batches of 5, 5, 5 and 1": (start, list(Ranks(micro_batch=5).micro_batches(16))),
+    "two ranks": (start, [*Ranks(0, 2).micro_batches(16), *Ranks(1, 2).micro_batches(16)]),
     "checkpointing": (begin(checkpointing=True), [slice(0, 16)]),
     "bf16": (begin(precision="bf16"), [slice(0, 16)]),
 }
@@ -825,11 +829,7 @@ plots.training_curves(recorded, kl_target=ppo.PPOConfig().kl_target)
 # %%
 saltmere, reader = tasks.SENTIMENT, models.load_tokenizer()
 unseen = tasks.queries(saltmere, reader, 4, split="test", seed=6).to(device)
-table = {
-    "end of the prompt": [
-        "... " + text[-60:] for text in tasks.query_texts(saltmere, unseen, reader)
-    ]
-}
+table = {"end of the prompt": ["... " + text[-60:] for text in tasks.query_texts(unseen, reader)]}
 for name, source in (("before", models.BASE), ("after", RECORDED / "policy_sentiment")):
     said = sampling.sample(
         models.Policy.load(source).to(device),

@@ -52,7 +52,8 @@ plots.pipeline("judge")
 # own, the recorded ones are taken, and a line says so.
 
 # %%
-tokenizer, base = models.load_tokenizer(), models.Policy.load().to(device)
+base = models.Policy.load().to(device)
+tokenizer = base.tokenizer
 tuned = models.Policy.load(artifact("policy_sentiment")).to(device)
 reward_model = models.RewardModel.load(artifact("reward_sentiment")).to(device)
 ppo_lines = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_text().splitlines()]
@@ -63,7 +64,7 @@ ppo_lines = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_t
 
 # %%
 test = tasks.queries(task, tokenizer, size.judged, split="test", seed=0)
-prompts = tasks.query_texts(task, test, tokenizer)
+prompts = tasks.query_texts(test, tokenizer)
 rollouts, answers = {}, {}
 for name, policy in (("base", base), ("tuned", tuned)):
     dice = torch.Generator(device).manual_seed(0)
@@ -98,7 +99,7 @@ Code(
 )
 
 # %%
-pairs, tuned_is_zero = evaluation.pairs(tuned, base, test, task, tokenizer, seed=0)
+pairs, tuned_is_zero = evaluation.pairs(tuned, base, test, task, seed=0)
 assert [p.options[0 if zero else 1] for p, zero in zip(pairs, tuned_is_zero)] == answers["tuned"]
 print(f"{len(pairs)} pairs; the tuned model stands first in {sum(tuned_is_zero)} of them")
 
@@ -463,14 +464,16 @@ display(
 
 # %%
 with torch.no_grad():
-    base_reads = sampling.replay(base, rollouts["tuned"], task.temperature, chunk=256).logprobs
+    base_reads = sampling.replay(
+        base, rollouts["tuned"], task.temperature, micro_batch=256
+    ).logprobs
 kl_each = (rollouts["tuned"].logprobs - base_reads).sum(-1)  # (B,)
 kl = kl_each.mean().item()
 
 
 # %%
 def score(rollout):
-    return reward.score(reward_model, rollout, task, tokenizer)
+    return reward.score(reward_model, rollout, task)
 
 
 measured = {
@@ -701,7 +704,7 @@ pd.concat([shown[~shown["tuned won"]].head(3), shown[shown["tuned won"]].head(3)
 
 # %%
 more = tasks.queries(task, tokenizer, size.own_labels, split="train", seed=22)
-second_round = labelers.collect(tuned, tokenizer, task, more, seed=2, source="tuned", round=1)
+second_round = labelers.collect(tuned, task, more, seed=2, source="tuned", round=1)
 store = LabelStore(folder() / "labels.db")
 new = store.add(second_round)
 assert all(c.source == "tuned" and c.round == 1 for c in second_round)
@@ -718,7 +721,7 @@ card_two
 # know. The `spread` is the distance from the best to the worst option; expected agreement is the one from notebook 02.
 
 # %%
-first_round = labelers.collect(base, tokenizer, task, more, seed=2)
+first_round = labelers.collect(base, task, more, seed=2)
 
 
 def difficulty(comparisons):

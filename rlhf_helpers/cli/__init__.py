@@ -114,7 +114,7 @@ def main(words: list[str] | None = None) -> int:
             raise
         return fail(error, STOPPED)
     finally:
-        ranks.leave()
+        ranks.shut_down()
     return 0
 
 

@@ -32,7 +32,7 @@ from rlhf_helpers.cli.options import (
 from rlhf_helpers.labels import cards, exchange, frontend
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.models import BASE, Policy, RewardModel
-from rlhf_helpers.records import Comparison, Label, Queries, Rollout
+from rlhf_helpers.records import Comparison, Label, Queries
 from rlhf_helpers.runtime import memory, pretrained, ranks
 from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
@@ -41,12 +41,11 @@ from rlhf_helpers.tasks import Task
 
 
 def sample(a: Sample) -> None:
-    policy, tokenizer, task = load(a)
+    policy, task = load(a)
     asked = labelers.collect(
         policy,
-        tokenizer,
         task,
-        prompts(a, task, tokenizer, a.count, a.split),
+        prompts(a, task, policy.tokenizer, a.count, a.split),
         options=a.options,
         seed=a.seed,
     )
@@ -70,37 +69,31 @@ def label(a: LabelCommand) -> None:
 
 def fit_reward(a: FitReward) -> None:
     run = Run(a.out, seed=a.seed, device=a.device, config=a.config, micro_batch=a.micro_batch)
-    policy, tokenizer, task = load(a, run.device)
-    comparisons, labels = read_labels(a, tokenizer)
+    policy, task = load(a, run.device)
+    comparisons, labels = read_labels(a, policy.tokenizer)
     kept = len(comparisons) - round(a.held_out * len(comparisons))
     known = {c.id for c in comparisons[:kept]}
     train, test = (
         [x for x in labels if (x.comparison_id in known) == inside] for inside in (True, False)
     )
     model = RewardModel.from_policy(policy, a.seed, a.lora).to(run.device)
-    samples = prompts(a, task, tokenizer, a.normalize_samples)
-    # the fit begins in this unit
-    reward.normalize(
-        model, policy, samples, task, tokenizer, seed=a.seed, micro_batch=a.micro_batch
-    )
-    reward.fit(model, reward.encode(task, comparisons, train, tokenizer), a.config, run)
-    reward.normalize(
-        model, policy, samples, task, tokenizer, seed=a.seed, micro_batch=a.micro_batch
-    )
+    samples = prompts(a, task, policy.tokenizer, a.normalize_samples)
+    data = reward.encode(task, comparisons, train, policy.tokenizer)
+    reward.train(model, policy, data, samples, task, a.config, run)
     if not run.ranks.is_first:
         return
     model.classifier.config.reward_task, model.classifier.config.reward_base = (
         a.task,
         name_of(a.model),
     )
-    save(model, tokenizer, a.out)
+    save(model, a.out)
     simulated = sum(x.simulated for x in labels)
     print(
         f"Fitted on {len(train):,} labels ({simulated:,} of all {len(labels):,} simulated); the "
         f"model is in {a.out / 'model'}."
     )
     if test:
-        data = reward.encode(task, comparisons, test, tokenizer)
+        data = reward.encode(task, comparisons, test, policy.tokenizer)
         right = evaluation.win_rate(
             round(reward.accuracy(reward.predictions(model, data), data.choices) * len(data)),
             len(data),
@@ -118,23 +111,22 @@ def tune(a: Tune) -> None:
     check_memory(a, run)
     sharded = a.sharded and run.ranks.count > 1
     place, judged_by = torch.device("cpu") if sharded else run.device, reward_folder(a.reward)
-    policy, tokenizer, task = load(a, place)
+    policy, task = load(a, place)
     reference = policy.frozen_copy()
     if sharded:  # before the next model comes, as each rank has a copy in main memory
         for each in (policy, reference):
             ranks.shard(each, each.lm, ("hidden", "logits", "values"), run.ranks.count, run.device)
     model = RewardModel.load(judged_by, a.precision).to(place)
+    models.check_pair(model, policy.tokenizer)
     check_origin(model, a, run)
     if sharded:
         ranks.shard(model, model.classifier, (), run.ranks.count, run.device)
-    pool = prompts(a, task, tokenizer, a.prompts)
+    pool = prompts(a, task, policy.tokenizer, a.prompts)
     scored_by = (
-        f"{models.outline(model)}, gain {model.gain.item():.6g}, bias {model.bias.item():.6g}"
+        f"{models.fingerprint(model)}, gain {model.gain.item():.6g}, bias {model.bias.item():.6g}"
     )
 
-    def score(rollout: Rollout) -> torch.Tensor:
-        return reward.score(model, rollout, task, tokenizer, run.ranks.micro_batch)
-
+    score = reward.scorer(model, task, run.ranks.micro_batch)
     lines = ppo.tune(
         policy, score, pool, task, a.ppo, run, reference=reference, scored_by=scored_by
     )
@@ -146,16 +138,16 @@ def tune(a: Tune) -> None:
         policy.load_state_dict(
             {k.removeprefix("model."): v for k, v in saved.items() if k.startswith("model.")}
         )
-    save(policy, tokenizer, a.out)
+    save(policy, a.out)
     print(f"Tuned: score {lines[0]['score']:.2f} to {lines[-1]['score']:.2f}, KL {lines[-1]['kl_nats_per_response']:.1f} nats; "
           f"the model is in {a.out / 'model'}.")  # fmt: skip
 
 
 def judge(a: Judge) -> None:
-    base, tokenizer, task = load(a)
+    base, task = load(a)
     tuned = Policy.load(model_folder(a.tuned)).to(base.device)
-    queries = prompts(a, task, tokenizer, a.count, "test")
-    asked, first_is_zero = evaluation.pairs(tuned, base, queries, task, tokenizer, seed=a.seed)
+    queries = prompts(a, task, base.tokenizer, a.count, "test")
+    asked, first_is_zero = evaluation.pairs(tuned, base, queries, task, seed=a.seed)
     if a.by == "simulated":
         labels, ties = (
             labelers.simulated(
@@ -260,24 +252,18 @@ def check_origin(model: RewardModel, a: Tune, run: Run) -> None:
         )
 
 
-def load(
-    a: Setting, device: torch.device | None = None
-) -> tuple[Policy, PreTrainedTokenizerBase, Task]:
-    """Load the language model of a command, its tokenizer, and the task."""
-    hardware = isinstance(a, Hardware)
-    options = (
-        {"precision": a.precision, "checkpointing": a.checkpointing, "lora": a.lora, "seed": a.seed}
-        if hardware
-        else {}
-    )
+def load(a: Setting, device: torch.device | None = None) -> tuple[Policy, Task]:
+    """Load the language model of a command with its tokenizer, and the task."""
+    options = {}
+    if isinstance(a, Hardware):
+        options = {"precision": a.precision, "checkpointing": a.checkpointing, "lora": a.lora}
+        options["seed"] = a.seed
     place = model_folder(a.model)
-    policy, tokenizer = Policy.load(place, **options), models.load_tokenizer(place)
-    models.check_pair(policy, tokenizer)
-    return (
-        policy.to(device or ranks.from_environment(a.device)[1]),
-        tokenizer,
-        presets.get(a.task, a.preset).task,
-    )
+    policy = Policy.load(place, **options)
+    if policy.tokenizer is None:
+        policy.tokenizer = models.load_tokenizer(place)  # says what is missing
+    task = presets.get(a.task, a.preset).task
+    return policy.to(device or ranks.from_environment(a.device)[1]), task
 
 
 def prompts(
@@ -401,14 +387,11 @@ def name_of(model: str) -> str:
     return Path(model).resolve().name
 
 
-def save(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save(model: Policy | RewardModel, folder: Path) -> None:
     """Write model and tokenizer into `model/`, which appears only when it is complete."""
     partial, final = folder / "model.partial", folder / "model"
     shutil.rmtree(partial, ignore_errors=True)
-    if isinstance(model, RewardModel):  # plain transformers looks for the last token that is no pad
-        model.classifier.config.pad_token_id = tokenizer.pad_token_id
     model.save(partial)
-    tokenizer.save_pretrained(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from rlhf_helpers import sampling, tasks
 from rlhf_helpers.labels import frontend
@@ -55,17 +54,17 @@ class Sample:
         return "".join(token.text for token in self.tokens if token.kept)
 
 
-def show(
-    policy: Policy, tokenizer: PreTrainedTokenizerBase, task: Task, prompt: str | None = None
-) -> Any:
-    """Show the playground; without a `prompt` it begins with one of the task's. `.sample(...)` does
-    the same without a browser."""
+def show(policy: Policy, task: Task, prompt: str | None = None) -> Any:
+    """Show the playground, with a prompt of the task unless one is given.
+
+    `.sample(...)` on what is returned does the same without a browser.
+    """
+    tokenizer = policy.tokenizer
     if prompt is None:
-        prompt = tasks.query_texts(
-            task, tasks.queries(task, tokenizer, 1, split="test", seed=3), tokenizer
-        )[0].strip()
+        queries = tasks.queries(task, tokenizer, 1, split="test", seed=3)
+        prompt = tasks.query_texts(queries, tokenizer)[0].strip()
     made: Any = _live_playground()() if frontend.way_to_ask() == "live" else Playground()
-    made.policy, made.tokenizer, made.task, made.lock = policy, tokenizer, task, threading.Lock()
+    made.policy, made.task, made.lock = policy, task, threading.Lock()
     made.scene = {
         "prompt": prompt,
         "temperature": task.temperature,
@@ -89,7 +88,6 @@ class Playground:
     """The playground where no widget can be shown: a picture, and `sample`."""
 
     policy: Policy
-    tokenizer: PreTrainedTokenizerBase
     task: Task
     scene: dict[str, Any]  # what is to be seen, in plain values
     lock: threading.Lock
@@ -108,18 +106,18 @@ class Playground:
         heat = self.task.temperature if temperature is None else temperature
         for name, value, low, high in (
             ("temperature", heat, 0, HOTTEST),
-            ("top-k", top_k, 0, len(self.tokenizer)),
+            ("top-k", top_k, 0, len(self.policy.tokenizer)),
             ("the number of samples", samples, 1, MOST_SAMPLES),
             ("the seed", seed, 0, 2**31),
         ):
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value:g}: choose something from {low} to {high:g}")
-        queries = tasks.encode(self.task, [prompt], self.tokenizer).repeat(samples)
+        queries = tasks.encode(self.task, [prompt], self.policy.tokenizer).repeat(samples)
         policy: Any = _OnlyTop(self.policy, top_k) if top_k else self.policy
         generator = torch.Generator(self.policy.device).manual_seed(seed)
         rollout = sampling.sample(policy, queries, self.task.response_length, heat, generator)
         kept, finished = (
-            x.tolist() for x in tasks.truncate(self.task, rollout.responses, self.tokenizer)
+            x.tolist() for x in tasks.truncate(self.task, rollout.responses, self.policy.tokenizer)
         )
         return [
             Sample(self._tokens(rollout[i], kept[i], heat or 1.0), finished[i])
@@ -139,7 +137,7 @@ class Playground:
         best = shares.topk(min(OTHERS, shares.shape[1]))
 
         def word(token: int | Tensor) -> str:
-            return visible(self.tokenizer.decode([int(token)]))
+            return visible(self.policy.tokenizer.decode([int(token)]))
 
         return tuple(
             Token(word(drawn[i]), float(mine[i]), int(ranks[i]), kept[i], tuple((word(k), float(p)) for k, p in zip(best.indices[i], best.values[i], strict=True))) for i in range(len(drawn))

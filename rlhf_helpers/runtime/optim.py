@@ -47,3 +47,8 @@ class TensorFlowAdam(torch.optim.Adam):
                 1 - group["betas"][1] ** group["steps"]
             )
         return super().step(closure)
+
+
+def adam(params: Iterable[Tensor], lr: float, tensorflow: bool = True) -> torch.optim.Optimizer:
+    """Make the Adam that a config asks for: with eps where TensorFlow has it, or PyTorch."""
+    return (TensorFlowAdam if tensorflow else PyTorchAdam)(params, lr=lr)

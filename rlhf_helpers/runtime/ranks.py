@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhf_helpers.runtime import guards
+
 SEED_STRIDE = 100_003  # between the sampling seeds of neighbouring ranks (released code)
 
 
@@ -64,7 +66,7 @@ class Ranks:
         size = rows // self.count
         return slice(self.rank * size, (self.rank + 1) * size)
 
-    def parts(self, rows: int) -> Iterator[slice]:
+    def micro_batches(self, rows: int) -> Iterator[slice]:
         """Cut this rank's share of `rows` rows into micro-batches."""
         own = self.share(rows)
         size = self.micro_batch or own.stop - own.start
@@ -72,7 +74,7 @@ class Ranks:
             yield slice(start, min(start + size, own.stop))
 
     @contextmanager
-    def company(self) -> Iterator[None]:
+    def watch(self) -> Iterator[None]:
         """Turn the loss of another process into RankLost wherever sharded weights notice it; other
         errors stay what they are."""
         try:
@@ -99,31 +101,31 @@ class Ranks:
             )
         mine = record.byte() if record.dtype == torch.bool else record
         parts = [torch.empty_like(mine) for _ in range(self.count)]
-        with _company():
+        with _watched():
             torch.distributed.all_gather(parts, mine.contiguous())
         return torch.cat(parts).to(record.dtype)
 
-    def agree(self, tensor: Tensor) -> Tensor:
+    def broadcast(self, tensor: Tensor) -> Tensor:
         """Take the first rank's tensor."""
         if self.count > 1:
-            with _company():
+            with _watched():
                 torch.distributed.broadcast(tensor, 0)
         return tensor
 
-    def add(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """Add a tensor up over all ranks."""
         if self.count > 1:
-            with _company():
+            with _watched():
                 torch.distributed.all_reduce(tensor)
         return tensor
 
-    def add_gradients(self, model: nn.Module) -> None:
+    def all_reduce_gradients(self, model: nn.Module) -> None:
         """Add the gradients of all ranks up, in place; the backward pass has averaged those of
         sharded weights already."""
         if self.count == 1:
             return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        with _company():
+        with _watched():
             waiting = [
                 torch.distributed.all_reduce(g, async_op=True)
                 for g in gradients
@@ -135,17 +137,23 @@ class Ranks:
             if hasattr(gradient, "full_tensor"):
                 gradient.mul_(self.count)
 
-    def clip_gradients(self, model: nn.Module, longest: float | None = None) -> Tensor:
-        """Return the norm of all gradients together (not finite if one of them is not), and shorten
-        them to `longest`, if given."""
-        return whole(
-            nn.utils.clip_grad_norm_(model.parameters(), math.inf if longest is None else longest)
-        )
+    def update(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, max_grad_norm: float | None = None
+    ) -> None:
+        """Take one optimizer step on the gradients of all ranks together, clipped if asked.
 
-    def collect(self, tensor: Tensor) -> Tensor | None:
+        Raises FloatingPointError, on every rank at once, if a gradient is not finite.
+        """
+        self.all_reduce_gradients(model)
+        limit = math.inf if max_grad_norm is None else max_grad_norm
+        norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+        guards.finite("the norm of the gradients", full_tensor(norm))
+        optimizer.step()
+
+    def to_first(self, tensor: Tensor) -> Tensor | None:
         """Put a tensor, its shards together, into the first rank's main memory (every rank must
         ask); the others get nothing."""
-        found = whole(tensor)
+        found = full_tensor(tensor)
         return found.detach().cpu() if self.is_first else None
 
     def check_same(self, what: str, value: Any) -> None:
@@ -153,7 +161,7 @@ class Ranks:
         if self.count == 1:
             return
         seen: list[Any] = [None] * self.count
-        with _company():
+        with _watched():
             torch.distributed.all_gather_object(seen, value)
         if others := [i for i, v in enumerate(seen) if v != seen[0]]:
             raise ValueError(
@@ -204,14 +212,14 @@ def from_environment(
     return Ranks(rank, count, micro_batch), chosen
 
 
-def leave() -> None:
+def shut_down() -> None:
     """Say goodbye to the other processes, at the end of a program."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 @contextmanager
-def _company() -> Iterator[None]:
+def _watched() -> Iterator[None]:
     """Turn the many errors of a lost process into one."""
     try:
         yield
@@ -249,7 +257,7 @@ def shard(
         register_fsdp_forward_method(model, name)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """Put a sharded tensor together (every rank must ask); others are returned as they are."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 

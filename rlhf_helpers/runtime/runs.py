@@ -165,7 +165,7 @@ class Run:
                     }
                 )
 
-    def rows(self, pool: int, count: int, step: int) -> Tensor:
+    def batch_rows(self, pool: int, count: int, step: int) -> Tensor:
         """Say which `count` of `pool` prompts step number `step` uses: passes over the pool, each
         in a fresh order.
 
@@ -180,12 +180,12 @@ class Run:
         begin = step * count - first * pool
         return torch.cat(orders)[begin : begin + count]
 
-    def keep(self, name: str, content: Any) -> None:
+    def save_json(self, name: str, content: Any) -> None:
         """Keep something small beside the metrics, as JSON, whole or not at all."""
         if self.folder is not None and self.ranks.is_first:
             files.replace_json(self.folder / f"{name}.json", content)
 
-    def kept(self, name: str, otherwise: Any) -> Any:
+    def load_json(self, name: str, otherwise: Any) -> Any:
         """Read what `keep` wrote under this name, of the same type as `otherwise`."""
         path = self.folder / f"{name}.json" if self.folder is not None else None
         return (
@@ -215,10 +215,10 @@ class Run:
         new, old, final = (
             self.folder / name for name in ("checkpoint.new", "checkpoint.old", "checkpoint")
         )
-        tensors = {f"model.{k}": self.ranks.collect(v) for k, v in model.state_dict().items()}
+        tensors = {f"model.{k}": self.ranks.to_first(v) for k, v in model.state_dict().items()}
         state = optimizer.state_dict()
         moments = {
-            f"optimizer.{i}.{k}": self.ranks.collect(v)
+            f"optimizer.{i}.{k}": self.ranks.to_first(v)
             for i, entry in state["state"].items()
             for k, v in entry.items()
         }

@@ -17,13 +17,13 @@ policy = models.tiny_policy(len(tokenizer), context=128, seed=1)
 with torch.no_grad():
     for weight in policy.parameters():
         weight += 0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
-play = playground.show(policy, tokenizer, tasks.SENTIMENT, prompt="The lamp went out.")
+play = playground.show(policy, tasks.SENTIMENT, prompt="The lamp went out.")
 play
 """
 EVIL = r"""
 evil = "<img src=x onerror='window.HACKED=1'>" + frontend.visible("\u202e")
 token = {"text": evil, "p": 0.3, "rank": 2, "kept": True, "others": [[evil, 0.5], ["b", 0.3]]}
-other = playground.show(policy, tokenizer, tasks.SENTIMENT, prompt=evil)
+other = playground.show(policy, tasks.SENTIMENT, prompt=evil)
 other.show({**other.scene, "results": [{"tokens": [token, token], "finished": False}], "error": evil})
 other
 """

@@ -1,0 +1,161 @@
+"""What training refuses, in words that say what to do: settings, labels, numbers, collapse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_helpers.records import Comparison, Label
+
+
+class Collapsed(RuntimeError):
+    """The policy has left the language it came from, or gives one answer to everything."""
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+
+def ppo_config(config: Any) -> None:
+    """Raise ValueError unless these settings of PPO can be trained with."""
+    if not math.isfinite(config.kl_coef):
+        raise ValueError(f"kl_coef is {config.kl_coef:g}: it must be a finite number")
+    for name in ("lr", "cliprange", "value_coef", "lam"):
+        _not_negative(name, getattr(config, name))
+    if config.minibatches < 1:
+        raise ValueError(
+            f"minibatches is {config.minibatches}: give 1 to use each batch as a whole"
+        )
+    rows, left = divmod(config.batch, config.minibatches)
+    if left or rows < 8:
+        raise ValueError(
+            f"a batch of {config.batch} in {config.minibatches} minibatches leaves {rows} rows "
+            "each: they must be equal, and whitening needs at least 8; raise `batch` or lower "
+            "`minibatches`"
+        )
+    if config.episodes < config.batch:
+        raise ValueError(
+            f"{config.episodes} episodes are less than one batch of {config.batch}: raise "
+            "`episodes`"
+        )
+    if config.epochs < 1:
+        raise ValueError(f"epochs is {config.epochs}: give 1 or more, or nothing is learned")
+    if config.kl_target is None:
+        return
+    if not config.kl_target > 0:
+        raise ValueError(
+            f"kl_target is {config.kl_target:g} nats: give more than 0, or None for a fixed kl_coef"
+        )
+    if 0.2 * config.batch >= config.kl_horizon:
+        raise ValueError(
+            f"with a kl_horizon of {config.kl_horizon} episodes, one batch of {config.batch} could "
+            f"turn beta negative: raise `kl_horizon` above {0.2 * config.batch:g}"
+        )
+
+
+def reward_config(config: Any) -> None:
+    """Raise ValueError unless these settings of the reward fit can be trained with."""
+    _not_negative("lr", config.lr)
+    if config.batch < 1 or config.epochs < 1:
+        raise ValueError(
+            f"batch is {config.batch} and epochs is {config.epochs}: both must be 1 or more"
+        )
+
+
+def _not_negative(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} is {value:g}: it must be a finite number, 0 or more")
+
+
+# ---- labels --------------------------------------------------------------------------------------
+
+
+def labelled_rows(
+    task: Any, comparisons: Sequence[Comparison], labels: Sequence[Label]
+) -> list[tuple[Comparison, int]]:
+    """Pair every label with its comparison; raises ValueError naming the first that fits none."""
+    if not labels:
+        raise ValueError(
+            "there are no labels yet: label some comparisons first (notebook 02), or use the "
+            "recorded ones in data/recorded"
+        )
+    known = {c.id: c for c in comparisons}
+    rows = []
+    for label in labels:
+        comparison = known.get(label.comparison_id)
+        if comparison is None:
+            raise ValueError(
+                f"label of {label.labeler!r}: comparison {label.comparison_id} is not among the "
+                f"{len(known)} given; is it from another file?"
+            )
+        if comparison.task != task.name:
+            raise ValueError(
+                f"comparison {comparison.id} belongs to the task {comparison.task!r}, not "
+                f"{task.name!r}: choose the label file of this task"
+            )
+        if label.choice >= len(comparison.options):
+            raise ValueError(
+                f"label of {label.labeler!r} on {comparison.id}: choice {label.choice}, but there "
+                f"are {len(comparison.options)} options, counted from 0"
+            )
+        rows.append((comparison, label.choice))
+    if len(counts := {len(c.options) for c, _ in rows}) > 1:
+        raise ValueError(
+            f"comparisons with {sorted(counts)} options are mixed: fit them separately, or turn "
+            "all of them into pairs"
+        )
+    return rows
+
+
+def fits_context(context: int | None, mask: Tensor) -> None:
+    """Raise ValueError if a text is longer than the model's context. mask (..., T)."""
+    longest = int(mask.sum(-1).max())
+    if context is not None and longest > context:
+        raise ValueError(
+            f"a text of {longest} tokens is to be rewarded, but the model's context is {context}: "
+            "leave longer texts out, or choose a model with a longer context"
+        )
+
+
+# ---- numbers -------------------------------------------------------------------------------------
+
+
+def one_each(scores: Tensor, count: int) -> Tensor:
+    """Return the scores, or raise ValueError unless there is one for each response."""
+    if scores.shape != (count,):
+        raise ValueError(
+            f"the reward function returned numbers of shape {tuple(scores.shape)} for {count} "
+            "responses: it must return one number for each"
+        )
+    return scores
+
+
+def finite(name: str, values: Tensor) -> Tensor:
+    """Return `values`, or raise FloatingPointError saying what is not finite and what to try."""
+    if not bool(torch.isfinite(values).all()):
+        bad = values[~torch.isfinite(values)].flatten()[0].item()
+        raise FloatingPointError(
+            f"{name} is {bad}: training stopped before it could spoil the model. Look at the "
+            "rewards first, then lower the learning rate; the last checkpoint, if there is one, "
+            "is intact"
+        )
+    return values
+
+
+def alive(step: int, summary: dict[str, float], kl_limit: float, min_entropy: float) -> None:
+    """Raise Collapsed if the policy has left its language or gives one answer to everything."""
+    kl, entropy = summary["kl_nats_per_response"], summary["entropy_nats_per_response"]
+    advice = "lower the learning rate or raise kl_coef; the last checkpoint, if any, is intact"
+    if kl > kl_limit:
+        raise Collapsed(
+            f"step {step}: the KL from the reference is {kl:.0f} nats, over the limit of "
+            f"{kl_limit:.0f}: the policy has left the language it came from; {advice}"
+        )
+    if entropy < min_entropy:
+        raise Collapsed(
+            f"step {step}: responses hold {entropy:.3f} nats of entropy, under the limit of "
+            f"{min_entropy:g}: the policy gives one answer to everything; {advice}"
+        )
