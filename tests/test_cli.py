@@ -543,8 +543,7 @@ def test_it_runs_as_a_module(tmp_path):
 
 
 def test_the_saved_model_opens_with_its_tokenizer_in_a_plain_pipeline(model, tmp_path):
-    policy, tokenizer = models.Policy.load(model), models.load_tokenizer(model)
-    commands.save(policy, tmp_path)
+    commands.save(models.Policy.load(model), tmp_path)
     write = pipeline("text-generation", model=str(tmp_path / "model"), device="cpu")
     assert write("The harbour", max_new_tokens=3, do_sample=False)[0]["generated_text"].startswith(
         "The harbour"
