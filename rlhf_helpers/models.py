@@ -48,6 +48,21 @@ def positions(mask: Tensor) -> Tensor:
     return (mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
+def pack_mask(mask: Tensor, query: int, answers: int) -> Tensor:
+    """Say who attends to whom in rows that hold a query and several answers to it, side by side.
+
+    mask (B, T) bool at real tokens, T = `query` + `answers` * R: an answer attends to the query and
+    to itself, not to its neighbours. Returns (B, 1, T, T) bool.
+    """
+    width = mask.shape[1]
+    part = torch.zeros(width, device=mask.device)  # 0: query; 1, 2, ...: answers
+    numbers = torch.arange(1, answers + 1, device=mask.device)
+    part[query:] = numbers.repeat_interleave((width - query) // answers)
+    mine = ((part.unsqueeze(1) == part) | (part == 0)).tril()  # (T, T)
+    alone = torch.eye(width, dtype=torch.bool, device=mask.device)  # or a pad's softmax gives NaN
+    return (mine & mask.unsqueeze(1) | alone).unsqueeze(1)
+
+
 class Trunk(nn.Module):
     """What policy and reward model share: a transformers model (`inner`), how exactly it computes,
     and how little it remembers."""
@@ -89,6 +104,10 @@ class Trunk(nn.Module):
             "position_ids" in inspect.signature(inner.base_model.forward).parameters
         )
 
+    def packs(self, width: int) -> bool:
+        """Say whether answers can share a row with their query, `width` tokens for one of them."""
+        return self.takes_positions and pretrained.takes_any_mask(_inner(self), width)
+
     def autocast(self) -> torch.autocast:
         """Compute products in bfloat16 inside this context, if the precision says so."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
@@ -104,7 +123,7 @@ class Trunk(nn.Module):
         """Run the transformer without its head. tokens (B, T); mask (B, P + T), with P tokens
         already in `cache`; returns (B, T, d).
 
-        With `position_ids` (B, T), the position of every token, the mask may also say for each token
+        With `position_ids` (B, T), the position of every token, the mask may also say for each one
         which it sees: (B, 1, T, T).
         """
         if position_ids is None:
@@ -177,7 +196,7 @@ class Policy(Trunk):
         return reference.requires_grad_(False)
 
     def save(self, folder: Path | str) -> None:
-        """Write `folder` in transformers' format: LoRA merged in, tokenizer and value head beside."""
+        """Write `folder` in transformers' format, LoRA merged in, with tokenizer and value head."""
         self.lm.save_pretrained(folder, state_dict=pretrained.merged(self.lm))
         save_tokenizer(self.tokenizer, folder, padding_side="left")
         save_file(

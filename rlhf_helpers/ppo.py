@@ -29,6 +29,7 @@ class PPOConfig:
 
     episodes: int = 10_000  # responses sampled in all [1,000,000]
     batch: int = 64  # responses per step [512]
+    answers: int = 1  # per prompt; several share its computation [1]
     minibatches: int = 2  # per epoch; whitening is per minibatch [1]
     epochs: int = 4  # passes over each batch [4]
     lr: float = 1e-4  # Adam, falls linearly to 0 [1e-5, for 124M parameters]
@@ -60,12 +61,14 @@ def step(
 ) -> dict[str, float]:  # fmt: skip
     """Do one step of PPO: answer, score, shape the rewards, then epochs of clipped improvement.
 
-    queries (batch, Q), or this rank's share of them. Returns a summary, with units in the names.
+    queries (batch / answers, Q), or this rank's share. Returns a summary, units in the names.
     Raises FloatingPointError on a score or gradient that is not finite.
     """
     length, temperature, rows_at_a_time = task.response_length, task.temperature, ranks.micro_batch
     with torch.no_grad():
-        rollout = sampling.sample(policy, queries, length, temperature, generator, rows_at_a_time)
+        rollout = sampling.sample(
+            policy, queries, length, temperature, generator, rows_at_a_time, answers=config.answers
+        )
         scores = guards.one_each(score(rollout), len(rollout))  # (B,)
         replayed = sampling.replay(reference, rollout, temperature, rows_at_a_time)
     everything = (rollout, scores, replayed.logprobs)
@@ -99,10 +102,16 @@ def step(
 
 
 def minibatches(config: PPOConfig, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield row numbers: each epoch a fresh permutation of the batch, in equal minibatches."""
+    """Yield row numbers: each epoch a fresh permutation of the prompts, in equal minibatches.
+
+    The answers to one prompt stay together, side by side.
+    """
+    prompts, device = config.batch // config.answers, generator.device
+    along = torch.arange(config.answers, device=device)
     for _ in range(config.epochs):
-        order = torch.randperm(config.batch, generator=generator, device=generator.device)
-        yield from order.chunk(config.minibatches)
+        order = torch.randperm(prompts, generator=generator, device=device)  # (P,)
+        rows = (order.unsqueeze(1) * config.answers + along).flatten()  # (P * G,)
+        yield from rows.chunk(config.minibatches)
 
 
 def shape_rewards(
@@ -227,8 +236,8 @@ def tune(
     FloatingPointError on numbers that are not finite, `guards.Collapsed` when the KL passes
     `kl_limit` or the entropy of a response falls below `min_entropy` nats.
     """
-    prompts = {"prompts": len(pool), "prompts_digest": digest(pool.tokens, pool.mask)}
-    about = {"ppo": config, "task": task, **prompts, "model": models.fingerprint(policy)}
+    drawn = {"prompts": len(pool), "prompts_digest": digest(pool.tokens, pool.mask)}
+    about = {"ppo": config, "task": task, **drawn, "model": models.fingerprint(policy)}
     run.ranks.check_same("settings and model", (run.seed, about, scored_by))
     run.describe(**about, reward_model=scored_by)
     reference = reference or policy.frozen_copy()
@@ -241,7 +250,8 @@ def tune(
             group["lr"] = lr
         if before_step is not None:
             before_step(i)
-        rows = run.batch_rows(len(pool), config.batch, i)[run.ranks.share(config.batch)]
+        prompts = config.batch // config.answers
+        rows = run.batch_rows(len(pool), prompts, i)[run.ranks.share(prompts)]
         with run.ranks.watch():
             summary = step(
                 policy, reference, score, pool[rows].to(policy.device), task, config,

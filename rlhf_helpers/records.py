@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import torch
@@ -29,16 +30,24 @@ class _Rows:
     """Slicing by row and moving between devices, for frozen dataclasses whose fields are tensors or
     such records."""
 
+    def __len__(self) -> int:
+        raise NotImplementedError
+
     def __getitem__(self, rows: slice | Tensor) -> Self:
         if isinstance(rows, int):
-            if not -len(self) <= rows < len(self):  # type: ignore[arg-type]
-                raise IndexError(f"row {rows} of {len(self)}")  # type: ignore[arg-type]  # or a loop over rows never ends
+            if not -len(self) <= rows < len(self):
+                raise IndexError(f"row {rows} of {len(self)}")  # or a loop over rows never ends
             rows = slice(rows, rows + 1 or None)
-        return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})  # type: ignore[arg-type]
+        return self.map(lambda field: field[rows])
+
+    def map(self, function: Callable[[Any], Any]) -> Self:
+        """Make the same record of what `function` makes of each tensor or record in it."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return type(self)(**{k: v if isinstance(v, int) else function(v) for k, v in parts.items()})
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same record on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})  # type: ignore[arg-type]
+        return self.map(lambda field: field.to(device))
 
 
 def digest(*tensors: Tensor) -> str:
@@ -108,7 +117,7 @@ class Rollout(_Rows):
 
     responses (B, R) long; mask (B, R) bool, True at tokens that count for training; logprobs (B, R)
     float in nats, at the temperature of sampling; values (B, R) float, the value BEFORE each token
-    is read.
+    is read. Each `answers` neighbouring rows share their query, which then is computed once.
     """
 
     queries: Queries
@@ -116,6 +125,7 @@ class Rollout(_Rows):
     mask: Tensor
     logprobs: Tensor
     values: Tensor
+    answers: int = 1
 
     def __post_init__(self) -> None:
         shape = self.responses.shape
@@ -142,9 +152,34 @@ class Rollout(_Rows):
                 f"{name} must be shaped like responses {tuple(shape)}, got {tuple(tensor.shape)}",
             )
             _check(tensor.is_floating_point(), self, f"{name} must be float")
+        if self.answers > 1:
+            first = self.queries.tokens[:: self.answers].repeat_interleave(self.answers, 0)
+            same = first.shape == self.queries.tokens.shape
+            _check(
+                same and torch.equal(first, self.queries.tokens),
+                self,
+                f"{self.answers} neighbouring rows must share their query",
+            )
 
     def __len__(self) -> int:
         return len(self.responses)
+
+    def __getitem__(self, rows: slice | Tensor) -> Rollout:
+        if self.answers == 1:
+            return super().__getitem__(rows)
+        alone = replace(self, answers=1)[rows]  # rows that leave their neighbours stand alone
+        return replace(alone, answers=self.answers) if self._grouped(rows) else alone
+
+    def _grouped(self, rows: slice | Tensor) -> bool:
+        """Say whether these rows take the answers to a query all or none, and in their order."""
+        if isinstance(rows, slice):
+            start, stop, stride = rows.indices(len(self))
+            return stride == 1 and start % self.answers == 0 and stop % self.answers == 0
+        if isinstance(rows, int) or rows.dtype == torch.bool or len(rows) % self.answers:
+            return False
+        groups = rows.view(-1, self.answers)
+        along = torch.arange(self.answers, device=rows.device)
+        return torch.equal(groups, groups[:, :1] // self.answers * self.answers + along)
 
 
 @dataclass(frozen=True)

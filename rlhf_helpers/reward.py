@@ -20,9 +20,9 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_helpers import models, sampling, tasks
-from rlhf_helpers.models import Policy, RewardModel, positions
+from rlhf_helpers.models import Policy, RewardModel, pack_mask, positions
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout, digest
-from rlhf_helpers.runtime import guards, pretrained
+from rlhf_helpers.runtime import guards
 from rlhf_helpers.runtime.optim import adam
 from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
@@ -114,15 +114,11 @@ def pack(batch: Encoded) -> Packed:
     def row(x: Tensor) -> Tensor:  # (B, K, Q + R) to (B, Q + K R)
         return torch.cat([x[:, 0, :q], x[:, :, q:].flatten(1)], dim=1)
 
-    part = torch.zeros(q + k * (width - q))  # (T,) 0: query; 1, 2, ...: answers
-    part[q:] = torch.arange(1, k + 1).repeat_interleave(width - q)
-    mine = ((part.unsqueeze(1) == part) | (part == 0)).tril()  # (T, T)
-    alone = torch.eye(len(part), dtype=torch.bool)  # a pad attends to itself, or softmax gives NaN
-    attention_mask = mine & row(batch.mask).unsqueeze(1) | alone  # (B, T, T)
     position_ids = row(positions(batch.mask.flatten(0, 1)).view(b, k, width))
     last = width - 1 - batch.mask.flip(-1).long().argmax(-1)  # (B, K) in rows of their own
-    last = torch.where(last < q, last, last + torch.arange(k) * (width - q))  # or an empty answer
-    return Packed(row(batch.tokens), attention_mask.unsqueeze(1), position_ids, last)
+    moved = last + torch.arange(k, device=last.device) * (width - q)
+    last = torch.where(last < q, last, moved)  # an empty answer ends where its query does
+    return Packed(row(batch.tokens), pack_mask(row(batch.mask), q, k), position_ids, last)
 
 
 def option_rewards(model: RewardModel, batch: Encoded) -> Tensor:
@@ -130,8 +126,7 @@ def option_rewards(model: RewardModel, batch: Encoded) -> Tensor:
 
     Each comparison is packed into one row, or takes K rows in models that no mask can be given.
     """
-    width, packable = batch.tokens.shape[-1], model.takes_positions
-    if packable and pretrained.takes_any_mask(model.classifier, width):
+    if model.packs(batch.tokens.shape[-1]):
         packed = Packed(*(x.to(model.device) for x in pack(batch)))
         hidden = model.run_trunk(
             model.classifier, packed.tokens, packed.attention_mask, position_ids=packed.position_ids
@@ -273,9 +268,16 @@ def _read(model: RewardModel, rollout: Rollout, kept: Tensor, micro_batch: int |
     mask = torch.cat([rollout.queries.text, answer], dim=1)
     guards.fits_context(model.context, mask)
     size = micro_batch or 256
-    return torch.cat(
-        [model(tokens[i : i + size], mask[i : i + size]) for i in range(0, len(tokens), size)]
-    )
+    if rollout.answers == 1:
+        return torch.cat([model(*rows) for rows in zip(tokens.split(size), mask.split(size))])
+    groups = (-1, rollout.answers, tokens.shape[1])  # (P, G, Q + R): options of one comparison
+    data = Encoded(
+        tokens.view(groups), mask.view(groups), tokens[:: rollout.answers, 0],
+        rollout.queries.tokens.shape[1],
+    )  # fmt: skip
+    size = max(1, size // rollout.answers)
+    parts = [data[slice(i, i + size)] for i in range(0, len(data), size)]
+    return torch.cat([option_rewards(model, part).flatten() for part in parts])
 
 
 def scorer(model: RewardModel, task: Task, micro_batch: int | None = None) -> Score:

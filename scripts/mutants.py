@@ -45,6 +45,62 @@ class Mutant:
 
 
 MUTANTS = [
+    # several answers to one query
+    Mutant(
+        "answers share the positions of the first",
+        "sampling",
+        "(lengths + after).clamp(min=0)",
+        "(lengths + torch.arange(after.shape[1])).clamp(min=0)",
+    ),
+    Mutant(
+        "first tokens predicted from the second column",
+        "sampling",
+        "first = hidden[:, q - 1 : q]",
+        "first = hidden[:, q : q + 1]",
+    ),
+    Mutant(
+        "the cache of one query dealt to its neighbour",
+        "sampling",
+        "cache.batch_repeat_interleave(answers)",
+        "[layer.batch_repeat_interleave(1) or setattr(layer, 'keys', layer.keys.repeat(answers, 1, 1, 1)) or setattr(layer, 'values', layer.values.repeat(answers, 1, 1, 1)) for layer in cache.layers]",
+    ),
+    Mutant(
+        "groups torn apart by the shuffle",
+        "ppo",
+        "rows = (order.unsqueeze(1) * config.answers + along).flatten()",
+        "rows = torch.randperm(config.batch, generator=generator, device=device)",
+    ),
+    Mutant(
+        "special tokens inside a text fitted",
+        "reward",
+        "answers = [[tasks.text_ids(tokenizer, option)",
+        "answers = [[tasks.plain_ids(tokenizer, option)",
+    ),
+    Mutant(
+        "both sides of a judged pair drawn alike",
+        "evaluation",
+        'seeds.generator(seed, "judged answers", number, policy.device)',
+        'seeds.generator(seed, "judged answers", 0, policy.device)',
+    ),
+    Mutant(
+        "a function of texts never punished",
+        "reward",
+        "return torch.where(finished, numbers.to(finished.device), task.penalty)",
+        "return numbers.to(finished.device)",
+    ),
+    Mutant(
+        "saved reward models pad on the left",
+        "models",
+        'save_tokenizer(self.tokenizer, folder, padding_side="right")',
+        'save_tokenizer(self.tokenizer, folder, padding_side="left")',
+        ("interop",),
+    ),
+    Mutant(
+        "passes rounded down",
+        "reward",
+        "steps = -(-len(data) * config.epochs // size)",
+        "steps = max(1, len(data) * config.epochs // size)",
+    ),
     # tensors
     Mutant(
         "padding counted in means",
@@ -219,8 +275,8 @@ MUTANTS = [
     Mutant(
         "slice off by one in the replay",
         "sampling",
-        "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] :]",
-        "hidden = policy.hidden(tokens, mask)[:, -responses.shape[1] - 1 : -1]",
+        "return policy.hidden(tokens, mask)[:, -responses.shape[1] :]",
+        "return policy.hidden(tokens, mask)[:, -responses.shape[1] - 1 : -1]",
     ),
     Mutant(
         "sampled at temperature 1", "sampling", "draw(logits / temperature, u)", "draw(logits, u)"
@@ -228,8 +284,8 @@ MUTANTS = [
     Mutant(
         "replayed at temperature 1",
         "sampling",
-        "token_logprobs(logits, responses, temperature)",
-        "token_logprobs(logits, responses)",
+        "token_logprobs(logits, rows.responses, temperature)",
+        "token_logprobs(logits, rows.responses)",
     ),
     Mutant(
         "query mask forgotten in the replay",
@@ -334,9 +390,10 @@ MUTANTS = [
     ),
     Mutant(
         "packed answers see each other",
-        "reward",
+        "models",
         "((part.unsqueeze(1) == part) | (part == 0)).tril()",
-        "torch.ones(len(part), len(part), dtype=torch.bool).tril()",
+        "torch.ones(width, width, dtype=torch.bool).tril()",
+        ("reward",),
     ),
     Mutant(
         "positions run on through packed answers",
@@ -568,8 +625,8 @@ MUTANTS = [
     Mutant(
         "every epoch the same order",
         "ppo",
-        "    for _ in range(config.epochs):\n        order = torch.randperm(config.batch, generator=generator, device=generator.device)\n",
-        "    order = torch.randperm(config.batch, generator=generator, device=generator.device)\n    for _ in range(config.epochs):\n",
+        "    for _ in range(config.epochs):\n        order = torch.randperm(prompts, generator=generator, device=device)  # (P,)\n",
+        "    order = torch.randperm(prompts, generator=generator, device=device)\n    for _ in range(config.epochs):\n",
     ),
     Mutant("gradients pile up", "ppo", "        optimizer.zero_grad()\n", ""),
     Mutant(
@@ -602,7 +659,7 @@ MUTANTS = [
     Mutant(
         "prompts of another run mixed in",
         "ppo",
-        '"task": task, **prompts,',
+        '"task": task, **drawn,',
         '"task": task,',
         ("runs",),
     ),

@@ -233,3 +233,11 @@ def test_reweighting_samples_finds_the_optimum_that_enumeration_finds(make_polic
         "kl_nats_per_response"
     ] == pytest.approx(exact_kl, abs=0.03)
     assert scores.mean().item() + 0.02 < exact_score  # there was something to find
+
+
+def test_judged_answers_of_two_models_do_not_share_their_draws(make_policy, ragged, task):
+    """Both sides were sampled with one seed: the same model against itself gave equal pairs."""
+    policy = make_policy()
+    asked, _ = evaluation.pairs(policy, policy, ragged.repeat(25), task)
+    equal = sum(pair.options[0] == pair.options[1] for pair in asked)
+    assert len(asked) == 100 and equal < 50

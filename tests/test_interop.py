@@ -245,3 +245,25 @@ def test_labels_of_people_and_simulated_ones_stay_told_apart_on_the_way_out(tmp_
         False,
         True,
     ]
+
+
+def test_a_saved_reward_model_rewards_a_padded_batch_alike_in_plain_transformers(
+    comparisons, tmp_path
+):
+    """Its tokenizer padded on the left, so plain transformers counted positions from the pads."""
+    asked, labels = comparisons
+    policy, tokenizer = made("gpt2")
+    model = RewardModel.from_policy(policy, seed=1)
+    data = reward.encode(tasks.get("sentiment"), asked, labels, tokenizer)
+    ours = reward.predictions(model, data)  # gain 1, bias 0: as plain transformers has it
+    commands.save(model, tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    reader = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert reader.padding_side == "right" and tokenizer.padding_side == "left"
+    for comparison, scores in zip(asked, ours):
+        texts = [comparison.query + option for option in comparison.options]
+        batch = reader(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+        assert len({len(reader(text)["input_ids"]) for text in texts}) > 1 or len(texts) < 2
+        with torch.no_grad():
+            theirs = plain(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        assert torch.allclose(theirs.squeeze(-1), scores, atol=1e-4)

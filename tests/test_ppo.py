@@ -848,3 +848,40 @@ def test_ppo_reaches_the_optimum_that_enumeration_finds(make_policy, whiten):
     )
     ppo.tune(policy, score, queries, task, config, Run(device="cpu", quiet=True))
     assert divergence(answer_logprobs(policy, queries), optimum).max() < 1e-3
+
+
+# ---- several answers to one prompt ---------------------------------------------------------------
+
+
+def test_minibatches_keep_the_answers_to_a_prompt_together_and_use_each_row_once():
+    config = dataclasses.replace(SMALL, batch=16, answers=4, minibatches=2, epochs=1, episodes=16)
+    rows = torch.stack(list(ppo.minibatches(config, generator())))
+    assert sorted(rows.flatten().tolist()) == list(range(16))
+    for group in rows.view(-1, 4).tolist():
+        assert group == list(range(group[0], group[0] + 4)) and group[0] % 4 == 0
+    with pytest.raises(ValueError, match="answers is 3: the 8 rows"):
+        dataclasses.replace(config, answers=3)
+
+
+def test_a_step_with_shared_prompts_moves_the_weights_as_rows_apart_would(
+    make_policy, task, ragged, monkeypatch
+):
+    config = dataclasses.replace(SMALL, batch=8, answers=2, minibatches=1, episodes=8)
+
+    def moved():
+        policy = make_policy()
+        optimizer = torch.optim.SGD(policy.parameters(), lr=1e-2)
+        controller = KLController(0.3, None, 100)
+        reference = make_policy(5)
+        summary = ppo.step(
+            policy, reference, letter_score, ragged, task, config, optimizer, controller,
+            generator(),
+        )  # fmt: skip
+        return summary, policy
+
+    summary, policy = moved()
+    monkeypatch.setattr(type(policy), "packs", lambda self, width: False)
+    expected, apart = moved()
+    assert summary == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    for a, b in zip(policy.parameters(), apart.parameters()):
+        assert torch.allclose(a, b, atol=1e-4)

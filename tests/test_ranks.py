@@ -78,7 +78,7 @@ def test_two_ranks_equal_one_process_on_the_same_global_batch(two, monkeypatch):
     permutations = torch.Generator().manual_seed(7)
     real = sampling.sample
 
-    def sample(policy, queries, length, temperature, generator, micro_batch=None):
+    def sample(policy, queries, length, temperature, generator, micro_batch=None, answers=1):
         # draws as many random numbers as rank 0 did
         real(policy, queries[:8], length, temperature, permutations)
         responses = next(dealt)

@@ -572,3 +572,60 @@ def test_scores_carry_no_gradient_and_do_not_depend_on_other_rows(task, letters,
     assert reward.score(model, written(letters, alone, [".b.a."]), task).item() == pytest.approx(
         scores[2].item(), abs=1e-5
     )
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_answers_to_one_query_are_scored_as_rows_of_their_own(task, policy, model, micro_batch):
+    """Prefix, suffix and what follows the end are masked in the packed row as they are in rows."""
+    framed = dataclasses.replace(task, prefix="ab", suffix="cd")
+    queries = pad_queries(framed, [[5, 6], [7], [4, 5, 6, 4], [8, 8, 8]], policy.tokenizer)
+    generator = torch.Generator().manual_seed(0)
+    rollout = sampling.sample(policy, queries, 5, 0.7, generator, answers=4)
+    rollout.responses[1:, 3] = 1  # most of them end
+    packed = reward.score(model, rollout, framed, micro_batch)
+    alone = reward.score(model, dataclasses.replace(rollout, answers=1), framed)
+    assert torch.allclose(packed, alone, atol=1e-5) and len(packed.unique()) > 4
+
+
+def test_the_fit_reads_what_ppo_scores_where_a_text_holds_an_end_token(
+    task, letters, model, ragged
+):
+    """The fit took its reward at the end token of a text, which PPO masks: 37.5 % and 43.0 %."""
+    letters.all_special_ids = [0]
+    queries = pad_queries(task, [[5, 0, 6], [7, 8]], letters)
+    assert queries.text.tolist() == [[True, False, True], [False, True, True]]
+    rollout = written(letters, queries, ["abcd.", "abc.d"])
+    asked = [Comparison("t", "d_e", ("abcd._", "a")), Comparison("t", "fg", ("abc._", "_"))]
+    labels = [Label(c.id, "me", 0) for c in asked]
+    learnt = reward.predictions(model, reward.encode(task, asked, labels, letters))[:, 0]
+    assert torch.allclose(reward.score(model, rollout, task), learnt, atol=1e-5)
+
+
+@pytest.mark.parametrize(("count", "steps"), [(5, 2), (8, 2), (12, 3), (13, 4)])
+def test_few_labels_get_as_many_passes_as_asked_for(task, letters, model, count, steps):
+    """Two passes over 5 labels in batches of 8 took one step, and one pass."""
+    data = reward.encode(task, *comparisons(count), letters)
+    lines = reward.fit(model, data, RewardConfig(batch=8), Run(device="cpu", quiet=True))
+    assert len(lines) == steps and min(8, count) * steps >= 2 * count
+
+
+def test_any_function_of_texts_can_be_what_ppo_maximises(task, letters, ragged):
+    rollout = written(letters, ragged, ["ab.cd", "a..bc", ".b.a.", "abcde"])
+    seen = []
+
+    def count_letters(prompts, answers):
+        seen.append((prompts, answers))
+        return [len(prompt) + 10 * len(answer) for prompt, answer in zip(prompts, answers)]
+
+    score = reward.from_texts(count_letters, task, letters)
+    prompts = query_texts(ragged, letters)
+    expected = [len(prompts[i]) + 10 * length for i, length in enumerate((3, 3, 3))]
+    assert score(rollout).tolist() == [*expected, task.penalty]  # the last never ends
+    assert seen == [(prompts, ["ab.", "a..", ".b.", "abcde"])]
+    with pytest.raises(ValueError, match="one number for each"):
+        reward.from_texts(lambda prompts, answers: [1.0], task, letters)(rollout)
+
+
+def test_a_scorer_is_the_score_with_its_model_and_task(task, letters, model, ragged):
+    rollout = written(letters, ragged, ["ab.cd", "a..bc", ".b.a.", "abcde"])
+    assert torch.equal(reward.scorer(model, task)(rollout), reward.score(model, rollout, task))

@@ -229,3 +229,66 @@ def test_a_rollout_holds_no_gradients_and_a_replay_does(policy, ragged):
     assert (rollout.responses == 1).any() and rollout.mask.all()
     assert not rollout.logprobs.requires_grad and not rollout.values.requires_grad
     assert sampling.replay(policy, rollout, 0.7).logprobs.requires_grad
+
+
+# ---- several answers to one query ----------------------------------------------------------------
+
+
+def apart(rollout):
+    """The same rows, each computed for itself."""
+    return dataclasses.replace(rollout, answers=1)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 3, 8])
+@torch.no_grad()
+def test_answers_to_one_query_are_those_of_rows_of_their_own(policy, ragged, micro_batch):
+    """The query is read once and its cache repeated; every number is that of a row for each."""
+    together = sampling.sample(policy, ragged, 5, 0.7, generator(), micro_batch, answers=3)
+    alone = sampling.sample(policy, ragged.repeat(3), 5, 0.7, generator(), None)
+    assert together.answers == 3 and len(together) == 12 and alone.answers == 1
+    assert torch.equal(together.responses, alone.responses)
+    assert torch.equal(together.queries.tokens, alone.queries.tokens)
+    assert equal(together.logprobs, alone.logprobs) and equal(together.values, alone.values)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4, 7])
+def test_packed_answers_replay_as_rows_of_their_own_with_the_same_gradient(
+    policy, ragged, micro_batch
+):
+    with torch.no_grad():
+        rollout = sampling.sample(policy, ragged, 5, 0.7, generator(), answers=3)
+    holes = rollout.mask.clone()
+    holes[1, 3:] = holes[5, 2:] = False  # rows whose last tokens do not count
+    rollout = dataclasses.replace(rollout, mask=holes)
+
+    def read(rows):
+        replay = sampling.replay(policy, rows, 0.7, micro_batch)
+        total = (replay.logprobs * holes).sum() + (replay.values * holes).square().sum()
+        return replay, torch.autograd.grad(total, list(policy.parameters()))
+
+    (packed, packed_gradient), (rows, gradient) = read(rollout), read(apart(rollout))
+    assert equal(packed.logprobs[holes], rows.logprobs[holes])
+    assert equal(packed.values[holes], rows.values[holes])
+    for a, b in zip(packed_gradient, gradient):
+        assert torch.allclose(a, b, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_model_that_cannot_be_packed_gets_rows(policy, ragged, monkeypatch):
+    rollout = sampling.sample(policy, ragged, 5, 0.7, generator(), answers=3)
+    expected = sampling.replay(policy, rollout, 0.7)
+    monkeypatch.setattr(type(policy), "packs", lambda self, width: False)
+    monkeypatch.setattr(sampling, "_hidden_packed", None)  # would fail if it were called
+    assert equal(sampling.replay(policy, rollout, 0.7).logprobs, expected.logprobs)
+
+
+def test_groups_stay_together_or_fall_apart_into_rows(policy, ragged):
+    rollout = sampling.sample(policy, ragged, 5, 0.7, generator(), answers=3)
+    assert rollout[3:9].answers == rollout[torch.tensor([9, 10, 11, 0, 1, 2])].answers == 3
+    for rows in (slice(1, 4), slice(0, 12, 2), torch.tensor([0, 1, 3]), torch.tensor([1, 2, 0]), 4):
+        taken = rollout[rows]
+        assert taken.answers == 1
+        expected = rollout.responses[rows] if not isinstance(rows, int) else rollout.responses[4:5]
+        assert torch.equal(taken.responses, expected)
+    with pytest.raises(ValueError, match="3 neighbouring rows must share their query"):
+        dataclasses.replace(rollout[torch.tensor([0, 3, 6])], answers=3)

@@ -36,6 +36,10 @@ def ppo_config(config: Any) -> None:
             "each: they must be equal, and whitening needs at least 8; raise `batch` or lower "
             "`minibatches`"
         )
+    if config.answers < 1 or rows % config.answers:
+        raise ValueError(
+            f"answers is {config.answers}: the {rows} rows of a minibatch must be a multiple of it"
+        )
     if config.episodes < config.batch:
         raise ValueError(
             f"{config.episodes} episodes are less than one batch of {config.batch}: raise "

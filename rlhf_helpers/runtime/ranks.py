@@ -17,7 +17,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -96,9 +96,7 @@ class Ranks:
         if self.count == 1:
             return record
         if is_dataclass(record):
-            return type(record)(
-                **{f.name: self.gather(getattr(record, f.name)) for f in fields(record)}
-            )
+            return record.map(self.gather)
         mine = record.byte() if record.dtype == torch.bool else record
         parts = [torch.empty_like(mine) for _ in range(self.count)]
         with _watched():
