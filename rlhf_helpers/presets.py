@@ -34,7 +34,8 @@ class Preset:
 
 
 STYLE = PPOConfig(
-    episodes=1_000_000, batch=512, answers=1, minibatches=1, epochs=4, lr=1e-5, kl_coef=0.15, kl_target=6.0,
+    episodes=1_000_000, batch=512, answers=1, minibatches=1, epochs=4, lr=1e-5, kl_coef=0.15,
+    kl_target=6.0,
     kl_horizon=10_000, cliprange=0.2, value_coef=0.1, lam=0.95, whiten_rewards=True,
 )  # fmt: skip
 # The released summary settings ask for no whitening under a name that does not exist; off is what
