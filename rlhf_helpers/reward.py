@@ -1,5 +1,6 @@
 """The reward model learns what people chose (paper, section 2.1).
 
+hold_out    some of the questions for testing, chosen by a hash of the query
 encode      labelled comparisons as tokens
 train       normalize, fit, normalize: the whole road from labels to a reward model
 fit         softmax cross-entropy over the rewards of K options, against the choice
@@ -10,6 +11,7 @@ scorer      `score` with its model and task filled in; `from_texts` makes one of
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -45,6 +47,38 @@ class RewardConfig:
 
 
 # ---- labels as tokens ----------------------------------------------------------------------------
+
+Labelled = tuple[list[Comparison], list[Label]]
+
+
+def hold_out(
+    comparisons: Sequence[Comparison], labels: Sequence[Label], share: float
+) -> tuple[Labelled, Labelled]:
+    """Split labelled comparisons into a part to fit and a part to test on, by a hash of the query.
+
+    About `share` of the queries go to the second part, with everything asked about them: neither
+    the order nor the source of a file matters, and no query is on both sides. Both parts keep the
+    order given. Raises ValueError if nothing is left to fit.
+    """
+
+    def is_held(query: str) -> bool:
+        number = hashlib.sha256(f"held out: {query}".encode()).digest()[:8]
+        return int.from_bytes(number, "big") < share * 2**64
+
+    held = {c.id for c in comparisons if is_held(c.query)}
+    parts = [
+        (
+            [c for c in comparisons if (c.id in held) == side],
+            [x for x in labels if (x.comparison_id in held) == side],
+        )
+        for side in (False, True)
+    ]
+    if labels and not parts[0][1]:
+        raise ValueError(
+            f"holding out {share:.0%} of the queries leaves none of the {len(labels)} labels to "
+            "fit: lower the share, or collect labels on more prompts"
+        )
+    return parts[0], parts[1]
 
 
 @dataclass(frozen=True)

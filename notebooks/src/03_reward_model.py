@@ -62,6 +62,8 @@ labeler = labelers.simulated(task)
 n, m = (min(size.comparisons, 5_000), 1_000) if full else (size.comparisons, 64)
 fit_comparisons, fit_labels = comparisons[:n], labels[:n]
 held_comparisons, held_labels = comparisons[5_000 : 5_000 + m], labels[5_000 : 5_000 + m]
+# no prompt is on both sides; in a file of your own, `reward.hold_out` sees to that
+assert not {c.query for c in comparisons[:5_000]} & {c.query for c in comparisons[5_000:]}
 print(
     f"{n:,} comparisons to fit, {m:,} held out; all labels simulated: {all(x.simulated for x in labels)}"
 )
@@ -843,11 +845,12 @@ print(f"{len(mine)} labels, {'yours' if yours else 'simulated'}")
 
 # %% [markdown]
 # A few dozen labels are too few to keep a test set aside. Use every label for both, but never at once: **cross-validation**. Cut the labels
-# into four parts; fit on three, test on the fourth; change places. One pass would be three or four steps, so we make several passes, with larger steps.
+# into four parts, each query with all that was asked about it in one of them; fit on three, test on the fourth; change places. One pass would be three or four steps, so we make several passes, with larger steps.
 
 # %%
 few_labels = reward.RewardConfig(batch=8, epochs=4 if full else 1, lr=5e-4)
-part = torch.arange(len(my_data)) % 4
+queries = list(dict.fromkeys(c.query for c in my_comparisons))
+part = torch.tensor([queries.index(c.query) % 4 for c in my_comparisons])
 hits = 0
 for k in range(4):
     model = models.RewardModel.from_policy(policy, seed=k)

@@ -71,14 +71,10 @@ def fit_reward(a: FitReward) -> None:
     run = Run(a.out, seed=a.seed, device=a.device, config=a.config, micro_batch=a.micro_batch)
     policy, task = load(a, run.device)
     comparisons, labels = read_labels(a, policy.tokenizer)
-    kept = len(comparisons) - round(a.held_out * len(comparisons))
-    known = {c.id for c in comparisons[:kept]}
-    train, test = (
-        [x for x in labels if (x.comparison_id in known) == inside] for inside in (True, False)
-    )
+    (fitted, train), (held, test) = reward.hold_out(comparisons, labels, a.held_out)
     model = RewardModel.from_policy(policy, a.seed, a.lora).to(run.device)
     samples = prompts(a, task, policy.tokenizer, a.normalize_samples)
-    data = reward.encode(task, comparisons, train, policy.tokenizer)
+    data = reward.encode(task, fitted, train, policy.tokenizer)
     reward.train(model, policy, data, samples, task, a.config, run)
     if not run.ranks.is_first:
         return
@@ -93,7 +89,7 @@ def fit_reward(a: FitReward) -> None:
         f"model is in {a.out / 'model'}."
     )
     if test:
-        data = reward.encode(task, comparisons, test, policy.tokenizer)
+        data = reward.encode(task, held, test, policy.tokenizer)
         right = evaluation.win_rate(
             round(reward.accuracy(reward.predictions(model, data), data.choices) * len(data)),
             len(data),

@@ -90,7 +90,7 @@ class FitReward(Hardware):
     # paper's)
     labels: str = "recorded"
     format: Literal["openai", "pairs", "pairwise", "csv"] = "csv"  # of a file
-    held_out: float = 0.1  # share of the comparisons kept for the accuracy
+    held_out: float = 0.1  # share of the queries kept for the accuracy, chosen by their hash
     config: RewardConfig = field(default_factory=RewardConfig)
     normalize_samples: int = 512  # prompts behind gain and bias
 
