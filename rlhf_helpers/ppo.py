@@ -20,7 +20,15 @@ from rlhf_helpers.runtime.optim import adam
 from rlhf_helpers.runtime.ranks import ALONE, Ranks
 from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
-from rlhf_helpers.tensors import explained_variance, gae, kl_k1, masked_mean, rescale, standardize
+from rlhf_helpers.tensors import (
+    distinct_bigrams,
+    explained_variance,
+    gae,
+    kl_k1,
+    masked_mean,
+    rescale,
+    standardize,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class PPOConfig:
     cliprange: float = 0.2  # of the probability ratio and of the value [0.2]
     value_coef: float = 0.1  # weight of the value loss [0.1]
     lam: float = 1.0  # GAE lambda, gamma is 1; 1 while values know nothing yet [0.95]
+    leave_one_out: bool = False  # baseline: the prompt's other answers, not the values [off]
     whiten_rewards: bool = False  # rescale rewards and keep their mean [on]
     tensorflow_adam: bool = True  # place eps as TensorFlow does, so that first steps are short [on]
     max_grad_norm: float | None = None  # clip gradients to this norm; None does not clip [None]
@@ -134,9 +143,23 @@ def targets(batch: Rollout, rewards: Tensor, config: PPOConfig) -> tuple[Tensor,
     """
     if config.whiten_rewards:
         rewards = rescale(rewards, batch.mask)
-    advantages = gae(rewards, batch.values, batch.mask, lam=config.lam)
-    returns = advantages + batch.values
+    if config.leave_one_out:
+        returns = gae(rewards, torch.zeros_like(rewards), batch.mask, lam=1.0)  # rewards to go
+        advantages = returns - others_mean(returns, config.answers)
+    else:
+        advantages = gae(rewards, batch.values, batch.mask, lam=config.lam)
+        returns = advantages + batch.values
     return standardize(advantages, batch.mask), returns
+
+
+def others_mean(x: Tensor, answers: int) -> Tensor:
+    """Average over the other answers to the same prompt, column by column. Shapes: (B, R), (B, R).
+
+    A baseline that costs no bias, as the other answers do not depend on this one (Kool et al. 2019,
+    Ahmadian et al. 2024).
+    """
+    groups = x.view(-1, answers, x.shape[-1])  # (P, G, R)
+    return ((groups.sum(1, keepdim=True) - groups) / (answers - 1)).view_as(x)
 
 
 def losses(
@@ -186,7 +209,7 @@ def value_loss(
 def summarize(
     rollout: Rollout, scores: Tensor, reference_logprobs: Tensor, beta: float
 ) -> dict[str, float]:
-    """Sum up the answers of one step: score, KL and entropy per response."""
+    """Sum up the answers of one step: score, KL and entropy per response, diversity."""
     kl = torch.where(rollout.mask, kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean()
     surprise = torch.where(rollout.mask, -rollout.logprobs, 0).sum(-1).mean()
     return {
@@ -196,6 +219,7 @@ def summarize(
         "beta": beta,
         "score_minus_kl_penalty": scores.mean().item() - beta * kl.item(),
         "entropy_nats_per_response": surprise.item(),
+        "distinct_bigrams": distinct_bigrams(rollout.responses, rollout.mask).item(),
     }
 
 
@@ -258,6 +282,7 @@ def tune(
                 optimizer, controller, run.generator, run.ranks,
             )  # fmt: skip
         guards.alive(i, summary, kl_limit, min_entropy)
+        guards.varied(run, i, summary)
         run.log(i, summary | {"episodes": (i + 1) * config.batch, "lr": lr})
         if run.is_checkpoint(i, config.steps):
             run.save(i + 1, policy, optimizer, controller)

@@ -5,6 +5,8 @@ Letters in shapes: B rows, R response tokens, V vocabulary. A mask is True at to
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -128,6 +130,17 @@ def gae(
         next_value = torch.where(mask[:, t], values[:, t], next_value)
         next_advantage = torch.where(mask[:, t], advantage, next_advantage)
     return advantages
+
+
+def distinct_bigrams(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Share of different pairs of neighbouring tokens, distinct-2: low when answers are alike.
+
+    Shapes: tokens (B, R) long, mask (B, R); returns a scalar, NaN without pairs. Depends on how
+    many tokens are counted, so compare like with like (Li et al. 2016, "A diversity-promoting
+    objective function").
+    """
+    pairs = torch.stack([tokens[:, :-1], tokens[:, 1:]], -1)[mask[:, :-1] & mask[:, 1:]]  # (N, 2)
+    return torch.tensor(len(pairs.unique(dim=0)) / len(pairs) if len(pairs) else math.nan)
 
 
 def explained_variance(predicted: Tensor, actual: Tensor, mask: Tensor | None = None) -> Tensor:

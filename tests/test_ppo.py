@@ -14,7 +14,7 @@ from torch.distributions import Categorical
 
 from rlhf_helpers import models, ppo, sampling
 from rlhf_helpers.ppo import KLController, PPOConfig
-from rlhf_helpers.records import Queries
+from rlhf_helpers.records import Queries, Rollout
 from rlhf_helpers.runtime import guards
 from rlhf_helpers.runtime.ranks import ALONE, Ranks
 from rlhf_helpers.runtime.runs import Run
@@ -519,6 +519,7 @@ def paper_step(policy, reference, queries, task, config, beta, seed):
                 for weight, gradient in zip(policy.parameters(), gradients):
                     weight -= config.lr * gradient
     kl = log_ratio.sum(-1).mean().item()
+    pairs = {tuple(row[t : t + 2]) for row in rollout.responses.tolist() for t in range(4)}
     return (
         {
             "score": scores.mean().item(),
@@ -527,6 +528,7 @@ def paper_step(policy, reference, queries, task, config, beta, seed):
             "beta": beta,
             "score_minus_kl_penalty": scores.mean().item() - beta * kl,
             "entropy_nats_per_response": -old.sum(-1).mean().item(),
+            "distinct_bigrams": len(pairs) / (4 * rows),
         }
         | {name: sum(each[name].item() for each in logged) / len(logged) for name in logged[0]},
         policy,
@@ -885,3 +887,24 @@ def test_a_step_with_shared_prompts_moves_the_weights_as_rows_apart_would(
     assert summary == pytest.approx(expected, rel=1e-3, abs=1e-5)
     for a, b in zip(policy.parameters(), apart.parameters()):
         assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_leave_one_out_is_the_rewards_to_go_minus_the_other_answers_by_hand():
+    config = dataclasses.replace(
+        SMALL, batch=8, answers=2, minibatches=1, episodes=8, leave_one_out=True
+    )
+    rewards = torch.zeros(8, 3)
+    rewards[0], rewards[1] = torch.tensor([-0.5, -0.25, 2.0]), torch.tensor([-1.0, 0.0, 1.0])
+    mask = torch.ones(8, 3, dtype=torch.bool)
+    queries = Queries(torch.ones(8, 2, dtype=torch.long), torch.ones(8, 2, dtype=torch.bool))
+    values = torch.full((8, 3), 9.0)  # must not matter
+    responses = torch.zeros(8, 3, dtype=torch.long)
+    rollout = Rollout(queries, responses, mask, torch.zeros(8, 3), values, answers=2)
+    advantages, returns = ppo.targets(rollout, rewards, config)
+    assert returns[:2].tolist() == [[1.25, 1.75, 2.0], [0.0, 1.0, 1.0]]
+    raw = torch.zeros(8, 3)
+    raw[0], raw[1] = torch.tensor([1.25, 0.75, 1.0]), torch.tensor([-1.25, -0.75, -1.0])
+    assert torch.allclose(advantages, raw / raw.std(correction=0), atol=1e-6)
+    assert torch.allclose(advantages[0] + advantages[1], torch.zeros(3))
+    with pytest.raises(ValueError, match="needs other answers"):
+        dataclasses.replace(SMALL, leave_one_out=True)

@@ -32,7 +32,7 @@ ADAM = {"tensorflow_adam": True, "max_grad_norm": None}
 PPO = ADAM | {
     "episodes": 1_000_000, "batch": 512, "answers": 1, "minibatches": 1, "epochs": 4,
     "lr": 1e-5, "kl_coef": 0.15,
-    "kl_target": 6.0, "kl_horizon": 10_000, "cliprange": 0.2, "value_coef": 0.1, "lam": 0.95,
+    "kl_target": 6.0, "kl_horizon": 10_000, "cliprange": 0.2, "value_coef": 0.1, "lam": 0.95, "leave_one_out": False,
     "whiten_rewards": True,
 }  # fmt: skip
 SUMMARY_PPO = PPO | {

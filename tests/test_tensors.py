@@ -223,3 +223,13 @@ def test_a_token_that_does_not_exist_has_no_log_probability(token):
     certain."""
     with pytest.raises((IndexError, RuntimeError)):
         tensors.token_logprobs(torch.zeros(1, 2, 5), torch.tensor([[0, token]]))
+
+
+def test_distinct_bigrams_by_hand():
+    tokens = torch.tensor([[1, 2, 3, 4], [1, 2, 9, 9], [5, 5, 5, 5]])
+    mask = torch.ones(3, 4, dtype=torch.bool)
+    mask[1, 2:] = False
+    # 12 23 34 | 12 | 55 55 55: of seven pairs four are different
+    assert tensors.distinct_bigrams(tokens, mask).item() == pytest.approx(4 / 7)
+    assert tensors.distinct_bigrams(tokens[:1], mask[:1]).item() == 1
+    assert tensors.distinct_bigrams(tokens[:, :1], mask[:, :1]).isnan()

@@ -40,6 +40,10 @@ def ppo_config(config: Any) -> None:
         raise ValueError(
             f"answers is {config.answers}: the {rows} rows of a minibatch must be a multiple of it"
         )
+    if config.leave_one_out and config.answers < 2:
+        raise ValueError(
+            "leave_one_out needs other answers to a prompt: raise `answers` to 2 or more"
+        )
     if config.episodes < config.batch:
         raise ValueError(
             f"{config.episodes} episodes are less than one batch of {config.batch}: raise "
@@ -162,4 +166,18 @@ def alive(step: int, summary: dict[str, float], kl_limit: float, min_entropy: fl
         raise Collapsed(
             f"step {step}: responses hold {entropy:.3f} nats of entropy, under the limit of "
             f"{min_entropy:g}: the policy gives one answer to everything; {advice}"
+        )
+
+
+def varied(run: Any, step: int, summary: dict[str, float]) -> None:
+    """Say, once, when answers have lost half of the variety they began with: collapse comes next."""
+    lines = run.metrics()
+    if not lines or run.quiet or "distinct_bigrams" not in lines[0]:
+        return
+    limit = 0.5 * lines[0]["distinct_bigrams"]
+    if summary["distinct_bigrams"] < limit and all(x["distinct_bigrams"] >= limit for x in lines):
+        print(
+            f"Step {step}: answers are growing alike (distinct-2 {summary['distinct_bigrams']:.2f}, "
+            f"{lines[0]['distinct_bigrams']:.2f} at the start). Read some of them; a lower kl_target "
+            "or a higher kl_coef keeps more variety."
         )

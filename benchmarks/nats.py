@@ -1,0 +1,143 @@
+"""What PPO buys for its nats: one change at a time, score, wins and variety at equal KL.
+
+    python benchmarks/nats.py --arms paper answers --seeds 0 1    some runs, added to the file
+    python benchmarks/nats.py --table                             the table of all that was run
+
+Every arm tunes the bundled model against the recorded reward model of the sentiment task. A run
+that is in the file already is not done again. Scores at 2, 4 and 6 nats are read off each run's own
+path (running means of ten steps), so that arms are compared at the same KL; wins (noiseless
+simulated judge, 512 pairs), different answers (of 400, names masked) and distinct-2 (relative to
+the base model's) are those of the policy at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from rlhf_helpers import evaluation, labelers, models, ppo, reward, sampling, tasks, tensors
+from rlhf_helpers.course.profile import RECORDED
+from rlhf_helpers.runtime.runs import Run
+
+TASK = tasks.SENTIMENT
+START = ppo.PPOConfig(kl_target=5.0, episodes=8_192)
+GROUPED = replace(START, answers=4)
+LEFT_OUT = replace(GROUPED, leave_one_out=True, value_coef=0.0)
+ARMS = {
+    "as recorded": START,
+    "4 answers a prompt": GROUPED,
+    "leave one out": LEFT_OUT,
+    "leave one out, batch 128": replace(LEFT_OUT, batch=128),
+    "leave one out, batch 256": replace(LEFT_OUT, batch=256, minibatches=4),
+    "leave one out, 8 answers": replace(LEFT_OUT, answers=8),
+    "leave one out, 2 epochs": replace(LEFT_OUT, epochs=2),
+    "leave one out, 1 epoch": replace(LEFT_OUT, epochs=1, minibatches=4),
+    "leave one out, half the learning rate": replace(LEFT_OUT, lr=5e-5),
+    "leave one out, fixed beta": replace(LEFT_OUT, kl_coef=0.15, kl_target=None),
+}
+
+
+def masked(text: str) -> str:
+    """Mask names, so that one sentence about two people counts as one."""
+    return re.sub(r"(?<=[a-z,] )[A-Z][a-z]+|^\W*[A-Z][a-z]+", "N", text.strip())
+
+
+def variety(policy: models.Policy, seed: int) -> tuple[int, float]:
+    """Count different answers to 400 test prompts, names masked, and their distinct-2."""
+    queries = tasks.queries(TASK, policy.tokenizer, 400, split="test", seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    rollout = sampling.sample(policy, queries, TASK.response_length, TASK.temperature, generator)
+    texts = {masked(text) for text in tasks.texts(TASK, rollout.responses, policy.tokenizer)}
+    return len(texts), tensors.distinct_bigrams(rollout.responses, rollout.mask).item()
+
+
+def at_kl(lines: list[dict[str, float]], nats: float) -> float | None:
+    """Read the score off a run's path where its running mean of the KL first reaches `nats`."""
+    for i in range(10, len(lines) + 1):
+        window = lines[i - 10 : i]
+        if statistics.mean(x["kl_nats_per_response"] for x in window) >= nats:
+            return statistics.mean(x["score"] for x in window)
+    return None
+
+
+def run_arm(arm: str, seed: int, precision: str) -> dict[str, object]:
+    """Tune and measure one policy; returns a line for the file."""
+    base = models.Policy.load(precision=precision)
+    policy = models.Policy.load(precision=precision)
+    model = models.RewardModel.load(RECORDED / "reward_sentiment", precision=precision)
+    score, config = reward.scorer(model, TASK), ARMS[arm]
+    pool = tasks.queries(TASK, base.tokenizer, 2_000, seed=100 + seed)
+    began = time.process_time()
+    lines = ppo.tune(policy, score, pool, TASK, config, Run(seed=seed, device="cpu", quiet=True))
+    seconds = time.process_time() - began
+    test = tasks.queries(TASK, base.tokenizer, 512, split="test", seed=seed)
+    measured = evaluation.measure(policy, base, test, TASK, score, seed=seed)
+    asked, first_is_zero = evaluation.pairs(policy, base, test, TASK, seed=seed)
+    judge = labelers.simulated(TASK, name="judge", temperature=0)
+    wins = evaluation.judge(asked, first_is_zero, judge.label(asked))
+    answers, bigrams = variety(policy, seed)
+    return {
+        "arm": arm, "seed": seed, "precision": precision, "seconds": seconds,
+        "score": measured["score"], "kl_nats": measured["kl_nats_per_response"],
+        "wins": wins.rate, "answers": answers, "distinct_2": bigrams / variety(base, seed)[1],
+        **{f"score_at_{nats}": at_kl(lines, nats) for nats in (2, 4, 6)},
+    }  # fmt: skip
+
+
+def table(rows: list[dict]) -> str:
+    """Lay out one line per arm: means over seeds, how many seeds, and the range of the wins."""
+    head = "| arm | seeds | score at 2, 4, 6 nats | end: score at KL | wins | different of 400 | "
+    out = [head + "distinct-2 | CPU s |", "|" + "---|" * 8]
+    for arm in ARMS:
+        found = [row for row in rows if row["arm"] == arm]
+        if not found:
+            continue
+
+        def mean(name: str, found: list[dict] = found) -> float | None:
+            values = [row[name] for row in found if row[name] is not None]
+            return statistics.mean(values) if values else None
+
+        path = [mean(f"score_at_{nats}") for nats in (2, 4, 6)]
+        cells = ", ".join("-" if value is None else f"{value:.2f}" for value in path)
+        wins = sorted(row["wins"] for row in found)
+        out.append(
+            f"| {arm} | {len(found)} | {cells} | {mean('score'):.2f} at {mean('kl_nats'):.1f} | "
+            f"{mean('wins'):.0%} ({wins[0]:.0%} to {wins[-1]:.0%}) | {mean('answers'):.0f} | "
+            f"{mean('distinct_2'):.2f} | {mean('seconds'):.0f} |"
+        )
+    return "\n".join(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--arms", nargs="*", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--out", type=Path, default=Path("runs/nats.jsonl"))
+    parser.add_argument("--table", action="store_true", help="only print what is in the file")
+    args = parser.parse_args()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    lines = args.out.read_text().splitlines() if args.out.exists() else []
+    rows = [json.loads(line) for line in lines]
+    for seed in [] if args.table else args.seeds:
+        for arm in args.arms:
+            if any((row["arm"], row["seed"]) == (arm, seed) for row in rows):
+                continue
+            rows.append(run_arm(arm, seed, args.precision))
+            with args.out.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+            print(rows[-1], flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
