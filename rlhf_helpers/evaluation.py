@@ -1,5 +1,4 @@
-"""Did it work? Blind judging, win rate with an interval, KL from the reference, reward against
-KL."""
+"""Did it work? Blind judging with an interval, KL from the reference, reward against KL."""
 
 from __future__ import annotations
 
@@ -20,15 +19,14 @@ Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
-class WinRate:
-    """Wins of `total` judged pairs with Wilson's 95 % interval; each of the `ties` counts as half a
-    win.
+class Proportion:
+    """A share of `total` trials with Wilson's 95 % interval; each of the `ties` is half a success.
 
-    A tie is less surprising than a win or a loss, so with ties the interval is a little too wide,
+    A tie varies less than a success or a failure, so with ties the interval is a little too wide,
     never too narrow.
     """
 
-    wins: float
+    successes: float
     total: int
     low: float
     high: float
@@ -36,24 +34,25 @@ class WinRate:
 
     @property
     def rate(self) -> float:
-        return self.wins / self.total
+        return self.successes / self.total
 
     def __str__(self) -> str:
-        ties = f", {self.ties} of them ties" if self.ties else ""
-        return f"{self.rate:.1%} ({self.low:.1%} to {self.high:.1%}, {self.total} pairs{ties})"
+        ties = f", {self.ties} ties" if self.ties else ""
+        return f"{self.rate:.1%} ({self.low:.1%} to {self.high:.1%}, n = {self.total}{ties})"
 
 
-def win_rate(wins: float, total: int, ties: int = 0) -> WinRate:
-    """Put Wilson's 95 % interval around wins / total (Wilson 1927), half of each tie among the
-    wins; raises ValueError without pairs."""
-    if not 0 <= wins <= total or total == 0:
-        raise ValueError(f"{wins} wins of {total} pairs: judge at least one pair first")
-    rate, z2 = wins / total, Z95**2
+def wilson(successes: float, total: int, ties: int = 0) -> Proportion:
+    """Put Wilson's 95 % interval around successes / total (Wilson 1927).
+
+    Half of each tie is counted in `successes`. Raises ValueError without trials.
+    """
+    if not 0 <= successes <= total or total == 0:
+        raise ValueError(f"{successes} of {total}: there must be at least one trial")
+    rate, z2 = successes / total, Z95**2
     centre = (rate + z2 / (2 * total)) / (1 + z2 / total)
     half = Z95 / (1 + z2 / total) * math.sqrt(rate * (1 - rate) / total + z2 / (4 * total**2))
-    # 10 of 10 ends at 1, unrounded
     low, high = min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half))
-    return WinRate(wins, total, low, high, ties)
+    return Proportion(successes, total, low, high, ties)  # 10 of 10 ends at 1, unrounded
 
 
 def mirrored(comparison_id: str, seed: int = 0) -> bool:
@@ -90,9 +89,11 @@ def pairs(
 def judge(
     comparisons: Sequence[Comparison], first_is_zero: Sequence[bool], labels: Sequence[Label],
     undecided: Collection[str] = ()
-) -> WinRate:  # fmt: skip
-    """Count how often `first` was preferred, once the sides are uncovered. Equal answers are ties,
-    and so are the `undecided` (ids)."""
+) -> Proportion:  # fmt: skip
+    """Count how often `first` was preferred, once the sides are uncovered.
+
+    Equal answers are ties, and so are the `undecided` (ids of comparisons). Returns the win rate.
+    """
     chosen = {label.comparison_id: label.choice for label in labels}
     wins, total, ties = 0.0, 0, 0
     for comparison, is_zero in zip(comparisons, first_is_zero, strict=True):
@@ -100,7 +101,7 @@ def judge(
             tie = comparison.id in undecided or comparison.options[0] == comparison.options[1]
             wins += 0.5 if tie else float((chosen[comparison.id] == 0) == is_zero)
             total, ties = total + 1, ties + tie
-    return win_rate(wins, total, ties)
+    return wilson(wins, total, ties)
 
 
 @torch.no_grad()

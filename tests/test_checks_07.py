@@ -131,7 +131,7 @@ def test_broken_answer_never_raises(check, broken, capsys):
 
 @pytest.mark.parametrize(("wins", "total"), [(0, 5), (3, 3), (17, 40), (901, 1024)])
 def test_oracle_and_package_agree(wins, total):
-    package = evaluation.win_rate(wins, total)
+    package = evaluation.wilson(wins, total)
     assert checks._wilson(wins, total) == pytest.approx((package.low, package.high), abs=1e-9)
 
 
@@ -144,7 +144,5 @@ def test_pairs_needed_gives_the_power_it_promises():
         def chance_of(wins, n=total, p=rate):
             return math.comb(n, wins) * p**wins * (1 - p) ** (n - wins)
 
-        power = sum(
-            chance_of(w) for w in range(total + 1) if evaluation.win_rate(w, total).low > 0.5
-        )
+        power = sum(chance_of(w) for w in range(total + 1) if evaluation.wilson(w, total).low > 0.5)
         assert power == pytest.approx(0.8, abs=slack)

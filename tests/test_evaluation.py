@@ -24,7 +24,7 @@ from rlhf_helpers.records import Comparison, Label, Queries
     ],
 )
 def test_wilson_interval_hand_worked(wins, total, low, high):
-    result = evaluation.win_rate(wins, total)
+    result = evaluation.wilson(wins, total)
     assert (result.low, result.high) == (
         pytest.approx(low, abs=6e-5),
         pytest.approx(high, abs=6e-5),
@@ -34,7 +34,7 @@ def test_wilson_interval_hand_worked(wins, total, low, high):
 
 @pytest.mark.parametrize("wins, total", [(1, 4), (8, 10), (333, 1024), (12.5, 40)])
 def test_the_ends_of_the_interval_are_the_rates_that_lie_just_z_deviations_away(wins, total):
-    z, result = NormalDist().inv_cdf(0.975), evaluation.win_rate(wins, total)
+    z, result = NormalDist().inv_cdf(0.975), evaluation.wilson(wins, total)
     for end in (result.low, result.high):
         assert abs(result.rate - end) == pytest.approx(
             z * math.sqrt(end * (1 - end) / total), rel=1e-9
@@ -42,10 +42,10 @@ def test_the_ends_of_the_interval_are_the_rates_that_lie_just_z_deviations_away(
 
 
 def test_a_win_rate_reads_well_and_refuses_nothing_judged():
-    assert str(evaluation.win_rate(8, 10)) == "80.0% (49.0% to 94.3%, 10 pairs)"
+    assert str(evaluation.wilson(8, 10)) == "80.0% (49.0% to 94.3%, n = 10)"
     for wins, total in ((0, 0), (3, 2), (-1, 4)):
         with pytest.raises(ValueError):
-            evaluation.win_rate(wins, total)
+            evaluation.wilson(wins, total)
 
 
 def test_judging_uncovers_the_sides():
@@ -55,7 +55,7 @@ def test_judging_uncovers_the_sides():
     first_is_zero = [True, True, False, False, True, True]
     labels = [Label(c.id, "me", choice) for c, choice in zip(asked, choices)]
     result = evaluation.judge(asked, first_is_zero, labels)
-    assert result.wins == 1 + 0 + 0 + 1 + 0.5 and result.total == 5
+    assert result.successes == 1 + 0 + 0 + 1 + 0.5 and result.total == 5
 
 
 def test_undecided_pairs_are_half_wins_and_are_told():
@@ -66,8 +66,8 @@ def test_undecided_pairs_are_half_wins_and_are_told():
         [Label(c.id, "me", 0) for c in asked[:2]],
         [asked[2].id, "of another list"],
     )
-    assert (result.wins, result.total, result.ties) == (1 + 0 + 0.5, 3, 1)
-    assert str(result) == f"50.0% ({result.low:.1%} to {result.high:.1%}, 3 pairs, 1 of them ties)"
+    assert (result.successes, result.total, result.ties) == (1 + 0 + 0.5, 3, 1)
+    assert str(result) == f"50.0% ({result.low:.1%} to {result.high:.1%}, n = 3, 1 ties)"
 
 
 @pytest.mark.parametrize("win, tie", [(0.5, 0.3), (0.6, 0.3), (0.3, 0.6), (0.85, 0.1), (0.05, 0.9)])
@@ -77,7 +77,7 @@ def test_the_interval_holds_the_truth_often_enough_with_ties_too(win, tie, n=40)
     truth, kept = win + tie / 2, 0.0
     for wins in range(n + 1):
         for ties in range(n + 1 - wins):
-            found = evaluation.win_rate(wins + ties / 2, n, ties)
+            found = evaluation.wilson(wins + ties / 2, n, ties)
             chance = (
                 math.comb(n, wins)
                 * math.comb(n - wins, ties)
@@ -90,7 +90,7 @@ def test_the_interval_holds_the_truth_often_enough_with_ties_too(win, tie, n=40)
 
 
 def test_judging_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least one pair"):
+    with pytest.raises(ValueError, match="at least one trial"):
         evaluation.judge([Comparison("t", "q", ("a", "b"))], [True], [])
 
 

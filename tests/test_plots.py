@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from rlhf_helpers.course import plots
-from rlhf_helpers.evaluation import win_rate
+from rlhf_helpers.evaluation import wilson
 
 METRICS = [
     {"step": i, "episodes": 64 * (i + 1)}
@@ -187,7 +187,7 @@ def test_calibration_bins_hold_equally_many_and_show_mean_share_and_interval():
         rows = order[40 * i : 40 * (i + 1)]
         assert points[0].get_xdata()[i] == pytest.approx(p.ravel()[rows].mean())
         assert points[0].get_ydata()[i] == pytest.approx(y.ravel()[rows].mean())
-    found = win_rate(float(y.ravel()[order[:40]].sum()), 40)
+    found = wilson(float(y.ravel()[order[:40]].sum()), 40)
     _, segments = bars(ax)
     assert sorted(segments[0][:, 1]) == pytest.approx([found.low, found.high])
     assert (
@@ -277,7 +277,7 @@ def test_win_rates_have_wilson_intervals_and_the_line_at_one_half():
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([30 / 64, 0.9])
     _, segments = bars(ax)
     low = [sorted(s[:, 0]) for s in segments]
-    assert low[0] == pytest.approx([win_rate(30, 64).low, win_rate(30, 64).high]) and low[
+    assert low[0] == pytest.approx([wilson(30, 64).low, wilson(30, 64).high]) and low[
         1
     ] == pytest.approx([0.8, 0.95])
     assert any(set(line.get_xdata()) == {0.5} for line in ax.get_lines())

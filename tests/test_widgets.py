@@ -207,9 +207,9 @@ def test_what_a_judge_could_not_tell_counts_half(
             card.answer("tie" if turn < 20 else "skip")
     assert card.ties() == [p.id for p in pairs[3:20]]
     found = evaluation.judge(pairs, [True] * 21, card.labels(), card.ties())
-    assert (found.wins, found.total, found.ties) == (3 + 17 / 2, 20, 17) and str(found).endswith(
-        "20 pairs, 17 of them ties)"
-    )
+    assert (found.successes, found.total, found.ties) == (3 + 17 / 2, 20, 17) and str(
+        found
+    ).endswith("n = 20, 17 ties)")
 
 
 def test_a_finished_judging_card_tells_its_result_when_its_cell_runs_again(

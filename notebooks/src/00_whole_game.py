@@ -376,7 +376,7 @@ print("\n".join(f"{name:<12} {rate}" for name, rate in rates.items()))
 
 # %%
 plots.win_rates(
-    [{"model": name, "wins": rate.wins, "total": rate.total} for name, rate in rates.items()]
+    [{"model": name, "wins": rate.successes, "total": rate.total} for name, rate in rates.items()]
 )
 # %% [markdown]
 # *How to read it:* a bar is the share of prompts on which the tuned answer won, the whisker its 95 % interval. The dashed line at one

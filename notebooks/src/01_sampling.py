@@ -611,7 +611,7 @@ axes.legend()
 # right counts those that were still in the middle of a sentence when the tokens ran out.
 
 # %%
-share = evaluation.win_rate(int(finished.sum()), len(finished))
+share = evaluation.wilson(int(finished.sum()), len(finished))
 assert 0.6 < share.rate < 1
 Markdown(
     f"**{share.rate:.0%}** of the answers finish (95 % interval: {share.low:.0%} to {share.high:.0%})."

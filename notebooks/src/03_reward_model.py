@@ -528,7 +528,7 @@ agreement = labelers.agreement(held_labels, colleague)
 
 def interval(share, count=m):
     """Wilson's interval around a share of `count` comparisons."""
-    return evaluation.win_rate(round(share * count), count)
+    return evaluation.wilson(round(share * count), count)
 
 
 def percent(table):
@@ -862,8 +862,8 @@ for k in range(4):
 owner = "your" if yours else "the stand-in"
 others = (reward.predictions(reward_model, my_data).argmax(-1) == my_data.choices).sum().item()
 rows = {
-    f"fitted on {owner} labels (cross-validated)": evaluation.win_rate(hits, len(mine)),
-    f"fitted on {n:,} simulated labels": evaluation.win_rate(others, len(mine)),
+    f"fitted on {owner} labels (cross-validated)": evaluation.wilson(hits, len(mine)),
+    f"fitted on {n:,} simulated labels": evaluation.wilson(others, len(mine)),
 }
 mine_table = pd.DataFrame(
     [

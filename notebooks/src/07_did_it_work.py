@@ -186,7 +186,7 @@ equal = [p.options[0] == p.options[1] for p in pairs]
 won = uncover([verdict.choice for verdict in verdicts], tuned_is_zero)
 wins = sum(0.5 if tie else float(w) for w, tie in zip(won, equal))
 result = evaluation.judge(pairs, tuned_is_zero, verdicts)
-assert wins == result.wins and len(pairs) == result.total
+assert wins == result.successes and len(pairs) == result.total
 
 # %%
 left = sum(verdict.choice == 0 for verdict in verdicts) / len(verdicts)
@@ -237,13 +237,16 @@ solved = checks.nb07_wilson(wilson)
 if not solved:
 
     def wilson(wins, total, z=1.959964):
-        found = evaluation.win_rate(wins, total)
+        found = evaluation.wilson(wins, total)
         return found.low, found.high
 
 
 # %%
 assert (
-    max(abs(a - b) for a, b in zip(wilson(result.wins, result.total), (result.low, result.high)))
+    max(
+        abs(a - b)
+        for a, b in zip(wilson(result.successes, result.total), (result.low, result.high))
+    )
     < 1e-5
 )
 print("your interval and the package's:", result)
@@ -293,11 +296,11 @@ assert sum(kept["plain"]) / len(totals) < sum(kept["Wilson"]) / len(totals)
 # Here are the results as a picture, with yours if you have judged.
 
 # %%
-rows = [{"model": "tuned, simulated judge", "wins": result.wins, "total": result.total}]
+rows = [{"model": "tuned, simulated judge", "wins": result.successes, "total": result.total}]
 if mine or undecided:
     own = evaluation.judge(pairs, tuned_is_zero, mine, undecided)
     print("In your eyes:", own)
-    rows.append({"model": "tuned, you", "wins": own.wins, "total": own.total})
+    rows.append({"model": "tuned, you", "wins": own.successes, "total": own.total})
 else:
     print("You have judged no pairs yet, so there is only the simulated judge's bar.")
 plots.win_rates(rows)
@@ -375,7 +378,7 @@ fig, ax = plt.subplots(figsize=(7, 3.4))
 for (name, percent), shift, colour, marker in zip(
     paper.items(), (0.97, 1.03), (plots.BLUE, plots.RED), "os"
 ):
-    found = [evaluation.win_rate(p / 100 * 1_024, 1_024) for p in percent]
+    found = [evaluation.wilson(p / 100 * 1_024, 1_024) for p in percent]
     bars = [[f.rate - f.low for f in found], [f.high - f.rate for f in found]]
     ax.errorbar(
         [n * shift for n in labels_used],
@@ -396,7 +399,7 @@ ax.set(
 ax.legend()
 # %%
 from_200, from_1000, from_5000 = (
-    evaluation.win_rate(p / 100 * 1_024, 1_024) for p in (51.9, 84.4, 87.9)
+    evaluation.wilson(p / 100 * 1_024, 1_024) for p in (51.9, 84.4, 87.9)
 )
 assert (
     from_200.low < 0.5 < from_200.high

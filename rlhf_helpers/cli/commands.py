@@ -90,7 +90,7 @@ def fit_reward(a: FitReward) -> None:
     )
     if test:
         data = reward.encode(task, held, test, policy.tokenizer)
-        right = evaluation.win_rate(
+        right = evaluation.wilson(
             round(reward.accuracy(reward.predictions(model, data), data.choices) * len(data)),
             len(data),
         )

@@ -45,7 +45,7 @@ def calibration(
         )
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
     expected = [p[rows].mean() for rows in parts]
-    found = [evaluation.win_rate(y[rows].sum(), len(rows)) for rows in parts]
+    found = [evaluation.wilson(y[rows].sum(), len(rows)) for rows in parts]
     gap = sum(abs(e - f.rate) * f.total for e, f in zip(expected, found, strict=True)) / len(p)
     ax = ax or plt.subplots(figsize=(4.6, 4.4))[1]
     ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfect")
@@ -238,7 +238,7 @@ def label_positions(counts: Mapping[Any, int] | Sequence[int], *, ax: Axes | Non
         raise ValueError(
             "there are no labels to count yet: label some comparisons first (notebook 02)"
         )
-    shares = [evaluation.win_rate(count, total) for count in table.values()]
+    shares = [evaluation.wilson(count, total) for count in table.values()]
     ax = ax or plt.subplots(figsize=(5.4, 3.4))[1]
     ax.bar(range(len(table)), [s.rate for s in shares], width=0.62, color=SKY, edgecolor=BLUE)
     ax.errorbar(
@@ -272,10 +272,10 @@ def _with_interval(row: dict[str, Any]) -> dict[str, Any]:
     """Add win rate and interval to a row that only has wins and total."""
     if {"win_rate", "low", "high"} <= set(row):
         return row
-    found = evaluation.win_rate(row["wins"], row["total"])
+    found = evaluation.wilson(row["wins"], row["total"])
     return row | {"win_rate": found.rate, "low": found.low, "high": found.high}
 
 
-def _whiskers(rates: Sequence[evaluation.WinRate]) -> list[list[float]]:
+def _whiskers(rates: Sequence[evaluation.Proportion]) -> list[list[float]]:
     """Return how far each interval reaches below and above its rate."""
     return [[max(0.0, r.rate - r.low) for r in rates], [max(0.0, r.high - r.rate) for r in rates]]
