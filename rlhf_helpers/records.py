@@ -209,6 +209,20 @@ class Comparison:
         content: list[Any] = [self.task, self.query, list(self.options), self.source, self.round]
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:20]
 
+    @property
+    def has_equal_options(self) -> bool:
+        """Whether all options read the same, so that a choice between them tells nothing.
+
+        Such a comparison is not shown to labelers, not exported and not trained on. A comparison in
+        which only some options are equal still tells which of the different ones is better.
+        """
+        return all(same_text(self.options[0], option) for option in self.options[1:])
+
+
+def same_text(first: str, second: str) -> bool:
+    """Tell whether two options look the same on a card, which strips space at both ends."""
+    return first.strip() == second.strip()
+
 
 @dataclass(frozen=True)
 class Label:

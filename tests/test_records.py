@@ -106,6 +106,23 @@ def test_ids_differ_whenever_the_content_does():
     )
 
 
+@pytest.mark.parametrize(
+    "options, equal",
+    [
+        (("a", "a"), True),
+        ((" a\n", "a"), True),
+        (("", "  "), True),
+        (("a", "a", " a", "a"), True),
+        (("a", "a", "b", "a"), False),  # the choice between a and b tells something
+        (("b", "a", "a"), False),
+        (("a", "A"), False),
+        (("a b", "a  b"), False),
+    ],
+)
+def test_a_comparison_has_equal_options_if_they_all_read_the_same(options, equal):
+    assert Comparison("t", "q", options).has_equal_options is equal
+
+
 def test_comparisons_and_labels_refuse_nonsense():
     for options in (("one",), (), ("a", 2)):
         with pytest.raises(ValueError, match="Comparison"):
