@@ -2,6 +2,7 @@
 place and a reason."""
 
 import csv
+import itertools
 import json
 import re
 
@@ -90,7 +91,7 @@ def said(text):
 
 @pytest.mark.parametrize(
     ("record", "query", "texts"),
-    [ ({"prompt": "P", "chosen": " good", "rejected": " bad"}, "P", (" good", " bad")), ({"chosen": "The day was good", "rejected": "The day was grim"}, "The day was ", ("good", "grim")), ({"prompt": user("Hi"), "chosen": said("Yes"), "rejected": said("No")}, "Hi", ("Yes", "No")), ({"chosen": user("Hi") + said("Yes"), "rejected": user("Hi") + said("No")}, "Hi", ("Yes", "No")), ],
+    [ ({"prompt": "P", "chosen": " good", "rejected": " bad"}, "P", (" good", " bad")), ({"chosen": "The day was good", "rejected": "The day was grim"}, "The day was", (" good", " grim")), ({"prompt": user("Hi"), "chosen": said("Yes"), "rejected": said("No")}, "Hi", ("Yes", "No")), ({"chosen": user("Hi") + said("Yes"), "rejected": user("Hi") + said("No")}, "Hi", ("Yes", "No")), ],
 )  # fmt: skip
 def test_pairs_of_preference_libraries(tmp_path, record, query, texts):
     read = exchange.read(lines(tmp_path / "pairs.jsonl", record), "pairs", "sentiment")
@@ -168,7 +169,7 @@ def test_faulty_rows_of_a_table(tmp_path):
         csv.writer(file).writerows(
             [
                 ["query", "option_0", "option_1", "choice"],
-                ["q", "a", "b", "1"],
+                ["q", "a", "b", "0"],
                 ["q", "a", "b", "2"],
                 ["q", "a", "b", "c"],
                 ["q", "a", "b", "1", "x"],
@@ -185,7 +186,11 @@ def test_faulty_rows_of_a_table(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[{", "download complete"), ("{}", "one JSON array"), ('[{"query": "text"}]', "record 1")],
+    [
+        ("[{", "download complete"),
+        ("{}", "'query' is missing"),
+        ('[{"query": "text"}]', "record 1"),
+    ],
 )
 def test_files_that_are_not_openais(tmp_path, content, message):
     (tmp_path / "x.json").write_text(content)
@@ -262,11 +267,16 @@ def test_a_real_tokenizer_of_bytes_gives_back_the_text_of_the_openai_format(tmp_
         == FOUR
     )
     (tmp_path / "y.json").write_text(
-        json.dumps([{"query": [1], "sample0": [2], "sample1": [50_258], "best": 0}])
+        json.dumps(
+            [
+                {"query": [1], "sample0": [2], "sample1": [50_258], "best": 0},
+                {"query": [1], "sample0": [2], "sample1": [3], "best": 0},
+            ]
+        )
     )
     read = exchange.read(tmp_path / "y.json", "openai", "t", tokenizer=tokenizer, errors="skip")
     assert (
-        read.labels == []
+        len(read.labels) == 1
         and "token id 50258 is not in this tokenizer's vocabulary of" in read.faults[0].reason
     )
 
@@ -311,14 +321,14 @@ def test_a_quote_that_never_ends_and_bytes_that_are_no_text_are_faults_with_a_li
 
 def test_what_cannot_be_parsed_never_escapes_as_another_error(tmp_path):
     junk = [None, True, 3, "x", [], {}, [[]], {"content": 1}, float("nan"), "\ud800"]
-    records = [
-        {"prompt": a, "chosen": b, "rejected": c, "choice": b, "first": a, "second": c}
-        for a in junk
-        for b in junk
-        for c in junk
-    ]
-    file = lines(tmp_path / "x", *records)
-    for format in ("pairs", "pairwise"):
+    names = {"pairs": ("prompt", "chosen", "rejected"), "pairwise": ("prompt", "first", "second")}
+    for format, fields in names.items():
+        good = dict(zip(fields, ("p", "a", "b"))) | {"choice": "first"}
+        records = [
+            dict(zip(fields, values)) | {"choice": values[1]}
+            for values in itertools.product(junk, repeat=3)
+        ]
+        file = lines(tmp_path / "x", good, *records)
         read = exchange.read(file, format, "t", errors="skip")
         assert len(read.faults) > 900 and all(f.reason for f in read.faults)
     with pytest.raises(ValueError, match='use "raise"'):
@@ -335,10 +345,10 @@ def test_datasets_of_both_forms_are_read_back():
     ]  # fmt: skip
     bad = [
         {"task": "t", "query": "q", "options": ["a", "b"], "choice": 2},
-        {"task": "t", "query": "q", "options": ["a", "b"], "choice": 1},
+        {"task": "t", "query": "q", "options": ["a", "b"], "choice": 0},
     ]
     assert [f.line for f in exchange.from_dataset(bad, errors="skip").faults] == [1]
-    with pytest.raises(ValueError, match="the dataset, record 1: choice 2.*nothing was read"):
+    with pytest.raises(ValueError, match="the data set, record 1: choice 2.*nothing was read"):
         exchange.from_dataset(bad)
 
 
@@ -398,14 +408,15 @@ GOOD = '{"task": "t", "query": "q", "options": ["a", "b"]'
 
 @pytest.mark.parametrize(
     ("line", "reason"),
-    [ ('{"task": "t"', "delimiter"), ("[1]", "expected an object"), ('{"task": "t", "query": "q"}', "'options' is missing"), ('{"task": "t", "query": "q", "options": ["a"]}', "at least two options"), (GOOD + ', "id": "x"}', "edited by hand"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 2}]}', "options 0 to 1"), (GOOD + ', "labels": [{"choice": 0}]}', "labeler"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "colour": 1}]}', "colour"), (GOOD + ', "labels": {}}', "list of events"), (GOOD + ', "labels": [{"labeler": "ann", "kind": "like"}]}', "no kind of event"), ('{"query": "\\xff"}', "escape"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "seconds": "long"}]}', "seconds must be"), (GOOD + ', "gold": 2}', "gold 2"), (GOOD + ', "systems": ["tuned"]}', "who wrote option 0"), ('{"sitting": {"id": 1}}', "missing"), ('{"sitting": 3}', "sitting|mapping"), ('{"sitting": {"id": "a", "labeler": ["x"], "task": "t", "started": 1}}', "described by texts"), ('{"sitting": {"id": "a", "labeler": "x", "task": "t", "started": "early"}}', "started must be a number"), ('{"sitting": {"id": "' + 40 * "a" + '", "labeler": "x", "task": "t", "started": 1}}', "at most 32"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "note": [1]}]}', "note text"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "simulated": "yes"}]}', "true or false"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "repeat": [1]}]}', "true or false"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "id": "x"}]}', "numbers of events"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "session": [5]}]}', "session text"), ('{"task": "' + 90 * "t" + '", "query": "q", "options": ["a", "b"]}', "at most 80"), (GOOD + ', "round": 1' + 30 * "0" + "}", "number of 31 digits"), (GOOD + ', "round": Infinity}', "infinity"), (GOOD + ', "source": "x\\ud800"}', "no Unicode text"), (GOOD + ', "systems": ["a", 3]}', "who wrote option 0"), (GOOD + ', "systems": ["a", "' + 201 * "b" + '"]}', "at most 200"), (2000 * "[", "recursion|nesting"), (GOOD + ', "labels": [{"labeler": "x\\ud800", "choice": 0}]}', "no Unicode text"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "note": "x\\udfff"}]}', "no Unicode text"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "seconds": 1' + 400 * "0" + "}]}", "seconds must be"), (GOOD + ', "labels": [{"labeler": "ann", "choice": 0, "order": [0, true]}]}', "must name each"), ('{"sitting": {"id": "a", "labeler": "x", "task": "t", "started": 1, "host": "\\ud800"}}', "no Unicode text"), ],
+    [ ('{"task": "t"', "delimiter"), ("[1]", "expected an object"), ('{"task": "t", "query": "q"}', "'options' is missing"), ('{"task": "t", "query": "q", "options": ["a"]}', "at least two options"), (GOOD + ', "id": "x"}', "edited by hand"), (GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 2}]}', "options 0 to 1"), (GOOD + ', "events": [{"kind": "choose", "choice": 0}]}', "labeler"), (GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, "colour": 1}]}', "colour"), (GOOD + ', "events": {}}', "list of events"), (GOOD + ', "events": [{"labeler": "ann", "kind": "like"}]}', "no kind of event"), ('{"query": "\\xff"}', "escape"), (GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, "seconds": "long"}]}', "seconds must be"), (GOOD + ', "gold": 2}', "gold 2"), (GOOD + ', "systems": ["tuned"]}', "who wrote option 0"), ('{"sitting": {"id": 1}}', "missing"), ('{"sitting": 3}', "sitting|mapping"), ('{"sitting": {"id": "a", "labeler": ["x"], "task": "t", "started": 1}}', "described by texts"), ('{"sitting": {"id": "a", "labeler": "x", "task": "t", "started": "early"}}', "started must be a number"), ('{"sitting": {"id": "' + 40 * "a" + '", "labeler": "x", "task": "t", "started": 1}}', "at most 32"), (GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, "note": [1]}]}', "note text"), (GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, "simulated": "yes"}]}', "true or false"), (GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, "repeat": [1]}]}', "true or false"), (GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, "id": "x"}]}', "numbers of events"), (GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, "session": [5]}]}', "session text"), ('{"task": "' + 90 * "t" + '", "query": "q", "options": ["a", "b"]}', "at most 80"), (GOOD + ', "round": 1' + 30 * "0" + "}", "number of 31 digits"), (GOOD + ', "round": Infinity}', "infinity"), (GOOD + ', "source": "x\\ud800"}', "no Unicode text"), (GOOD + ', "systems": ["a", 3]}', "who wrote option 0"), (GOOD + ', "systems": ["a", "' + 201 * "b" + '"]}', "at most 200"), (2000 * "[", "recursion|nesting"), (GOOD + ', "events": [{"kind": "choose", "labeler": "x\\ud800", "choice": 0}]}', "no Unicode text"), (GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, "note": "x\\udfff"}]}', "no Unicode text"), (GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, "seconds": 1' + 400 * "0" + "}]}", "seconds must be"), (GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, "order": [0, true]}]}', "must name each"), ('{"sitting": {"id": "a", "labeler": "x", "task": "t", "started": 1, "host": "\\ud800"}}', "no Unicode text"), ],
 )  # fmt: skip
 def test_a_malformed_line_is_named_and_the_caller_chooses_what_is_kept(
     store, tmp_path, line, reason
 ):
     file = tmp_path / "bad.jsonl"
-    # as the first version wrote it
-    file.write_text(GOOD + ', "labels": [{"labeler": "ann", "choice": 0}]}\n\n' + line + "\n")
+    file.write_text(
+        GOOD + ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0}]}\n\n' + line + "\n"
+    )
     with pytest.raises(
         ValueError, match=rf"bad\.jsonl, line 3: .*({reason}).*nothing was imported"
     ):

@@ -7,14 +7,14 @@ flag, undo), and if known its `gold` choice and the two `systems` that wrote a b
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rlhf_helpers.labels.exchange.reading import FAULTS, Fault, explain
-from rlhf_helpers.labels.exchange.writing import replacing
+from rlhf_helpers.labels.exchange import files, foreign
+from rlhf_helpers.labels.exchange.files import FAULTS, Refused
+from rlhf_helpers.labels.exchange.reading import Fault, explain
 from rlhf_helpers.labels.store import Contents, Event, LabelStore, Sitting
 from rlhf_helpers.labels.store.events import check, check_sitting, fits
 from rlhf_helpers.labels.store.tables import comparisons as table
@@ -35,49 +35,49 @@ class Loaded:
 
 def export(store: LabelStore, path: Path | str) -> int:
     """Write all that the store holds, and return the number of comparisons; the file appears only
-    when it is complete."""
-    path, held = Path(path), store.contents()
-    by_id: dict[str, list[dict[str, Any]]] = {}
+    when it is complete. Raises ValueError if the store is empty."""
+    held = store.contents()
+    if not held.comparisons:
+        raise ValueError("the label store is empty: there is nothing to export yet")
+    events: dict[str, list[dict[str, Any]]] = {}
     for event in held.events:
         values = {
             name: value
             for name, value in event._asdict().items()
             if value not in (None, "", ()) and name != "comparison_id"
         }
-        by_id.setdefault(event.comparison_id, []).append(values)
-    with replacing(path) as file:
-        for sitting in held.sittings:
-            file.write(json.dumps({"sitting": sitting._asdict()}, ensure_ascii=False) + "\n")
-        for c in held.comparisons:
-            line = {
-                "id": c.id,
-                "task": c.task,
-                "query": c.query,
-                "options": list(c.options),
-                "source": c.source,
-                "round": c.round,
-            }
-            line |= {"gold": held.gold[c.id]} if c.id in held.gold else {}
-            line |= {"systems": held.systems[c.id]} if c.id in held.systems else {}
-            file.write(
-                json.dumps(line | {"events": by_id.get(c.id, [])}, ensure_ascii=False) + "\n"
-            )
+        events.setdefault(event.comparison_id, []).append(values)
+    lines: list[dict[str, Any]] = [{"sitting": sitting._asdict()} for sitting in held.sittings]
+    for c in held.comparisons:
+        line = {
+            "id": c.id,
+            "task": c.task,
+            "query": c.query,
+            "options": list(c.options),
+            "source": c.source,
+            "round": c.round,
+        }
+        line |= {"gold": held.gold[c.id]} if c.id in held.gold else {}
+        line |= {"systems": held.systems[c.id]} if c.id in held.systems else {}
+        lines.append(line | {"events": events.get(c.id, [])})
+    with files.replacing(Path(path)) as file:
+        files.write_lines(file, lines)
     return len(held.comparisons)
 
 
 def load(
     store: LabelStore, path: Path | str, *, errors: Literal["raise", "skip"] = "raise"
 ) -> Loaded:
-    """Take over what `export` wrote. Harmless to repeat; what an earlier version exported is read
-    too.
+    """Take over what `export` wrote. Harmless to repeat.
 
     With errors="skip" faulty lines and contradictions are left out and reported; otherwise the
-    first one raises ValueError with its line and reason, and nothing is kept.
+    first one raises ValueError with its line and reason, and nothing is kept. A file that holds
+    nothing, or something else, is refused in any case.
     """
     comparisons, given, sittings, gold, systems, faults = [], [], [], {}, {}, []
-    for number, line in _lines(Path(path)):
+    for number, read in _lines(Path(path)):
         try:
-            record = json.loads(line)
+            record = read()
             if isinstance(record, dict) and "sitting" in record:
                 sitting = Sitting(**record["sitting"])
                 check_sitting(sitting)
@@ -87,7 +87,8 @@ def load(
         except FAULTS as error:
             if errors == "raise":
                 raise ValueError(
-                    f'{path}, line {number}: {explain(error)}; nothing was imported (errors="skip" leaves it out)'
+                    f"{path}, line {number}: {explain(error)}; nothing was imported "
+                    '(errors="skip" leaves it out)'
                 ) from error
             faults.append(Fault(number, explain(error)))
             continue
@@ -95,6 +96,8 @@ def load(
         given += events
         gold |= {comparison.id: record["gold"]} if "gold" in record else {}
         systems |= {comparison.id: tuple(record["systems"])} if "systems" in record else {}
+    if not comparisons and not sittings:
+        raise Refused(f"{path} holds nothing that could be imported: {faults[0].reason}")
     given.sort(key=lambda e: (e.id or 0, e.created))
     taken = store.append(
         Contents(comparisons, given, sittings, gold, systems), strict=errors == "raise"
@@ -102,20 +105,40 @@ def load(
     return Loaded(taken.comparisons, taken.events, faults, taken.conflicts)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    # bytes, so that text in a wrong encoding is reported with its line too
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, line
+def _lines(path: Path) -> files.Records:
+    """Yield the lines of an export; raises Refused for a file of another format."""
+    with files.opened(path) as text:
+        if not files.is_json(text):
+            raise Refused(f"{path} is not what `export` writes; read a table with `exchange.read`")
+        for number, read in files.json_records(text):
+            if number == 1:
+                _check_format(read, path)
+            yield number, read
+
+
+def _check_format(read: Callable[[], Any], path: Path) -> None:
+    try:
+        record = read()
+    except FAULTS:
+        return  # a fault of this line
+    if not isinstance(record, dict) or {"sitting", "options"} & set(record):
+        return
+    if name := next((name for name, fits in foreign.OWN.items() if fits(record)), None):
+        raise Refused(
+            f"{path} is not what `export` writes, but the format {name!r}: "
+            f'`exchange.read("{path}", "{name}", task)`'
+        )
+    try:
+        foreign.refuse(record, str(path), "")
+    except Refused as error:
+        raise Refused(f"{path}: {error}") from error
 
 
 def _parse(record: Any) -> tuple[Comparison, list[Event]]:
     """Check one line so far that the store cannot stumble over it."""
     if not isinstance(record, dict):
         raise ValueError("expected an object with task, query, options and a list of events")
-    # "labels": as the first version wrote it
-    events = record.get("events", record.get("labels", []))
+    events = record.get("events", [])
     task, query, options = record["task"], record["query"], record["options"]
     if not (
         isinstance(task, str)
@@ -137,10 +160,7 @@ def _parse(record: Any) -> tuple[Comparison, list[Event]]:
         raise ValueError(
             f"the id {record['id']!r} does not belong to this content: was the line edited by hand?"
         )
-    given = [
-        Event(comparison.id, **{"kind": "choose", **x, "order": tuple(x.get("order", ()))})
-        for x in events
-    ]
+    given = [Event(comparison.id, **{**x, "order": tuple(x.get("order", ()))}) for x in events]
     for event in given:
         check(event, len(options))
     gold, systems = record.get("gold", 0), record.get("systems", ["", ""])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlhf_helpers.labels.exchange.reading import Read, parse_pair, read_records
-from rlhf_helpers.labels.exchange.writing import as_pairs, labelled
+from rlhf_helpers.labels.exchange import pairs as pair_format
+from rlhf_helpers.labels.exchange.pairs import Parsed
+from rlhf_helpers.labels.exchange.reading import Errors, Read, Reader
+from rlhf_helpers.labels.exchange.writing import labelled
 from rlhf_helpers.records import Comparison, Label
 
 
@@ -19,15 +22,25 @@ def dataset(
     rejected rows. Raises ValueError if empty."""
     from datasets import Dataset
 
-    rows = list(labelled(comparisons, labels))
-    if not rows:
-        raise ValueError("there are no labels to give away yet")
+    rows = labelled(comparisons, labels)
     if pairs:
-        return Dataset.from_list([p for c, x in rows for p in as_pairs(c, x)])
-    return Dataset.from_list([
-        {"task": c.task, "query": c.query, "options": list(c.options), "choice": x.choice, "labeler": x.labeler, "seconds": x.seconds, "created": x.created, "simulated": x.simulated, "source": c.source, "round": c.round} for c,
-        x in rows
-    ])  # fmt: skip
+        return Dataset.from_list([pair for c, x in rows for pair in pair_format.of_label(c, x)])
+    return Dataset.from_list([_row(comparison, label) for comparison, label in rows])
+
+
+def _row(c: Comparison, x: Label) -> dict[str, Any]:
+    return {
+        "task": c.task,
+        "query": c.query,
+        "options": list(c.options),
+        "choice": x.choice,
+        "labeler": x.labeler,
+        "seconds": x.seconds,
+        "created": x.created,
+        "simulated": x.simulated,
+        "source": c.source,
+        "round": c.round,
+    }
 
 
 def from_dataset(
@@ -35,21 +48,23 @@ def from_dataset(
     task: str = "",
     *,
     labeler: str = "imported",
-    errors: str = "raise",
+    simulated: bool = False,
+    errors: Errors = "raise",
+    fits: Callable[[Comparison], None] | None = None,
 ) -> Read:
-    """Read a `datasets.Dataset` (or any rows of dicts) of either form; `task` is for rows that do
-    not name theirs.
+    """Read a `datasets.Dataset`, or any rows of dicts, with prompt, chosen and rejected, or with
+    query, options and choice; `task` is for rows that do not name theirs.
 
     With errors="skip" faulty rows are left out and reported, otherwise the first one raises
-    ValueError with its number and reason.
+    ValueError with its number and reason. `fits` is that of `read`.
     """
-    parsers = ((number, lambda row=row: _from_row(row)) for number, row in enumerate(rows, 1))
-    return read_records(parsers, "the dataset", task, labeler=labeler, errors=errors)
+    reader = Reader("the data set", task, labeler, simulated, errors, _parse, fits=fits)
+    return reader.read((number, partial(dict, row)) for number, row in enumerate(rows, 1))
 
 
-def _from_row(row: dict[str, Any]) -> Any:
+def _parse(row: dict[str, Any]) -> Parsed:
     if "options" not in row:
-        return parse_pair(row)
+        return pair_format.parse(row)
     if type(row["choice"]) is not int or not isinstance(row["query"], str):
         raise ValueError("query must be text, and choice an index from 0")
     return row["query"], row["options"], row["choice"], row
@@ -74,6 +89,7 @@ def save_dataset(
 
 
 def _card(comparisons: list[Comparison], labels: list[Label], licence: str) -> str:
+    labels = [x for _, x in labelled(comparisons, labels)]
     people, machines = (
         {x.labeler for x in labels if x.simulated == simulated} for simulated in (False, True)
     )
@@ -117,7 +133,8 @@ configs:
 `comparisons` has one row per label: `task`, `query`, `options` (the texts), `choice` (index of the chosen one), `labeler`, `seconds` (time
 taken), `created` (seconds since 1970), `simulated` (true: no person chose), `source` (who wrote the options), `round` (of collection).
 
-`pairs` sets the chosen option against each of the others: `prompt`, `chosen`, `rejected`, `task`, `labeler`, `simulated`.
+`pairs` sets the chosen option against each of the others: `prompt`, `chosen`, `rejected`, `task`, `labeler`, `simulated`. `repeats_prompt` is
+false everywhere: the replies stand alone, without the prompt.
 
 ## Before you use it
 

@@ -3,33 +3,33 @@ or none, as the caller chooses."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import takewhile
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_helpers.labels.exchange import files, foreign, openai, pairs, pairwise, tables
+from rlhf_helpers.labels.exchange.files import FAULTS, Refused
+from rlhf_helpers.labels.exchange.pairs import Parsed
 from rlhf_helpers.labels.store import Event
-from rlhf_helpers.labels.store.events import check, fits
+from rlhf_helpers.labels.store.events import check
+from rlhf_helpers.labels.store.events import fits as check_columns
 from rlhf_helpers.labels.store.tables import comparisons as table
 from rlhf_helpers.records import Comparison, Label
 
-OPENAI_PAD = 50_259  # outside GPT-2's vocabulary
 Format = Literal["openai", "pairs", "pairwise", "csv"]
-# what a record that makes no sense can raise
-FAULTS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-# query, options, choice, what else is known
-Parsed = tuple[str, Sequence[str], int, dict[str, Any]]
+Errors = Literal["raise", "skip"]
+_MILLISECONDS = 1e11  # a time from here on is not in seconds: they would be in the year 5138
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A record that could not be read: where it stands (line, or number in the array, from 1) and
+    """A record that could not be read: its line (in an array or a data set its number, from 1), and
     why."""
 
     line: int
@@ -38,166 +38,65 @@ class Fault:
 
 @dataclass(frozen=True)
 class Read:
-    """What a file held; `faults` lists what was left out, if leaving out was asked for."""
+    """What a file held.
+
+    `faults` lists what was left out, if leaving out was asked for; `equal` counts the comparisons
+    that were left out because all their options are the same text.
+    """
 
     comparisons: list[Comparison]
     labels: list[Label]
     faults: list[Fault]
+    equal: int = 0
+
+
+def records(path: Path | str) -> Iterator[dict[str, Any]]:
+    """Yield the records of a file as dicts: JSON lines, a JSON array, or a table; compressed or
+    not.
+
+    Raises ValueError, with the line, for one that is damaged.
+    """
+    with files.opened(path) as text:
+        for line, load in _records(text):
+            try:
+                record = _object(load())
+            except FAULTS as error:
+                raise ValueError(f"{path}, record {line}: {explain(error)}") from error
+            yield record
 
 
 def read(
     path: Path | str, format: Format, task: str, *, labeler: str = "imported",
     simulated: bool = False, tokenizer: PreTrainedTokenizerBase | None = None,
-    errors: Literal["raise", "skip"] = "raise",
+    errors: Errors = "raise", fits: Callable[[Comparison], None] | None = None,
 ) -> Read:  # fmt: skip
-    """Read a file of preferences; with errors="skip" faulty records are left out and reported,
-    otherwise the first one ends it all.
+    """Read a file of preferences: JSON lines, a JSON array, or a table; compressed or not.
 
-    Raises ValueError with file, line and reason. The openai format needs the tokenizer that made
-    its ids (GPT-2's).
+    With errors="skip" faulty records are left out and reported, otherwise the first one raises
+    ValueError with its line and reason. A file that gives no label, or counts choices from 1, is
+    refused in any case. `fits` may raise ValueError for a comparison that is of no use, for instance
+    one that is too long for a model. The openai format needs the tokenizer that made its ids
+    (GPT-2's).
     """
-    if format not in ("openai", "pairs", "pairwise", "csv"):
-        raise ValueError(f"there is no format {format!r}; use openai, pairs, pairwise or csv")
-    path = Path(path)
-    return read_records(
-        _records(path, format, tokenizer),
-        str(path),
-        task,
-        labeler=labeler,
-        simulated=simulated,
-        errors=errors,
-    )
-
-
-def read_records(
-    records: Iterable[tuple[int, Callable[[], Parsed]]], name: str, task: str, *, labeler: str,
-    simulated: bool = False, errors: str,
-) -> Read:  # fmt: skip
-    """Parse records one at a time; a labeler who contradicts himself is a fault, labels without a
-    name are of different people."""
-    if errors not in ("raise", "skip"):
+    if format == "openai" and tokenizer is None:
         raise ValueError(
-            f'errors is {errors!r}; use "raise" (keep nothing) or "skip" (keep the good ones)'
+            "the openai format holds token ids: pass the tokenizer that made them (GPT-2's)"
         )
-    comparisons: dict[str, Comparison] = {}
-    labels: dict[tuple[str, str], Label] = {}
-    faults = []
-    for line, parse in records:
-        try:
-            comparison, label, named = _understood(*parse(), task, labeler, simulated)
-            number, key = 1, (label.comparison_id, label.labeler)
-            while key in labels and not named:
-                number += 1
-                key = label.comparison_id, f"{label.labeler} {number}"
-            before = labels.get(key, label)
-            if before.choice != label.choice:
-                raise ValueError(
-                    f"{label.labeler} chose option {before.choice} of the same comparison further "
-                    f"up, and {label.choice} here"
-                )
-        except FAULTS as error:
-            if errors == "raise":
-                raise ValueError(
-                    f'{name}, record {line}: {explain(error)}; nothing was read (errors="skip" leaves it out)'
-                ) from error
-            faults.append(Fault(line, explain(error)))
-            continue
-        comparisons[comparison.id] = comparison
-        labels[key] = replace(before, labeler=key[1])
-    return Read(list(comparisons.values()), list(labels.values()), faults)
+    parsers = {
+        "openai": partial(openai.parse, tokenizer=tokenizer),
+        "pairs": pairs.parse,
+        "pairwise": pairwise.parse,
+        "csv": tables.parse,
+    }
+    if format not in parsers:
+        raise ValueError(f"there is no format {format!r}; use {', '.join(parsers)}")
+    reader = Reader(str(path), task, labeler, simulated, errors, parsers[format], format, fits)
+    with files.opened(path) as text:
+        return reader.read(_records(text))
 
 
-def _understood(
-    query: Any,
-    options: Any,
-    choice: int,
-    more: dict[str, Any],
-    task: str,
-    labeler: str,
-    simulated: bool,
-) -> tuple[Comparison, Label, bool]:
-    """Make the records, and say whether the labeler was named."""
-    if not isinstance(query, str):
-        raise ValueError(f"the query must be text, got {query!r}")
-    # other programs may mean something else by it
-    round_ = int(more["round"]) if str(more.get("round", "")).isdigit() else 0
-    comparison = Comparison(
-        str(task or more.get("task") or ""),
-        query,
-        tuple(options),
-        str(more.get("source") or "imported"),
-        round_,
-    )
-    if not comparison.task:
-        raise ValueError("which task is it? Pass `task`")
-    fits(
-        table,
-        {"task": comparison.task, "query": query, "source": comparison.source, "round": round_},
-    )
-    if not 0 <= choice < len(comparison.options):
-        raise ValueError(
-            f"choice {choice}, but there are {len(comparison.options)} options, from 0"
-        )
-    flag = str(more.get("simulated", simulated)).lower() in ("true", "1")
-    seconds, created = (float(more.get(name) or 0) for name in ("seconds", "created"))
-    who = more.get("labeler")
-    label = Label(comparison.id, str(who or labeler), choice, seconds, created, flag)
-    check(
-        Event(label.comparison_id, label.labeler, "choose", choice, (), seconds, created, flag),
-        len(comparison.options),
-    )
-    return comparison, label, bool(who)
-
-
-def explain(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
-
-
-# ---- one record at a time ------------------------------------------------------------------------
-
-
-def _records(path: Path, format: str, tokenizer: Any) -> Iterator[tuple[int, Callable[[], Parsed]]]:
-    """Yield (number, function that parses the record): nothing is parsed before its turn, so that a
-    fault has a place."""
-    if format == "csv":
-        # Bytes that are not UTF-8 become surrogates here, and a fault of their own row there.
-        # Strict: else one quote swallows the rest.
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            # reads the header, so that the first row begins on the line after it
-            _ = reader.fieldnames
-            while True:
-                # where the row begins; a quoted text may have several lines
-                line = reader.reader.line_num + 1
-                try:
-                    row = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    row = {
-                        "": f"{error}: is a quote missing, or a field longer than {csv.field_size_limit():,} letters?"
-                    }
-                yield line, lambda row=row: _from_csv(row)
-    elif format == "openai":
-        if tokenizer is None:
-            raise ValueError(
-                "the openai format holds token ids: pass the tokenizer that made them (GPT-2's)"
-            )
-        try:
-            records = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error}): was the download complete?") from error
-        if not isinstance(records, list):
-            raise ValueError(f"{path} must hold one JSON array of comparisons")
-        for number, record in enumerate(records, 1):
-            yield number, lambda record=record: _from_openai(record, tokenizer)
-    else:
-        parse = parse_pair if format == "pairs" else _from_pairwise
-        # bytes, so that text in a wrong encoding is reported with its line too
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, lambda line=line: parse(_object(json.loads(line)))
+def _records(text: files.Text) -> files.Records:
+    return files.json_records(text) if files.is_json(text) else tables.rows(text)
 
 
 def _object(record: Any) -> dict[str, Any]:
@@ -206,95 +105,188 @@ def _object(record: Any) -> dict[str, Any]:
     return record
 
 
-def _from_openai(record: Any, tokenizer: Any) -> Parsed:
-    record = _object(record)
-    # sample10 is the last
-    names = sorted(
-        (n for n in record if n.startswith("sample") and n[6:].isdecimal()),
-        key=lambda n: int(n[6:]),
-    )
-    rows = [record["query"], *(record[name] for name in names)]
-    if any(not isinstance(row, list) or any(type(t) is not int for t in row) for row in rows):
-        raise ValueError("query and samples must be lists of token ids")
-    rows = [[t for t in row if t != OPENAI_PAD] for row in rows]
-    if strange := [t for row in rows for t in row if not 0 <= t < len(tokenizer)]:
-        raise ValueError(
-            f"token id {strange[0]} is not in this tokenizer's vocabulary of {len(tokenizer):,}: "
-            "is it GPT-2's?"
+def explain(error: Exception) -> str:
+    """Say in words why a record was not read."""
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+@dataclass
+class Reader:
+    """Reads records one at a time.
+
+    A labeler who contradicts himself is a fault; labels without a name are of different people.
+    """
+
+    name: str  # of the file, for messages
+    task: str
+    labeler: str
+    simulated: bool
+    errors: str
+    parse: Callable[[dict[str, Any]], Parsed]
+    format: Format | None = None
+    fits: Callable[[Comparison], None] | None = None
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    labels: dict[tuple[str, str], Label] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    equal: int = 0
+    first: dict[str, Any] | None = None  # record, to be recognised by its fields
+    least: float = math.inf  # choice of all
+    last: bool = False  # whether a choice was the number of options, one too many
+
+    def read(self, records: Iterable[tuple[int, Callable[[], Any]]]) -> Read:
+        """Read all; raises ValueError for the first fault, unless faults are skipped."""
+        if self.errors not in ("raise", "skip"):
+            raise ValueError(
+                f'errors is {self.errors!r}; use "raise" (keep nothing) or "skip" (keep the good '
+                "ones)"
+            )
+        for line, load in records:
+            try:
+                self.take(_object(load()))
+            except Refused as error:
+                raise Refused(f"{self.name}: {error}") from error
+            except FAULTS as error:
+                if self.errors == "raise":
+                    raise ValueError(
+                        f"{self.name}, record {line}: {explain(error)}; nothing was read "
+                        '(errors="skip" leaves it out)'
+                    ) from error
+                self.faults.append(Fault(line, explain(error)))
+        if self.last and self.least > 0:
+            raise Refused(
+                f"{self.name} seems to count choices from 1: none is 0, and one is the number of "
+                "options. Take 1 from every choice"
+            )
+        if not self.labels:
+            raise Refused(f"{self.name} gave no labels: {self._nothing()}")
+        return Read(
+            list(self.comparisons.values()), list(self.labels.values()), self.faults, self.equal
         )
-    query, *options = tokenizer.batch_decode(rows)
-    return query, options, _index(record["best"]), {}
 
+    def take(self, record: dict[str, Any]) -> None:
+        """Read one record."""
+        if self.first is None:
+            self.first = record
+            foreign.check(record, self.format, self.name, self.task)
+        query, options, choice, more = self.parse(record)
+        self.least, self.last = min(self.least, choice), self.last or choice == len(options)
+        if not 0 <= choice < len(options):
+            hint = "; are they counted from 1?" if self.last and self.least > 0 else ""
+            raise ValueError(f"choice {choice}, but there are {len(options)} options, from 0{hint}")
+        comparison = self._comparison(query, options, more)
+        label, named = self._label(comparison, choice, more)
+        if len(set(comparison.options)) == 1:
+            self.equal += 1
+            return
+        if self.fits is not None:
+            self.fits(comparison)
+        number, key = 1, (label.comparison_id, label.labeler)
+        while key in self.labels and not named:
+            number += 1
+            key = label.comparison_id, f"{label.labeler} {number}"
+        before = self.labels.get(key, label)
+        if before.choice != choice:
+            raise ValueError(
+                f"{label.labeler} chose option {before.choice} of the same comparison further up, "
+                f"and {choice} here"
+            )
+        self.comparisons[comparison.id] = comparison
+        self.labels[key] = replace(before, labeler=key[1])
 
-def parse_pair(record: dict[str, Any]) -> Parsed:
-    chosen, rejected, prompt = record["chosen"], record["rejected"], record.get("prompt")
-    if prompt is None:  # the prompt may stand at the beginning of both
-        same = sum(
-            1
-            for _ in takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False))
+    def _comparison(self, query: Any, options: Any, more: dict[str, Any]) -> Comparison:
+        if not isinstance(query, str):
+            raise ValueError(f"the query must be text, got {query!r}")
+        round_ = str(more.get("round", ""))  # other programs may mean something else by it
+        comparison = Comparison(
+            str(self.task or more.get("task") or ""),
+            query,
+            tuple(options),
+            str(more.get("source") or "imported"),
+            int(round_) if round_.isdecimal() else 0,
         )
-        prompt = chosen[:same]
-        if not prompt:
-            raise ValueError("there is no prompt, and chosen and rejected begin differently")
-        if isinstance(chosen, str):
-            prompt = prompt[: prompt.rfind(" ") + 1] or prompt  # whole words only
-        chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
-    query, first, second = _text(prompt), _text(chosen), _text(rejected)
-    # Whether the chosen one becomes option 0 is a coin of the content, not always the same side.
-    swap = (
-        hashlib.sha256("\0".join([query, *sorted((first, second))]).encode()).digest()[0] % 2 == 1
-    )
-    return query, (second, first) if swap else (first, second), int(swap), record
+        if not comparison.task:
+            raise ValueError("which task is it? Pass `task`")
+        columns = ("task", "query", "source", "round")
+        check_columns(table, {name: getattr(comparison, name) for name in columns})
+        for option in comparison.options:
+            check_columns(table, {"query": option})  # is it Unicode text?
+        return comparison
 
-
-def _from_pairwise(record: dict[str, Any]) -> Parsed:
-    sides = {"first": 0, "second": 1}
-    if record["choice"] not in sides:
-        raise ValueError(f'choice {record["choice"]!r} must be "first" or "second"')
-    return (
-        _text(record["prompt"]),
-        (_text(record["first"]), _text(record["second"])),
-        sides[record["choice"]],
-        record,
-    )
-
-
-def _from_csv(row: dict[str, Any]) -> Parsed:
-    if "" in row and len(row) == 1:
-        raise ValueError(row[""])
-    if None in row:
-        raise ValueError(
-            "the row has more fields than the header: is a text with a comma not quoted?"
+    def _label(
+        self, comparison: Comparison, choice: int, more: dict[str, Any]
+    ) -> tuple[Label, bool]:
+        """Make the label, and say whether its labeler was named."""
+        who = _name(more.get("labeler"))
+        label = Label(
+            comparison.id,
+            who or self.labeler,
+            choice,
+            _number("seconds", more.get("seconds")),
+            _time(more.get("created")),
+            _truth(more.get("simulated"), self.simulated),
         )
-    if any("\udc80" <= letter <= "\udcff" for value in row.values() for letter in value or ""):
-        raise ValueError("the row is not UTF-8 text: save the table as UTF-8")
-    names = sorted(
-        (n for n in row if n.startswith("option_") and row[n] is not None), key=lambda n: int(n[7:])
-    )
-    count = int(row.get("options") or 0)  # of a shorter comparison the last columns are empty
-    while names and (len(names) > count if count else not row[names[-1]]):
-        names.pop()
-    return row["query"], [row[name] for name in names], _index(row["choice"]), row
+        values = label.labeler, "choose", choice, (), label.seconds, label.created, label.simulated
+        check(Event(label.comparison_id, *values), len(comparison.options))
+        return label, bool(who)
+
+    def _nothing(self) -> str:
+        if self.faults:
+            fields = ", ".join(map(str, self.first or {}))[:200]
+            return (
+                f"{len(self.faults)} records are faulty, the first of them record "
+                f"{self.faults[0].line}: {self.faults[0].reason}"
+                + (f". The first record has the fields {fields}" if fields else "")
+            )
+        return f"all {self.equal} comparisons are of equal texts" if self.equal else "it is empty"
 
 
-def _index(value: Any) -> int:
-    if isinstance(value, bool) or not str(value).strip().isdigit():
-        raise ValueError(f"choice {value!r} must be an index from 0")
-    return int(value)
+# ---- single fields -------------------------------------------------------------------------------
 
 
-def _text(value: Any) -> str:
-    """Return a text as it is, and a conversation as lines; one message is just its content."""
-    if isinstance(value, str):
-        return value
-    if (
-        not isinstance(value, list)
-        or not value
-        or any(not isinstance(m, dict) or not isinstance(m.get("content"), str) for m in value)
-    ):
-        raise ValueError(f"expected a text or a list of messages, got {str(value)[:40]!r}")
-    return (
-        value[0]["content"]
-        if len(value) == 1
-        else "\n".join(f"{m.get('role', '')}: {m['content']}" for m in value)
-    )
+def _is_missing(value: Any) -> bool:
+    """Say whether a field is left empty, as tables and pandas have it."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def _name(value: Any) -> str:
+    """Read a labeler's name; 0 is one."""
+    if _is_missing(value):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of numbers with gaps comes as floats
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"labeler must be a name or a number, got {str(value)[:30]!r}")
+    return str(value)
+
+
+def _number(name: str, value: Any) -> float:
+    if _is_missing(value):
+        return 0.0
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number, got {str(value)[:30]!r}") from error
+
+
+def _time(value: Any) -> float:
+    """Read a time: seconds or milliseconds since 1970, or an ISO date (UTC, unless it says)."""
+    if isinstance(value, str) and not value.strip().replace(".", "", 1).isdecimal():
+        if _is_missing(value):
+            return 0.0
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            pass  # perhaps a number in another form, such as 1.7e9
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    seconds = _number("created", value)
+    return seconds / 1_000 if seconds > _MILLISECONDS else seconds
+
+
+def _truth(value: Any, default: bool) -> bool:
+    if _is_missing(value):
+        return default
+    answer = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    if str(value).strip().lower() not in answer:
+        raise ValueError(f"simulated must be true or false, got {str(value)[:30]!r}")
+    return answer[str(value).strip().lower()]
