@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def label(a: LabelCommand) -> None:
 def fit_reward(a: FitReward) -> None:
     run = Run(a.out, seed=a.seed, device=a.device, config=a.config, micro_batch=a.micro_batch)
     policy, task = load(a, run.device)
-    comparisons, labels = read_labels(a, policy.tokenizer)
+    comparisons, labels = read_labels(a, policy)
     (fitted, train), (held, test) = reward.hold_out(comparisons, labels, a.held_out)
     model = RewardModel.from_policy(policy, a.seed, a.lora).to(run.device)
     samples = prompts(a, task, policy.tokenizer, a.normalize_samples)
@@ -273,23 +274,11 @@ def prompts(
     )
 
 
-def read_labels(
-    a: FitReward, tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[Comparison], list[Label]]:
-    """Read comparisons and labels from where the command says."""
+def read_labels(a: FitReward, policy: Policy) -> tuple[list[Comparison], list[Label]]:
+    """Read comparisons and labels from where the command says, and report what was left out."""
     if a.labels == "recorded":
         return labelers.recorded(tasks.get(a.task))
-    if a.labels == "released":
-        path = hub.labels_file(a.task, a.data_dir)
-        read = exchange.read(
-            path,
-            "openai",
-            a.task,
-            labeler="released with the paper",
-            tokenizer=tokenizer,
-            errors="skip",
-        )
-    elif Path(a.labels).suffix == ".db" or "://" in a.labels:
+    if Path(a.labels).suffix == ".db" or "://" in a.labels:
         store = open_store(a.labels)
         there = sorted({label.task for label in store.labels()})
         if there and a.task not in there:
@@ -298,18 +287,45 @@ def read_labels(
                 "--task that was asked"
             )
         return store.comparisons(a.task), store.labels(a.task)
-    elif not Path(a.labels).exists():
+    released = a.labels == "released"
+    if not released and not Path(a.labels).exists():
         raise FileNotFoundError(
             f'there is no {a.labels}: give --labels a store (.db), a file, "recorded" or "released"'
         )
-    else:
-        read = exchange.read(a.labels, a.format, a.task, tokenizer=tokenizer)
+    read = exchange.read(
+        hub.labels_file(a.task, a.data_dir) if released else a.labels,
+        "openai" if released else a.format,
+        a.task,
+        labeler="released with the paper" if released else "imported",
+        tokenizer=policy.tokenizer,
+        errors="skip" if released or a.skip_faulty else "raise",
+        fits=fits_context(policy),
+    )
     if read.faults:
         print(
-            f"{len(read.faults)} faulty records were left out; the first: line "
-            f"{read.faults[0].line}, {read.faults[0].reason}."
+            f"{len(read.faults)} faulty records were left out; the first: record "
+            f"{read.faults[0].line}, {frontend.visible(read.faults[0].reason)}."
         )
+    if read.equal:
+        print(f"{read.equal} comparisons of equal texts were left out.")
     return read.comparisons, read.labels
+
+
+def fits_context(policy: Policy) -> Callable[[Comparison], None]:
+    """Make a check that raises ValueError for a comparison longer than a model's context."""
+    tokenizer, first = policy.tokenizer, len(tasks.first_ids(policy.tokenizer))
+
+    def check(comparison: Comparison) -> None:
+        query, *options = (
+            len(tasks.text_ids(tokenizer, text)) for text in (comparison.query, *comparison.options)
+        )
+        if policy.context is not None and first + query + max(options) > policy.context:
+            raise ValueError(
+                f"query and longest option take {first + query + max(options)} tokens, but the "
+                f"model's context is {policy.context}"
+            )
+
+    return check
 
 
 def check_target(out: Path, folder: bool) -> None:

@@ -90,6 +90,8 @@ class FitReward(Hardware):
     # paper's)
     labels: str = "recorded"
     format: Literal["openai", "pairs", "pairwise", "csv"] = "csv"  # of a file
+    # leave out records of a file that are faulty or too long for the model, and say how many
+    skip_faulty: bool = False
     held_out: float = 0.1  # share of the queries kept for the accuracy, chosen by their hash
     config: RewardConfig = field(default_factory=RewardConfig)
     normalize_samples: int = 512  # prompts behind gain and bias

@@ -56,11 +56,6 @@ def split(prompt: Any, chosen: Any, rejected: Any, repeated: bool = True) -> tup
     return prompt, chosen[len(prompt) :], rejected[len(prompt) :]
 
 
-def text(value: Any) -> str:
-    """Return a text as it is, and a dialogue as lines; one message is only its content."""
-    return value if isinstance(value, str) else _lines(_messages(value, "user"))
-
-
 # ---- texts ---------------------------------------------------------------------------------------
 
 
@@ -151,10 +146,10 @@ def _split_messages(
         return prompt[0][1], chosen[0][1], rejected[0][1]
     role = chosen[0][0]
     if role != rejected[0][0]:
-        return _lines(prompt), *("\n" + _lines(x, alone=False) for x in (chosen, rejected))
+        return _lines(prompt), *("\n" + _lines(x) for x in (chosen, rejected))
     return (
-        f"{_lines(prompt, alone=False)}\n{role}:",
-        *(_lines(x, alone=False).removeprefix(f"{role}:") for x in (chosen, rejected)),
+        f"{_lines(prompt)}\n{role}:",
+        *(_lines(x).removeprefix(f"{role}:") for x in (chosen, rejected)),
     )
 
 
@@ -172,7 +167,5 @@ def _repeated_messages(prompt: list[Message], shared: list[Message], by_role: bo
     return next((end for end in ends if same(shared[end - len(prompt) : end])), 0)
 
 
-def _lines(messages: list[Message], alone: bool = True) -> str:
-    if alone and len(messages) == 1:
-        return messages[0][1]
+def _lines(messages: list[Message]) -> str:
     return "\n".join(f"{role}: {content}" for role, content in messages)

@@ -173,7 +173,9 @@ def check(record: dict[str, Any], format: str | None, path: str, task: str) -> N
             return
         for other, fits in OWN.items():
             if fits(record):
-                raise Refused(f'this seems to be the format {other!r}: pass format="{other}"')
+                raise Refused(
+                    f'this seems to be the format {other!r}: pass format="{other}", or --format {other}'
+                )
     refuse(record, path, task)
 
 

@@ -149,7 +149,7 @@ class Reader:
                 if self.errors == "raise":
                     raise ValueError(
                         f"{self.name}, record {line}: {explain(error)}; nothing was read "
-                        '(errors="skip" leaves it out)'
+                        '(errors="skip", or --skip-faulty, leaves it out)'
                     ) from error
                 self.faults.append(Fault(line, explain(error)))
         if self.last and self.least > 0:
