@@ -2,9 +2,12 @@
 place and a reason."""
 
 import csv
+import gzip
 import itertools
 import json
+import math
 import re
+from datetime import datetime
 
 import pytest
 
@@ -333,6 +336,145 @@ def test_what_cannot_be_parsed_never_escapes_as_another_error(tmp_path):
         assert len(read.faults) > 900 and all(f.reason for f in read.faults)
     with pytest.raises(ValueError, match='use "raise"'):
         exchange.read(file, "pairs", "t", errors="ignore")
+
+
+ROW = {"query": "q", "options": ["a", "b"], "choice": 0}
+
+
+def label(**more):
+    (made,) = exchange.from_dataset([ROW | more], "t").labels
+    return made
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [(0, "0"), ("0", "0"), (7.0, "7"), ("ada", "ada"), (None, "imported"), (" ", "imported"), (math.nan, "imported")],
+)  # fmt: skip
+def test_labeler_0_is_a_labeler(given, name):
+    """It was taken for no name, and its labels for those of different people."""
+    assert label(labeler=given).labeler == name
+    other = {"options": ["a", "b"], "choice": 1, "labeler": given}
+    read = exchange.from_dataset([ROW | {"labeler": given}, ROW | other], "t", errors="skip")
+    assert len(read.labels) == (2 if name == "imported" else 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (1714557600, 1714557600.0), ("1714557600.5", 1714557600.5), (1714557600500, 1714557600.5),
+        ("1714557600500", 1714557600.5), ("1.7e9", 1.7e9), ("2024-05-01T10:00:00Z", 1714557600.0),
+        ("2024-05-01T10:00:00.500000", 1714557600.5), ("2024-05-01 12:00:00+02:00", 1714557600.0),
+        ("2024-05-01", 1714521600.0), (datetime(2024, 5, 1, 10), 1714557600.0),
+        (None, 0.0), ("", 0.0), (math.nan, 0.0),
+    ],
+)  # fmt: skip
+def test_times_may_be_iso_dates_and_milliseconds(given, seconds):
+    assert label(created=given).created == seconds
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"created": "yesterday"}, "created must be a number, got 'yesterday'"),
+        ({"created": [1]}, "created must be a number"),
+        ({"created": 1e17}, "created must be a number from 0"),
+        ({"seconds": "1,5"}, "seconds must be a number, got '1,5'"),
+        ({"labeler": ["ada"]}, "labeler must be a name"),
+        ({"simulated": "perhaps"}, "simulated must be true or false, got 'perhaps'"),
+        ({"options": ["a", "\ud800"]}, "no Unicode text"),
+    ],
+)
+def test_fields_that_make_no_sense_are_faults(more, said):
+    read = exchange.from_dataset([ROW, ROW | more], "t", errors="skip")
+    assert len(read.labels) == 1 and said in read.faults[0].reason
+
+
+@pytest.mark.parametrize(
+    ("given", "truth"),
+    [
+        (True, True),
+        ("TRUE", True),
+        (1, True),
+        ("0", False),
+        (False, False),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_a_label_is_simulated_if_its_record_or_else_the_caller_says_so(given, truth):
+    """An empty cell made a simulated label a person's."""
+    for default in (True, False):
+        (made,) = exchange.from_dataset([ROW | {"simulated": given}], "t", simulated=default).labels
+        assert made.simulated is (default if truth is None else truth)
+
+
+def test_comparisons_of_equal_texts_are_not_written_and_counted_on_reading(tmp_path):
+    """They teach nothing, and half of them counted as mistakes of the model."""
+    rows = [ROW, ROW | {"options": ["a", "a"]}, ROW | {"options": ["b", "b", "b"]}]
+    read = exchange.from_dataset(rows, "t")
+    assert read.equal == 2 and len(read.comparisons) == len(read.labels) == 1
+    pairs = [{"prompt": "p", "chosen": "a", "rejected": "a"}, {"chosen": "x y", "rejected": "x y"}]
+    file = lines(tmp_path / "p.jsonl", *pairs, {"prompt": "p", "chosen": "a", "rejected": "b"})
+    assert exchange.read(file, "pairs", "t").equal == 2
+    with pytest.raises(ValueError, match="all 2 comparisons are of equal texts"):
+        exchange.read(lines(file, *pairs), "pairs", "t", errors="skip")
+    mixed = [Comparison("t", "q", o) for o in (("a", "a"), ("a", "b", "a"), ("c", "d"))]
+    given = [Label(c.id, "ada", 0) for c in mixed]
+    assert exchange.write(tmp_path / "x", "csv", mixed, given) == 2
+    assert exchange.write(tmp_path / "x", "pairs", mixed, given) == 2
+    for written in (tmp_path / "y", tmp_path / "z"):
+        with pytest.raises(ValueError, match="no labels to write yet, or none of options"):
+            exchange.write(written, "csv", mixed[:1], given[:1] if written.name == "y" else [])
+        assert not written.exists()
+
+
+def test_what_does_not_fit_is_a_fault_of_its_line(tmp_path):
+    def fits(comparison):
+        if len(comparison.query) > 3:
+            raise ValueError("too long for the model")
+
+    pair = {"first": "a", "second": "b", "choice": "first"}
+    file = lines(tmp_path / "x", *(pair | {"prompt": p} for p in ("one", "three", "two", "four")))
+    read = exchange.read(file, "pairwise", "t", errors="skip", fits=fits)
+    assert [(f.line, f.reason) for f in read.faults] == [
+        (2, "too long for the model"),
+        (4, "too long for the model"),
+    ]
+    with pytest.raises(ValueError, match="record 2: too long for the model; nothing was read"):
+        exchange.read(file, "pairwise", "t", fits=fits)
+
+
+def test_a_tokenizer_that_does_not_give_the_text_back_writes_no_ids(tmp_path):
+    class Lower(Bytes):
+        def __call__(self, text, add_special_tokens=True):
+            return super().__call__(text.lower())
+
+    class Padding(Bytes):
+        def __call__(self, text, add_special_tokens=True):
+            return {"input_ids": [50_259] if text == " a0." else list(text.encode())}
+
+        def batch_decode(self, rows):
+            return [" a0." if row == [50_259] else bytes(row).decode() for row in rows]
+
+    for tokenizer in (Lower(), Padding()):
+        with pytest.raises(ValueError, match="does not give 'She said .* back as they were"):
+            exchange.write(tmp_path / "x", "openai", FOUR, labels(FOUR), tokenizer=tokenizer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_store_is_not_exported(tmp_path):
+    with pytest.raises(ValueError, match="nothing to export yet"):
+        exchange.export(LabelStore(tmp_path / "l.db"), tmp_path / "x.jsonl")
+    assert not (tmp_path / "x.jsonl").exists()
+
+
+def test_a_compressed_export_is_loaded(store, tmp_path):
+    store.record("ann", FOUR[0].id, "choose", 2)
+    exchange.export(store, tmp_path / "x.jsonl")
+    packed = tmp_path / "x.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "x.jsonl").read_bytes()))
+    other = LabelStore(tmp_path / "other.db")
+    assert exchange.load(other, packed).events == 1 and other.labels() == store.labels()
 
 
 def test_datasets_of_both_forms_are_read_back():

@@ -97,7 +97,8 @@ def load(
         gold |= {comparison.id: record["gold"]} if "gold" in record else {}
         systems |= {comparison.id: tuple(record["systems"])} if "systems" in record else {}
     if not comparisons and not sittings:
-        raise Refused(f"{path} holds nothing that could be imported: {faults[0].reason}")
+        reason = faults[0].reason if faults else "it is empty"
+        raise Refused(f"{path} holds nothing that could be imported: {reason}")
     given.sort(key=lambda e: (e.id or 0, e.created))
     taken = store.append(
         Contents(comparisons, given, sittings, gold, systems), strict=errors == "raise"
