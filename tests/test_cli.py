@@ -274,6 +274,27 @@ def test_the_folder_of_a_run_is_not_taken_for_another_reward_model_or_other_labe
     assert run(line + "fit0 --micro-batch 3")[0] == 0
 
 
+def test_fit_reward_skips_faulty_records_if_told_to_and_names_those_too_long(run, tmp_path):
+    """A label file with one bad line was refused whole, and a text too long was named by nothing."""
+    words = "abcdefgh"
+    good = [
+        {"prompt": f"The harbour {x}.", "chosen": " A good day.", "rejected": " A grim night."}
+        for x in words
+    ]
+    long = good[0] | {"chosen": " good" * 2_000}
+    equal = good[0] | {"rejected": good[0]["chosen"]}
+    records = [*good[:2], long, {"prompt": "x\u202e"}, equal, *good[2:]]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    line = "fit-reward --model MODEL --config.batch 4 --held-out 0 --normalize-samples 8 --device cpu --labels p.jsonl --format pairs"
+    code, _, complaint = run(line)
+    assert code == 1 and "p.jsonl, record 3: query and longest option take 20" in complaint
+    assert "but the model's context is 1024; nothing was read" in complaint
+    assert "--skip-faulty, leaves it out" in complaint
+    code, said, _ = run(line + " --skip-faulty")
+    assert code == 0 and "2 faulty records were left out; the first: record 3, query and" in said
+    assert "1 comparisons of equal texts were left out." in said and "Fitted on 8 labels" in said
+
+
 def test_fit_reward_begins_and_ends_in_the_unit_of_the_models_own_samples(run, model, monkeypatch):
     run("sample --model MODEL --count 8 --store labels.db --device cpu")
     run("label --store labels.db --labeler ada", typed="1\n" * 8)

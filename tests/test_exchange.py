@@ -410,7 +410,7 @@ def test_a_label_is_simulated_if_its_record_or_else_the_caller_says_so(given, tr
 
 def test_comparisons_of_equal_texts_are_not_written_and_counted_on_reading(tmp_path):
     """They teach nothing, and half of them counted as mistakes of the model."""
-    rows = [ROW, ROW | {"options": ["a", "a"]}, ROW | {"options": ["b", "b", "b"]}]
+    rows = [ROW, ROW | {"options": ["a", " a "]}, ROW | {"options": ["b", "b", "b"]}]
     read = exchange.from_dataset(rows, "t")
     assert read.equal == 2 and len(read.comparisons) == len(read.labels) == 1
     pairs = [{"prompt": "p", "chosen": "a", "rejected": "a"}, {"chosen": "x y", "rejected": "x y"}]
@@ -418,7 +418,7 @@ def test_comparisons_of_equal_texts_are_not_written_and_counted_on_reading(tmp_p
     assert exchange.read(file, "pairs", "t").equal == 2
     with pytest.raises(ValueError, match="all 2 comparisons are of equal texts"):
         exchange.read(lines(file, *pairs), "pairs", "t", errors="skip")
-    mixed = [Comparison("t", "q", o) for o in (("a", "a"), ("a", "b", "a"), ("c", "d"))]
+    mixed = [Comparison("t", "q", o) for o in (("a", "a "), ("a", "b", " a"), ("c", "d"))]
     given = [Label(c.id, "ada", 0) for c in mixed]
     assert exchange.write(tmp_path / "x", "csv", mixed, given) == 2
     assert exchange.write(tmp_path / "x", "pairs", mixed, given) == 2

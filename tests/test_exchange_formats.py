@@ -257,24 +257,20 @@ def test_an_apostrophe_in_a_table_of_others_is_theirs(tmp_path):
     assert written(exchange.read(tmp_path / "x.csv", "csv", "t")) == [("'-tis", "'@a")]
 
 
-def test_long_texts_lines_and_quotes_come_back_and_nul_is_refused(tmp_path):
+def test_long_texts_lines_quotes_and_nul_come_back(tmp_path):
     """The csv module takes 131,072 letters of a field unless told otherwise."""
-    table(tmp_path / "x.csv", 200_000 * "long ", 'a "b"\r\n, c\n\n;', "\u2028 é 👩‍🚀", '"', "\\")
-    before = (tmp_path / "x.csv").read_bytes()
-    with pytest.raises(ValueError, match="holds a NUL character, which a table cannot hold"):
-        table(tmp_path / "x.csv", "a\0b")
-    assert (tmp_path / "x.csv").read_bytes() == before
-    (tmp_path / "x.csv").write_bytes(before + b"q,3,a\0,b,c,0,ada,1,1,False,m,0\r\n")
-    read = exchange.read(tmp_path / "x.csv", "csv", "t", errors="skip")
-    assert len(read.labels) == 5 and "NUL character" in read.faults[0].reason
+    texts = [200_000 * "long ", 'a "b"\r\n, c\n\n;', "\u2028 é 👩‍🚀", '"', "\\", "a\0b", "\0"]
+    table(tmp_path / "x.csv", *texts)
 
 
-LETTERS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+LETTERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    LETTERS, st.lists(LETTERS, min_size=2, max_size=4).filter(lambda x: len(set(x)) > 1), st.data()
+    LETTERS,
+    st.lists(LETTERS, min_size=2, max_size=4).filter(lambda x: len({o.strip() for o in x}) > 1),
+    st.data(),
 )
 def test_whatever_is_written_is_read_back(tmp_path_factory, query, options, data):
     file = tmp_path_factory.getbasetemp() / "any"

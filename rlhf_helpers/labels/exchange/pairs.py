@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from rlhf_helpers.labels.exchange import dialogue, files
-from rlhf_helpers.records import Comparison, Label
+from rlhf_helpers.records import Comparison, Label, same_text
 
 # query, options, choice, what else is known
 Parsed = tuple[str, Sequence[str], int, dict[str, Any]]
@@ -44,7 +44,7 @@ def _check_names(record: dict[str, Any]) -> None:
 
 
 def of_label(comparison: Comparison, label: Label) -> list[dict[str, Any]]:
-    """Set the chosen option against each of the others, except those of the same text.
+    """Set the chosen option against each of the others, except those that read the same.
 
     `repeats_prompt` is False: a reply that happens to begin with the prompt is kept as it is.
     """
@@ -58,7 +58,7 @@ def of_label(comparison: Comparison, label: Label) -> list[dict[str, Any]]:
     return [
         {"prompt": comparison.query, "chosen": chosen, "rejected": other} | about
         for other in comparison.options
-        if other != chosen
+        if not same_text(other, chosen)
     ]
 
 

@@ -41,7 +41,7 @@ class Read:
     """What a file held.
 
     `faults` lists what was left out, if leaving out was asked for; `equal` counts the comparisons
-    that were left out because all their options are the same text.
+    that were left out because all their options read the same.
     """
 
     comparisons: list[Comparison]
@@ -175,7 +175,7 @@ class Reader:
             raise ValueError(f"choice {choice}, but there are {len(options)} options, from 0{hint}")
         comparison = self._comparison(query, options, more)
         label, named = self._label(comparison, choice, more)
-        if len(set(comparison.options)) == 1:
+        if comparison.has_equal_options:
             self.equal += 1
             return
         if self.fits is not None:

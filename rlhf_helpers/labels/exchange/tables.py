@@ -75,8 +75,6 @@ def _row(names: list[str], cells: list[str]) -> dict[str, str]:
         )
     if any(NOT_UTF8.search(cell) for cell in cells):
         raise ValueError('the row is not UTF-8 text: save the table as "CSV UTF-8"')
-    if any("\0" in cell for cell in cells):
-        raise ValueError("the row holds a NUL character: was it damaged?")
     row = dict(zip(names, cells, strict=False))
     # `options` marks a table that `write` made; an apostrophe in another's is the author's own
     return {n: _unmarked(n, x) for n, x in row.items()} if "options" in row else row
@@ -122,15 +120,8 @@ def index(value: Any) -> int:
 
 
 def write(file: TextIO, rows: Sequence[tuple[Comparison, Label]]) -> int:
-    """Write a table that no spreadsheet runs as formulas; raises ValueError for a NUL character,
-    which no table can hold."""
+    """Write a table of which no spreadsheet runs a cell as a formula."""
     records = [_record(comparison, label) for comparison, label in rows]
-    for record in records:
-        if any("\0" in str(cell) for cell in record.values()):
-            raise ValueError(
-                f"the text after {record['query'][:40]!r} holds a NUL character, which a table "
-                "cannot hold: write it as pairs"
-            )
     names = list(dict.fromkeys(name for record in records for name in record))
     writer = csv.DictWriter(file, names)
     writer.writeheader()

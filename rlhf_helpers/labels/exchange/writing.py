@@ -20,7 +20,7 @@ def write(
     """Write labelled comparisons, one record per label (pairs: one per option not chosen), and
     return how many records there are.
 
-    Comparisons of which all options are the same text are left out. The file appears only when it
+    Comparisons whose options all read the same are left out. The file appears only when it
     is complete. Raises ValueError for what a format cannot hold, and if there is nothing to write.
     """
     writers = {
@@ -52,7 +52,7 @@ def labelled(
                 f"{len(known)} given"
             )
         rows.append((known[label.comparison_id], label))
-    rows = [(c, label) for c, label in rows if len(set(c.options)) > 1]
+    rows = [(c, label) for c, label in rows if not c.has_equal_options]
     if not rows:
         raise ValueError("there are no labels to write yet, or none of options that differ")
     return rows
