@@ -245,8 +245,18 @@ def test_texts_that_a_spreadsheet_would_run_are_harmless_in_the_file_and_read_ba
     starts = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "'=1", "''@x", "'quoted'", " =1", "x=1"]
     rows = table(tmp_path / "x.csv", *starts, name="=cmd|' /C calc'!A0")
     assert [row["query"] for row in rows] == [
-        "'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "'\rx", "''=1", "'''@x", "'quoted'", " =1", "x=1",
-    ]  # fmt: skip
+        "'=1+1",
+        "'+1",
+        "'-1",
+        "'@SUM(A1)",
+        "'\tx",
+        "'\rx",
+        "''=1",
+        "'''@x",
+        "'quoted'",
+        " =1",
+        "x=1",
+    ]
     cells = [cell for row in rows for name, cell in row.items()]
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
     assert rows[0]["labeler"] == "'=cmd|' /C calc'!A0"
@@ -289,21 +299,81 @@ def shapes():
     """Small files made by hand in the published field names, and what they say."""
     pair = {"data": {"prompt": "P", "answer1": "one", "answer2": "two"}}
     result = [{"type": "pairwise", "from_name": "pw", "value": {"selected": "right"}}]
-    answer = {"result": result, "completed_by": 0, "was_cancelled": False, "lead_time": 2.5, "created_at": "2024-05-01T10:00:00.000000Z"}  # fmt: skip
+    answer = {
+        "result": result,
+        "completed_by": 0,
+        "was_cancelled": False,
+        "lead_time": 2.5,
+        "created_at": "2024-05-01T10:00:00.000000Z",
+    }
     label_studio = [
         {"id": 1, "annotations": [answer, answer | {"was_cancelled": True}]} | pair,
         {"id": 2, "annotations": [answer | {"completed_by": 7, "result": []}]} | pair,
     ]
     fields = {"prompt": "P", "response_1": "one", "response_2": "two"}
     argilla = [
-        {"id": "a", "status": "completed", "fields": fields, "metadata": {}, "suggestions": {}, "vectors": {}, "responses": {"preference": [{"value": "response_2", "user_id": "u1"}]}},
-        {"id": "b", "status": "pending", "fields": fields, "metadata": {}, "suggestions": {}, "vectors": {}, "responses": {}},
-    ]  # fmt: skip
-    prodigy = {"text": "P", "options": [{"id": 7, "text": "one"}, {"id": 8, "text": "two"}], "accept": [8], "answer": "accept", "_annotator_id": "set-ada", "_session_id": "set-ada", "_timestamp": 1714557600}  # fmt: skip
-    shp = {"post_id": "x", "domain": "askculinary_train", "history": "P", "human_ref_A": "one", "human_ref_B": "two", "labels": 0, "score_A": 1, "score_B": 9}  # fmt: skip
-    webgpt = {"question": {"dataset": "eli5", "id": "x", "full_text": "P"}, "quotes_0": {}, "quotes_1": {}, "answer_0": "one", "answer_1": "two", "tokens_0": {}, "tokens_1": {}, "score_0": -0.5, "score_1": 0.5}  # fmt: skip
-    summaries = {"info": {"id": "t3", "post": "P", "title": "T"}, "summaries": [{"text": "one", "policy": "sup"}, {"text": "two", "policy": "ref"}], "choice": 1, "worker": "w", "batch": "b", "split": "train"}  # fmt: skip
-    sharegpt = {"conversations": [{"from": "human", "value": "P"}], "chosen": {"from": "gpt", "value": "two"}, "rejected": {"from": "gpt", "value": "one"}}  # fmt: skip
+        {
+            "id": "a",
+            "status": "completed",
+            "fields": fields,
+            "metadata": {},
+            "suggestions": {},
+            "vectors": {},
+            "responses": {"preference": [{"value": "response_2", "user_id": "u1"}]},
+        },
+        {
+            "id": "b",
+            "status": "pending",
+            "fields": fields,
+            "metadata": {},
+            "suggestions": {},
+            "vectors": {},
+            "responses": {},
+        },
+    ]
+    prodigy = {
+        "text": "P",
+        "options": [{"id": 7, "text": "one"}, {"id": 8, "text": "two"}],
+        "accept": [8],
+        "answer": "accept",
+        "_annotator_id": "set-ada",
+        "_session_id": "set-ada",
+        "_timestamp": 1714557600,
+    }
+    shp = {
+        "post_id": "x",
+        "domain": "askculinary_train",
+        "history": "P",
+        "human_ref_A": "one",
+        "human_ref_B": "two",
+        "labels": 0,
+        "score_A": 1,
+        "score_B": 9,
+    }
+    webgpt = {
+        "question": {"dataset": "eli5", "id": "x", "full_text": "P"},
+        "quotes_0": {},
+        "quotes_1": {},
+        "answer_0": "one",
+        "answer_1": "two",
+        "tokens_0": {},
+        "tokens_1": {},
+        "score_0": -0.5,
+        "score_1": 0.5,
+    }
+    summaries = {
+        "info": {"id": "t3", "post": "P", "title": "T"},
+        "summaries": [{"text": "one", "policy": "sup"}, {"text": "two", "policy": "ref"}],
+        "choice": 1,
+        "worker": "w",
+        "batch": "b",
+        "split": "train",
+    }
+    sharegpt = {
+        "conversations": [{"from": "human", "value": "P"}],
+        "chosen": {"from": "gpt", "value": "two"},
+        "rejected": {"from": "gpt", "value": "one"},
+    }
     nested = {"prompt": "P", "responses": ["one", "two"]}
     return {
         "rows with a list of options": [{"query": "P", "options": ["one", "two"], "choice": 1}],
@@ -314,10 +384,15 @@ def shapes():
         "WebGPT comparisons": [webgpt, webgpt | {"score_0": 0.0, "score_1": 0.0}],
         "summarize_from_feedback": [summaries],
         "ShareGPT": [sharegpt],
-        "a nested comparison set with scores": [nested | {"scores": [2, 7]}, nested | {"scores": [7, 7]}],
+        "a nested comparison set with scores": [
+            nested | {"scores": [2, 7]},
+            nested | {"scores": [7, 7]},
+        ],
         "a nested comparison set with a ranking": [nested | {"ranking": [1, 0]}],
-        "one object that holds the records in a field": [{"version": 2, "data": [{"query": "P", "options": ["one", "two"], "choice": 1}]}],
-    }  # fmt: skip
+        "one object that holds the records in a field": [
+            {"version": 2, "data": [{"query": "P", "options": ["one", "two"], "choice": 1}]}
+        ],
+    }
 
 
 def recipes():
@@ -345,9 +420,11 @@ def test_a_format_of_others_is_named_and_the_recipe_in_the_docs_reads_it(tmp_pat
     ]
     assert written(read) == [("P", "two")]
     who, created = {
-        "Label Studio": ("0", 1714557600.0), "Prodigy": ("set-ada", 1714557600.0),
-        "Argilla": ("u1", 0.0), "summarize_from_feedback": ("w", 0.0),
-    }.get(name, ("imported", 0.0))  # fmt: skip
+        "Label Studio": ("0", 1714557600.0),
+        "Prodigy": ("set-ada", 1714557600.0),
+        "Argilla": ("u1", 0.0),
+        "summarize_from_feedback": ("w", 0.0),
+    }.get(name, ("imported", 0.0))
     assert (read.labels[0].labeler, read.labels[0].created) == (who, created)
     if name == "Label Studio":
         assert read.labels[0].seconds == 2.5

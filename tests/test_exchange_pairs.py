@@ -10,7 +10,11 @@ from rlhf_helpers.labels import exchange
 from rlhf_helpers.labels.exchange import dialogue
 from rlhf_helpers.records import Comparison, Label
 
-FAMILY, OTHER = "👨‍👩‍👧", "👨‍👩‍👦"  # both begin with man, joiner, woman, joiner
+# both begin with man, joiner, woman, joiner
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+OTHER = "\U0001f468\u200d\U0001f469\u200d\U0001f466"
+TO, FRANCE, FINLAND = "To 🇩🇪", "🇫🇷", "🇫🇮"
+HALF = TO + FRANCE[0]  # a flag is a pair of letters
 
 
 def user(text):
@@ -41,19 +45,59 @@ TURNS = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: More"
         ("The cat sat", "The cat", ("The cat", " sat", "")),
         ("The cats", "The cat", ("The", " cats", " cat")),
         ("你好。我很好", "你好。我不好", ("你好。", "我很好", "我不好")),
-        (f"We are {FAMILY} two", f"We are {OTHER} two", ("We are", f" {FAMILY} two", f" {OTHER} two")),
+        (
+            f"We are {FAMILY} two",
+            f"We are {OTHER} two",
+            ("We are", f" {FAMILY} two", f" {OTHER} two"),
+        ),
         ("A cafe\u0301 here", "A cafe here", ("A", " cafe\u0301 here", " cafe here")),
-        ("\n\nHuman: Hi\n\nAssistant: Yes I do", "\n\nHuman: Hi\n\nAssistant: Yes we do", ("\n\nHuman: Hi\n\nAssistant:", " Yes I do", " Yes we do")),
-        (f"{TURNS}\n\nAssistant: So.", f"{TURNS}\n\nAssistant: Soon.", (f"{TURNS}\n\nAssistant:", " So.", " Soon.")),
-        (f"{TURNS}\n\nAssistant: So.", f"{TURNS[:-4]}Bye\n\nAssistant: So.", ("\n\nHuman: Hi\n\nAssistant:", " Hello.\n\nHuman: More\n\nAssistant: So.", " Hello.\n\nHuman: Bye\n\nAssistant: So.")),
-        ("USER: Hi ASSISTANT: Yes I", "USER: Hi ASSISTANT: Yes we", ("USER: Hi ASSISTANT:", " Yes I", " Yes we")),
-        ("Q: Why?\nA: As it is", "Q: Why?\nA: As it was", ("Q: Why?\nA:", " As it is", " As it was")),
-        ("### Instruction: Go\n### Response: I go", "### Instruction: Go\n### Response: I stay", ("### Instruction: Go\n### Response:", " I go", " I stay")),
-        ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nI a", "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nI b", ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", "I a", "I b")),
+        (
+            "\n\nHuman: Hi\n\nAssistant: Yes I do",
+            "\n\nHuman: Hi\n\nAssistant: Yes we do",
+            ("\n\nHuman: Hi\n\nAssistant:", " Yes I do", " Yes we do"),
+        ),
+        (
+            f"{TURNS}\n\nAssistant: So.",
+            f"{TURNS}\n\nAssistant: Soon.",
+            (f"{TURNS}\n\nAssistant:", " So.", " Soon."),
+        ),
+        (
+            f"{TURNS}\n\nAssistant: So.",
+            f"{TURNS[:-4]}Bye\n\nAssistant: So.",
+            (
+                "\n\nHuman: Hi\n\nAssistant:",
+                " Hello.\n\nHuman: More\n\nAssistant: So.",
+                " Hello.\n\nHuman: Bye\n\nAssistant: So.",
+            ),
+        ),
+        (
+            "USER: Hi ASSISTANT: Yes I",
+            "USER: Hi ASSISTANT: Yes we",
+            ("USER: Hi ASSISTANT:", " Yes I", " Yes we"),
+        ),
+        (
+            "Q: Why?\nA: As it is",
+            "Q: Why?\nA: As it was",
+            ("Q: Why?\nA:", " As it is", " As it was"),
+        ),
+        (
+            "### Instruction: Go\n### Response: I go",
+            "### Instruction: Go\n### Response: I stay",
+            ("### Instruction: Go\n### Response:", " I go", " I stay"),
+        ),
+        (
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nI a",
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nI b",
+            ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", "I a", "I b"),
+        ),
         ("[INST] Hi [/INST] I a", "[INST] Hi [/INST] I b", ("[INST] Hi [/INST]", " I a", " I b")),
-        ("My assistants: one two", "My assistants: one ten", ("My assistants: one", " two", " ten")),
+        (
+            "My assistants: one two",
+            "My assistants: one ten",
+            ("My assistants: one", " two", " ten"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_derived_prompt_ends_after_the_last_role_or_a_whole_word(chosen, rejected, expected):
     """It ended inside words, emoji and accents, after "Yes" in a dialogue, and took the space."""
     assert parts({"chosen": chosen, "rejected": rejected}) == expected
@@ -79,15 +123,25 @@ def test_texts_that_share_no_whole_word_have_no_prompt(texts):
         ("It is un", "It is unkind", "It is unfair", ("It is un", "kind", "fair")),
         ("The", "There", "The end", ("The", "There", "The end")),
         ("今天", "今天很好", "今天很坏", ("今天", "很好", "很坏")),
-        ("I like cafe", "I like cafe\u0301s", "I like cafe\u0301", ("I like cafe", "I like cafe\u0301s", "I like cafe\u0301")),
-        ("Us: 👨‍👩", f"Us: {FAMILY}", f"Us: {OTHER}", ("Us: 👨‍👩", f"Us: {FAMILY}", f"Us: {OTHER}")),
-        ("To 🇩🇪🇫", "To 🇩🇪🇫🇷", "To 🇩🇪🇫🇮", ("To 🇩🇪🇫", "To 🇩🇪🇫🇷", "To 🇩🇪🇫🇮")),
-        ("To 🇩🇪", "To 🇩🇪🇫🇷", "To 🇩🇪🇫🇮", ("To 🇩🇪", "🇫🇷", "🇫🇮")),
+        (
+            "I like cafe",
+            "I like cafe\u0301s",
+            "I like cafe\u0301",
+            ("I like cafe", "I like cafe\u0301s", "I like cafe\u0301"),
+        ),
+        (
+            "Us: 👨‍👩",
+            f"Us: {FAMILY}",
+            f"Us: {OTHER}",
+            ("Us: 👨‍👩", f"Us: {FAMILY}", f"Us: {OTHER}"),
+        ),
+        (HALF, TO + FRANCE, TO + FINLAND, (HALF, TO + FRANCE, TO + FINLAND)),
+        (TO, TO + FRANCE, TO + FINLAND, (TO, FRANCE, FINLAND)),
         ("Hi 👍", "Hi 👍🏽", "Hi 👍🏿", ("Hi 👍", "Hi 👍🏽", "Hi 👍🏿")),
         (" ", " a", " b", (" ", " a", " b")),
         ("", "a", "b", ("", "a", "b")),
     ],
-)  # fmt: skip
+)
 def test_a_prompt_that_both_replies_repeat_is_taken_out(prompt, chosen, rejected, expected):
     assert parts({"prompt": prompt, "chosen": chosen, "rejected": rejected}) == expected
 
@@ -109,12 +163,32 @@ WRITTEN = "user: Hi\nassistant: Hello.\nuser: More\nassistant:"
         (None, [*THREE, said("Yes")], [*THREE, said("No")], (WRITTEN, " Yes", " No")),
         (THREE, [said("Yes")], [said("No")], (WRITTEN, " Yes", " No")),
         (THREE, [*THREE, said("Yes")], [*THREE, said("No")], (WRITTEN, " Yes", " No")),
-        ("Hi", [SYSTEM, user("Hi"), said("Yes")], [SYSTEM, user("Hi"), said("No")], ("system: Be brief.\nuser: Hi\nassistant:", " Yes", " No")),
-        (None, [user("Hi"), said("A"), user("B"), said("C")], [user("Hi"), said("A"), user("D"), said("E")], ("user: Hi\nassistant:", " A\nuser: B\nassistant: C", " A\nuser: D\nassistant: E")),
-        (None, [user("Hi"), said("A")], [user("Hi"), said("A"), user("B")], ("user: Hi\nassistant:", " A", " A\nuser: B")),
-        ("Hi", [user("Hi"), said("A")], [said("B")], ("user: Hi", "\nuser: Hi\nassistant: A", "\nassistant: B")),
+        (
+            "Hi",
+            [SYSTEM, user("Hi"), said("Yes")],
+            [SYSTEM, user("Hi"), said("No")],
+            ("system: Be brief.\nuser: Hi\nassistant:", " Yes", " No"),
+        ),
+        (
+            None,
+            [user("Hi"), said("A"), user("B"), said("C")],
+            [user("Hi"), said("A"), user("D"), said("E")],
+            ("user: Hi\nassistant:", " A\nuser: B\nassistant: C", " A\nuser: D\nassistant: E"),
+        ),
+        (
+            None,
+            [user("Hi"), said("A")],
+            [user("Hi"), said("A"), user("B")],
+            ("user: Hi\nassistant:", " A", " A\nuser: B"),
+        ),
+        (
+            "Hi",
+            [user("Hi"), said("A")],
+            [said("B")],
+            ("user: Hi", "\nuser: Hi\nassistant: A", "\nassistant: B"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_messages_of_one_turn_and_of_several(prompt, chosen, rejected, expected):
     record = {"chosen": chosen, "rejected": rejected} | ({"prompt": prompt} if prompt else {})
     assert parts(record) == expected
@@ -154,7 +228,10 @@ def test_what_is_written_as_pairs_is_read_back_whatever_it_begins_with(query, op
     rows = [dict(row) for row in _pairs(comparison, Label(comparison.id, "ada", choice))]
     read = exchange.from_dataset(rows, "t")
     assert {c.query for c in read.comparisons} == {query}
-    pairs = {(c.options[x.choice], c.options[1 - x.choice]) for c, x in exchange.labelled(read.comparisons, read.labels)}  # fmt: skip
+    pairs = {
+        (c.options[x.choice], c.options[1 - x.choice])
+        for c, x in exchange.labelled(read.comparisons, read.labels)
+    }
     different = [o for o in options if o.strip() != options[choice].strip()]
     assert pairs == {(options[choice], o) for o in different}
 

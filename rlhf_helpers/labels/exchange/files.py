@@ -36,12 +36,12 @@ _OTHERS = {  # by first bytes: what the file is, and the way in
     b"PAR1": ("parquet", _LOAD_DATASET.replace("{kind}", "parquet")),
     b"ARROW1": ("Arrow", _LOAD_DATASET.replace("{kind}", "arrow")),
     b"\xff\xff\xff\xff": ("an Arrow stream", _LOAD_DATASET.replace("{kind}", "arrow")),
-    b"SQLite format 3\x00": ("a SQLite database", 'if it is a label store, open it: `LabelStore("{path}")`'),
-    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it with `zstd -d` and read what comes out"),
+    b"SQLite format 3\x00": ("a SQLite database", 'open a label store with `LabelStore("{path}")`'),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it with `zstd -d` and read the result"),
     b"\x89HDF": ("HDF5", "write it as JSON lines with the program that made it"),
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook", 'save the sheet as "CSV UTF-8" and read that'),
     b"%PDF": ("a PDF", "look for the data that it was made from"),
-    b"version https://git-lfs": ("a Git LFS pointer, not the data", "fetch the data with `git lfs pull`"),
+    b"version https://git-lfs": ("a Git LFS pointer, not the data", "fetch it with `git lfs pull`"),
 }  # fmt: skip
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what bytes that are not UTF-8 become
 

@@ -173,9 +173,8 @@ def check(record: dict[str, Any], format: str | None, path: str, task: str) -> N
             return
         for other, fits in OWN.items():
             if fits(record):
-                raise Refused(
-                    f'this seems to be the format {other!r}: pass format="{other}", or --format {other}'
-                )
+                way = f'pass format="{other}", or --format {other}'
+                raise Refused(f"this seems to be the format {other!r}: {way}")
     refuse(record, path, task)
 
 

@@ -121,8 +121,9 @@ configs:
 
 # Preferences between samples of a language model
 
-{len(labels):,} labels of {len(asked):,} comparisons: {len(labels) - simulated:,} by {len(people)} people,
-{simulated:,} simulated (by {len(machines)} programs). Options were written by {sources}.
+{len(labels):,} labels of {len(asked):,} comparisons: {len(labels) - simulated:,} by
+{len(people)} people, {simulated:,} simulated (by {len(machines)} programs). Options were written
+by {sources}.
 
 | task | comparisons |
 |---|---|
@@ -130,14 +131,17 @@ configs:
 
 ## Fields
 
-`comparisons` has one row per label: `task`, `query`, `options` (the texts), `choice` (index of the chosen one), `labeler`, `seconds` (time
-taken), `created` (seconds since 1970), `simulated` (true: no person chose), `source` (who wrote the options), `round` (of collection).
+`comparisons` has one row per label: `task`, `query`, `options` (the texts), `choice` (index of the
+chosen one), `labeler`, `seconds` (time taken), `created` (seconds since 1970), `simulated` (true:
+no person chose), `source` (who wrote the options), `round` (of collection).
 
-`pairs` sets the chosen option against each of the others: `prompt`, `chosen`, `rejected`, `task`, `labeler`, `simulated`. `repeats_prompt` is
-false everywhere: the replies stand alone, without the prompt.
+`pairs` sets the chosen option against each of the others: `prompt`, `chosen`, `rejected`, `task`,
+`labeler`, `simulated`. `repeats_prompt` is false everywhere: the replies stand alone, without the
+prompt.
 
 ## Before you use it
 
-Labelers appear under the names they chose: use pseudonyms before you publish. The options are samples of a language model and may say
-anything. A label says which option one labeler preferred under the rubric of the task, not that it is true or good.
+Labelers appear under the names they chose: use pseudonyms before you publish. The options are
+samples of a language model and may say anything. A label says which option one labeler preferred
+under the rubric of the task, not that it is true or good.
 """

@@ -74,8 +74,8 @@ def read(
 
     With errors="skip" faulty records are left out and reported, otherwise the first one raises
     ValueError with its line and reason. A file that gives no label, or counts choices from 1, is
-    refused in any case. `fits` may raise ValueError for a comparison that is of no use, for instance
-    one that is too long for a model. The openai format needs the tokenizer that made its ids
+    refused in any case. `fits` may raise ValueError for a comparison that is of no use, such as one
+    that is too long for a model. The openai format needs the tokenizer that made its ids
     (GPT-2's).
     """
     if format == "openai" and tokenizer is None:
