@@ -28,17 +28,17 @@ def test_unsolved_predictions_say_so(unsolved, capsys):
     ("name", "value", "named"),
     [
         ("guessing", 0.5, "pairs"),
-        ("guessing", 25, "not per cent"),
+        ("guessing", 25, "not a percentage"),
         ("guessing", 0.3, "how many options"),
         ("base_score", -1, "ONE unfinished"),
         ("base_score", 1, "STANDARD DEVIATION"),
-        ("base_score", 5, "normalize"),
+        ("base_score", 5, "normalising moved"),
         ("first_kl", 6, "target"),
         ("first_kl", PPOConfig().kl_target, "target"),
         ("first_kl", 1, "IS the reference"),
-        ("win_rate", 70, "not per cent"),
-        ("win_rate", "many", "expected a number"),
-        ("win_rate", float("nan"), "expected a number"),
+        ("win_rate", 70, "not a percentage"),
+        ("win_rate", "many", "write a number"),
+        ("win_rate", float("nan"), "write a number"),
     ],
 )
 def test_slips_in_predictions_are_named(name, value, named, capsys):
@@ -81,7 +81,7 @@ def test_a_weight_that_is_no_number_is_refused(weight, capsys):
     changed = PPOConfig()
     object.__setattr__(changed, "kl_coef", weight)  # however little the config itself lets through
     assert checks.nb00_one_knob(PPOConfig(), changed) is False
-    assert "is no number" in capsys.readouterr().out
+    assert "is not a number" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """The checks of notebook 01: the right answer passes, each slip is named, nothing raises."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
+import pandas
 import pytest
 import torch
 
@@ -66,7 +69,7 @@ def logprob(x, y, t):
         (lambda x, y, t: x[y] / t, "normaliser"),
         (lambda x, y, t: x[y] / t - x.logsumexp(-1), "normaliser was not divided"),
         (lambda x, y, t: logprob(x, y, t) / math.log(2), "base 2"),
-        (lambda x, y, t: logprob(x, y, t) + 1, "was expected"),
+        (lambda x, y, t: logprob(x, y, t) + 1, "expected, yours is"),
     ],
 )
 def test_logprob(answer, named, capsys):
@@ -137,7 +140,7 @@ def test_entropy(answer, named, capsys):
         (lambda x, r: x[:, -r - 1 :], "one column too many"),
         (lambda x, r: x[:, -r:-1], "first prediction is missing"),
         (lambda x, r: x[:, :-1], "query's own predictions"),
-        (lambda x, r: x[0], "expected a tensor (B, R, V)"),
+        (lambda x, r: x[0], "return a tensor (B, R, V)"),
         (lambda x, r: 2 * x[:, -r - 1 : -1], "other columns"),
     ],
 )
@@ -184,9 +187,60 @@ def test_ends_at(answer, named, capsys):
         (lambda x: -x.mean(), "its exponential"),
         (lambda x: 2 ** -x.mean(), "power of 2"),
         (lambda x: 1 / x.exp().mean(), "average the logarithms"),
-        (lambda x: (-x.mean()).exp() + 1, "was expected"),
+        (lambda x: (-x.mean()).exp() + 1, "expected, yours is"),
     ],
 )
 def test_perplexity(answer, named, capsys):
     verdict, text = said(capsys, checks.nb01_perplexity, answer)
     assert verdict is (named == "Right") and named in text
+
+
+def naive_logprob(x, y, t):
+    weights = (x / t).exp()
+    return (weights[y] / weights.sum()).log()
+
+
+def naive_entropy(x, t):
+    p = (x / t).exp() / (x / t).exp().sum()
+    return -(p * p.log()).sum()
+
+
+def softmax_entropy(x, t):
+    p = (x / t).softmax(-1)
+    return -(p * p.log()).sum()
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [
+        (checks.nb01_logprob, naive_logprob),
+        (checks.nb01_logprob, lambda x, y, t: (x / t).softmax(-1)[y].log()),
+        (checks.nb01_entropy, naive_entropy),
+        (checks.nb01_entropy, softmax_entropy),
+    ],
+)
+def test_an_exponential_that_overflows_is_not_right(check, answer, capsys):
+    """exp and then log passed, and gave NaN or infinity at large logits."""
+    verdict, text = said(capsys, check, answer)
+    assert verdict is False and "logits of 1,000 overflow" in text
+
+
+def test_the_cell_after_logprob_takes_plain_numbers():
+    """The check accepts a float, and the next cell then stopped in `torch.stack`."""
+    source = Path(__file__).parents[1] / "notebooks/src/01_sampling.py"
+    (cell,) = [c for c in source.read_text().split("\n# %%") if "by_hand = torch.tensor(" in c]
+    drawn = torch.tensor([[1], [4]])
+    logits = torch.tensor([2.0, -1.0, 0.5, 0.0, 1.5])
+    world = {
+        "torch": torch,
+        "pd": pandas,
+        "logits": logits,
+        "task": SimpleNamespace(temperature=0.7),
+        "tokenizer": SimpleNamespace(decode=str),
+        "logprob": lambda *given: float(logprob(*given)),
+        "rollout": SimpleNamespace(
+            responses=drawn, logprobs=(logits / 0.7).log_softmax(-1)[drawn[:, 0]].unsqueeze(1)
+        ),
+    }
+    exec(cell, world)
+    assert world["largest"] < 1e-6

@@ -132,7 +132,7 @@ def test_slip_is_named(check, slip, named, capsys):
 @pytest.mark.parametrize("unsolved", [None, ..., lambda *a: None, lambda *a: ...])
 def test_unsolved_says_so(check, unsolved, capsys):
     assert check(unsolved) is False
-    assert "not solved yet" in capsys.readouterr().out
+    assert "Not solved yet" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("check", RIGHT, ids=lambda c: c.__name__)

@@ -2,7 +2,10 @@
 no error."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
+import pandas
 import pytest
 import torch
 from torch.nn.functional import logsigmoid
@@ -130,7 +133,7 @@ def test_right_answers_pass(check, answer, capsys):
             lambda r, c: -(pick(r.exp(), c) / r.exp().sum(-1)).log().mean(),
             "overflow",
         ),
-        (checks.nb03_choice_loss, lambda r, c: torch.tensor(17.0), "got 17"),
+        (checks.nb03_choice_loss, lambda r, c: torch.tensor(17.0), "yours is 17"),
         (checks.nb03_pairwise, lambda a, b: -logsigmoid(b - a).mean(), "wrong way round"),
         (checks.nb03_pairwise, lambda a, b: logsigmoid(a - b).mean(), "minus sign"),
         (checks.nb03_pairwise, lambda a, b: -logsigmoid(a - b).sum(), "sum over the batch"),
@@ -147,7 +150,7 @@ def test_right_answers_pass(check, answer, capsys):
         ),
         (checks.nb03_pairwise, lambda a, b: -(a - b).mean(), "no sigmoid"),
         (checks.nb03_pairwise, lambda a, b: -logsigmoid(a).mean(), "needs the difference"),
-        (checks.nb03_pairwise, lambda a, b: -(a - b).sigmoid().log().mean(), "use logsigmoid"),
+        (checks.nb03_pairwise, lambda a, b: -(a - b).sigmoid().log().mean(), "Use logsigmoid"),
         (checks.nb03_last_real_token, lambda m: m.sum(-1) - 1, "on the LEFT"),
         (checks.nb03_last_real_token, lambda m: m.sum(-1), "counted the real tokens"),
         (
@@ -164,7 +167,7 @@ def test_right_answers_pass(check, answer, capsys):
         (checks.nb03_last_real_token, lambda m: last(m) + 1, "one too far"),
         (checks.nb03_last_real_token, lambda m: last(m) - 1, "one short"),
         (checks.nb03_last_real_token, lambda m: -1, "one column for each"),
-        (checks.nb03_last_real_token, lambda m: last(m) * 0 + 2, "should give"),
+        (checks.nb03_last_real_token, lambda m: last(m) * 0 + 2, "expected, yours is 2"),
         (checks.nb03_ceiling, lambda c, x, u: ceiling(c, x, u) * len(x), "number of hits"),
         (checks.nb03_ceiling, lambda c, x, u: 1 - ceiling(c, x, u), "misses"),
         (checks.nb03_ceiling, lambda c, x, u: ceiling(c, x, lambda t: -u(t)), "LOWEST"),
@@ -269,7 +272,7 @@ def test_a_loss_with_the_right_number_must_train(check, answer, named, capsys):
     [
         (lambda m: last(m).float(), "not as torch.float32"),
         (lambda m: last(m).tolist(), "not as a list"),
-        (lambda m: last(m)[:, None], "shape is (6, 1); it should be (6,)"),
+        (lambda m: last(m)[:, None], "shape is (6, 1); expected (6,)"),
         (lambda m: 5 - m.flip(-1).long().argmax(-1), "take the width from the mask"),
     ],
 )
@@ -278,3 +281,19 @@ def test_columns_must_be_an_index_in_masks_of_any_width(answer, named, capsys):
     column of shape (B, 1)."""
     assert checks.nb03_last_real_token(answer) is False
     assert named in capsys.readouterr().out
+
+
+def test_the_cell_after_gain_and_bias_takes_plain_numbers():
+    """The check accepts floats, and the next cell then stopped in `torch.stack`."""
+    source = Path(__file__).parents[1] / "notebooks/src/03_reward_model.py"
+    (cell,) = [c for c in source.read_text().split("\n# %%") if c.startswith("\nreward.normalize(")]
+    raw = torch.tensor([3.0, 5.0, 4.0, 8.0, 10.0])
+    gain, bias = gain_bias(raw)
+    world = dict.fromkeys(["policy", "prompts", "task"])
+    world["math"] = math
+    world |= {"torch": torch, "pd": pandas, "raw": raw}
+    world |= {"gain": gain.item(), "bias": bias.item()}
+    world["reward"] = SimpleNamespace(normalize=lambda *_, **__: None)
+    world["reward_model"] = SimpleNamespace(gain=gain, bias=bias)
+    exec(cell, world)
+    assert world["normal"].mean().abs() < 1e-6

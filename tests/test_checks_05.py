@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rlhf_helpers import ppo, tensors
-from rlhf_helpers.course.checks import nb05 as checks
+from rlhf_helpers.course import checks
+from rlhf_helpers.course.checks import clinic
 
 ALL = [
     checks.nb05_kl_penalty, checks.nb05_place_score, checks.nb05_rescale, checks.nb05_gae,
@@ -210,7 +211,7 @@ def test_a_mean_for_every_row_is_named(capsys):
 @pytest.mark.parametrize("stub", [None, ..., lambda *_: None, lambda *_: ...])
 def test_unsolved_is_said_without_raising(check, stub, capsys):
     assert check(stub) is False
-    assert "not solved yet" in capsys.readouterr().out
+    assert "Not solved yet" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("check", ALL)
@@ -263,7 +264,7 @@ def test_the_clinic_has_three_patients_and_knows_them(capsys):
 @pytest.mark.parametrize("unsolved", [None, ..., {}, {"A": ..., "B": ..., "C": ...}, {"A": None}])
 def test_an_unsolved_diagnosis_is_no_error(unsolved, capsys):
     assert checks.nb05_clinic(unsolved, SUSPECTS) is False
-    assert "not solved yet" in capsys.readouterr().out
+    assert "Not solved yet" in capsys.readouterr().out
 
 
 def test_a_wrong_diagnosis_is_answered_with_what_to_look_at(capsys):
@@ -273,7 +274,7 @@ def test_a_wrong_diagnosis_is_answered_with_what_to_look_at(capsys):
             if truth[patient] != name:
                 assert checks.nb05_clinic(truth | {patient: name}, suspects) is False
                 said = capsys.readouterr().out
-                assert "2 of 3 right" in said and checks.LOOK_AGAIN[name] in said
+                assert "2 of 3 right" in said and clinic.LOOK_AGAIN[name] in said
                 assert truth[patient] not in said, "the truth is not given away"
 
 
@@ -310,3 +311,14 @@ def test_a_diagnosis_that_is_no_dictionary_is_told_the_form(diagnosis, capsys):
     """A list or a word stopped the notebook with AttributeError."""
     assert checks.nb05_clinic(diagnosis, SUSPECTS) is False
     assert '{"A": ..., "B": ..., "C": ...}' in capsys.readouterr().out
+
+
+def test_the_hint_for_patient_c_is_its_value_loss(capsys):
+    """The hint said that the score would lag, and patient C scores above the healthy run: what
+    gives it away is a value loss of .03."""
+    suspects, truth = patients()
+    wrong = next(name for name in SUSPECTS if name not in truth.values())
+    assert truth["C"] == "score on the first token"
+    assert checks.nb05_clinic(truth | {"A": truth["C"], "C": wrong}, suspects) is False
+    hint = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  A:"))
+    assert "value loss would be close to 0" in hint and "lag" not in hint

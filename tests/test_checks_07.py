@@ -116,7 +116,7 @@ def test_slip_is_named(check, slip, named, capsys):
 @pytest.mark.parametrize("unsolved", [None, ..., lambda *a: None, lambda *a: ...])
 def test_unsolved_says_so(check, unsolved, capsys):
     assert check(unsolved) is False
-    assert "not solved yet" in capsys.readouterr().out
+    assert "Not solved yet" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("check", RIGHT, ids=lambda c: c.__name__)
@@ -132,7 +132,7 @@ def test_broken_answer_never_raises(check, broken, capsys):
 @pytest.mark.parametrize(("wins", "total"), [(0, 5), (3, 3), (17, 40), (901, 1024)])
 def test_oracle_and_package_agree(wins, total):
     package = evaluation.wilson(wins, total)
-    assert checks._wilson(wins, total) == pytest.approx((package.low, package.high), abs=1e-9)
+    assert checks.wilson(wins, total) == pytest.approx((package.low, package.high), abs=1e-9)
 
 
 def test_pairs_needed_gives_the_power_it_promises():

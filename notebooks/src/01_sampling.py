@@ -173,7 +173,7 @@ if not solved:  # the package's version, for one token
 
 # %%
 first = rollout.responses[:, 0].tolist()
-by_hand = torch.stack([logprob(logits, token, task.temperature) for token in first])
+by_hand = torch.tensor([float(logprob(logits, token, task.temperature)) for token in first])
 largest = (by_hand - rollout.logprobs[:, 0].cpu()).abs().max().item()
 assert largest < 1e-3
 print("close: your log-probabilities are those of the sampler, up to rounding")

@@ -1,10 +1,10 @@
-"""Exercise checks, one module per notebook. They hold an answer against an oracle, recognise the
-common slip and name it.
+"""Exercise checks: for each an oracle, and a table of common slips with what to say about them.
 
-A check prints one line and returns whether the answer was right; it never raises, so that an
-unsolved exercise blocks nothing.
+A check prints a verdict and returns whether the answer was right. It never raises, so an unsolved
+exercise blocks nothing.
 """
 
+from rlhf_helpers.course.checks.clinic import nb05_clinic, nb05_same, nb05_shuffle
 from rlhf_helpers.course.checks.nb00 import nb00_machine, nb00_one_knob, nb00_predictions
 from rlhf_helpers.course.checks.nb01 import (
     nb01_ends_at,
@@ -27,60 +27,23 @@ from rlhf_helpers.course.checks.nb03 import (
     nb03_pairwise,
 )
 from rlhf_helpers.course.checks.nb05 import (
-    nb05_clinic,
     nb05_gae,
     nb05_kl_penalty,
     nb05_next_beta,
     nb05_place_score,
     nb05_policy_loss,
     nb05_rescale,
-    nb05_same,
-    nb05_shuffle,
 )
-from rlhf_helpers.course.checks.nb06 import (
-    nb06_bill,
-    nb06_checkpoint,
-    nb06_lora,
-    nb06_plan,
-    nb06_weights,
-    nb06_whole_loss,
-)
+from rlhf_helpers.course.checks.nb06 import nb06_bill, nb06_lora, nb06_weights, nb06_whole_loss
 from rlhf_helpers.course.checks.nb07 import nb07_pairs_needed, nb07_uncover, nb07_wilson
+from rlhf_helpers.course.checks.plans import nb06_checkpoint, nb06_plan
 
 __all__ = [
-    "nb00_machine",
-    "nb00_predictions",
-    "nb00_one_knob",
-    "nb01_logprob",
-    "nb01_entropy",
-    "nb01_response_logits",
-    "nb01_ends_at",
-    "nb01_perplexity",
-    "nb02_agreement",
-    "nb02_kappa",
-    "nb02_expected_agreement",
-    "nb02_length_bias",
-    "nb03_choice_loss",
-    "nb03_pairwise",
-    "nb03_last_real_token",
-    "nb03_ceiling",
-    "nb03_normalise",
-    "nb05_same",
-    "nb05_kl_penalty",
-    "nb05_place_score",
-    "nb05_rescale",
-    "nb05_gae",
-    "nb05_policy_loss",
-    "nb05_next_beta",
-    "nb05_shuffle",
-    "nb05_clinic",
-    "nb06_weights",
-    "nb06_bill",
-    "nb06_whole_loss",
-    "nb06_lora",
-    "nb06_plan",
-    "nb06_checkpoint",
-    "nb07_uncover",
-    "nb07_wilson",
-    "nb07_pairs_needed",
-]
+    "nb00_machine", "nb00_predictions", "nb00_one_knob", "nb01_logprob", "nb01_entropy",
+    "nb01_response_logits", "nb01_ends_at", "nb01_perplexity", "nb02_agreement", "nb02_kappa",
+    "nb02_expected_agreement", "nb02_length_bias", "nb03_choice_loss", "nb03_pairwise",
+    "nb03_last_real_token", "nb03_ceiling", "nb03_normalise", "nb05_same", "nb05_kl_penalty",
+    "nb05_place_score", "nb05_rescale", "nb05_gae", "nb05_policy_loss", "nb05_next_beta",
+    "nb05_shuffle", "nb05_clinic", "nb06_weights", "nb06_bill", "nb06_whole_loss", "nb06_lora",
+    "nb06_plan", "nb06_checkpoint", "nb07_uncover", "nb07_wilson", "nb07_pairs_needed",
+]  # fmt: skip

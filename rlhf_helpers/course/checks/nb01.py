@@ -1,321 +1,204 @@
-"""Exercise checks of notebook 01: each compares with an oracle in plain Python, names the slip it
-recognises, prints and returns a bool."""
+"""Checks of notebook 01: log-probability, entropy, the columns of a response, where an answer
+ends, perplexity."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlhf_helpers.course.checks.verdict import call
+from rlhf_helpers.course.checks.verdict import (
+    Answer,
+    NotYet,
+    Unsolved,
+    ask,
+    check,
+    compare,
+    given,
+    number,
+    shape,
+    steady,
+)
 
-_NB01_UNSOLVED = "Not solved yet: replace the ... and run the cell again."
-_NB01_LOGITS = [2.0, -1.0, 0.5, 0.0, 1.5]
-
-
-def _nb01_say(ok: bool, text: str) -> bool:
-    print(text if text == _NB01_UNSOLVED else ("Right: " if ok else "Not yet: ") + text)
-    return ok
-
-
-def _nb01_call(function: Any, *arguments: Any) -> tuple[Any, str | None]:
-    """Call a student's function; returns its value (None may be an answer), or what to say
-    instead."""
-    if function is None or function is ...:
-        return None, _NB01_UNSOLVED
-    value, problem = call(function, *arguments)
-    return value, problem or (_NB01_UNSOLVED if value is ... else None)
-
-
-def _nb01_number(value: Any) -> float | None:
-    try:
-        return float(value.detach() if isinstance(value, Tensor) else value)
-    except (TypeError, ValueError, RuntimeError):
-        return None
+LOGITS = [2.0, -1.0, 0.5, 0.0, 1.5]
+OVERFLOW = (
+    "logits of 1,000 overflow the exponential. Use log_softmax or logsumexp, not exp and then log."
+)
+# what several exercises have in common
+FORGOT_TEMPERATURE = "it looks as if you forgot the temperature."
+MULTIPLIED = "you multiplied by the temperature: divide the logits by it."
 
 
-def _nb01_logsoftmax(logits: Sequence[float], temperature: float = 1.0) -> list[float]:
-    scaled = [x / temperature for x in logits]
-    total = math.log(math.fsum(math.exp(x) for x in scaled))
-    return [x - total for x in scaled]
+def logsumexp(x: Sequence[float]) -> float:
+    return math.log(math.fsum(math.exp(v) for v in x))
 
 
-def _nb01_compare(
-    function: Any,
-    cases: list[tuple[Any, ...]],
-    oracle: Callable[..., float],
-    slips: dict[str, Callable[..., float]],
-) -> bool:
-    """Call on every case, compare with the oracle, and look for the one slip that explains all the
-    answers."""
-    got = []
-    for case in cases:
-        value, problem = _nb01_call(function, *case)
-        if problem is None and value is None:
-            problem = _NB01_UNSOLVED
-        if problem:
-            return _nb01_say(False, problem)
-        number = _nb01_number(value)
-        if number is None:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            return _nb01_say(False, f"expected one number, got {shape}")
-        got.append(number)
-    right = [oracle(*case) for case in cases]
-    largest = max(abs(a - b) for a, b in zip(got, right, strict=True))
-    if largest <= 1e-4:
-        return _nb01_say(
-            True,
-            "exact." if largest == 0 else f"close, largest difference {largest:.0e} (rounding).",
-        )
-    for text, wrong in slips.items():
-        if all(
-            abs(a - wrong(*case)) <= 1e-4 * max(1.0, abs(a))
-            for a, case in zip(got, cases, strict=True)
-        ):
-            return _nb01_say(False, text)
-    if any(math.isnan(x) for x in got):
-        return _nb01_say(
-            False,
-            "the answer is not a number (NaN): is a logarithm of 0 or of a negative number taken?",
-        )
-    worst = max(range(len(cases)), key=lambda i: abs(got[i] - right[i]))
-    return _nb01_say(False, f"got {got[worst]:.4f} where {right[worst]:.4f} was expected.")
+def log_softmax(logits: Tensor, temperature: float) -> list[float]:
+    scaled = [x / temperature for x in logits.tolist()]
+    return [x - logsumexp(scaled) for x in scaled]
 
 
-def nb01_logprob(function: Any) -> bool:
+@check
+def nb01_logprob(answer: Answer | None) -> str:
     """Check log p(token) under softmax(logits / temperature)."""
-    logits = torch.tensor(_NB01_LOGITS)
-    cases = [(logits, token, temperature) for temperature in (0.7, 2.0) for token in range(5)]
 
-    def right(x: Tensor, token: int, t: float) -> float:
-        return _nb01_logsoftmax(x.tolist(), t)[token]
+    def right(x: Tensor, y: int, t: float) -> float:
+        return log_softmax(x, t)[y]
 
-    return _nb01_compare(
-        function,
-        cases,
-        right,
-        {
-            "you multiplied by the temperature; it divides the logits.": lambda x, y, t: right(
-                x, y, 1 / t
-            ),
-            "it looks as if you forgot the temperature.": lambda x, y, t: right(x, y, 1.0),
-            "you divided the log-probabilities after the softmax, so they no longer sum to 1; divide the LOGITS before it.": (
-                lambda x, y, t: right(x, y, 1.0) / t
-            ),
-            "this is the probability; take its logarithm.": lambda x, y, t: math.exp(
-                right(x, y, t)
-            ),
-            "the sign is turned round: log-probabilities are never positive.": lambda x, y, t: (
-                -right(x, y, t)
-            ),
-            "this is the scaled logit itself: the normaliser (logsumexp) is missing.": lambda x, y, t: (
-                x[y].item() / t
-            ),
-            "the logarithm has base 2: this course counts in nats.": lambda x, y, t: (
-                right(x, y, t) / math.log(2)
-            ),
-            "the normaliser was not divided by the temperature; divide the logits first, then do everything else.": (
-                lambda x, y, t: (
-                    x[y].item() / t - math.log(math.fsum(math.exp(v) for v in x.tolist()))
-                )
-            ),
-        },
-    )
+    slips = [
+        (MULTIPLIED, lambda x, y, t: right(x, y, 1 / t)),
+        (FORGOT_TEMPERATURE, lambda x, y, t: right(x, y, 1)),
+        ("you divided after the softmax, so the probabilities no longer sum to 1: divide first.",
+         lambda x, y, t: right(x, y, 1) / t),
+        ("this is the probability: take its logarithm.",
+         lambda x, y, t: math.exp(right(x, y, t))),
+        ("the sign is wrong: a log-probability is never positive.",
+         lambda x, y, t: -right(x, y, t)),
+        ("this is the scaled logit: the normaliser (logsumexp) is missing.",
+         lambda x, y, t: x[y].item() / t),
+        ("this logarithm has base 2: the course counts in nats.",
+         lambda x, y, t: right(x, y, t) / math.log(2)),
+        ("the normaliser was not divided by the temperature: divide all the logits first.",
+         lambda x, y, t: x[y].item() / t - logsumexp(x.tolist())),
+    ]  # fmt: skip
+    logits = torch.tensor(LOGITS)
+    cases = [(logits, token, t) for t in (0.7, 2.0) for token in range(len(LOGITS))]
+    close = compare(answer, cases, right, slips)
+    for token in range(len(LOGITS)):
+        steady(answer, 1000 * logits, token, 0.7, advice=OVERFLOW)
+    return f"{close}, and no overflow for logits in the thousands."
 
 
-def nb01_entropy(function: Any) -> bool:
+@check
+def nb01_entropy(answer: Answer | None) -> str:
     """Check the entropy of softmax(logits / temperature), in nats."""
-    cases = [(torch.tensor(_NB01_LOGITS), t) for t in (0.5, 1.0, 2.0)]
 
-    def plain(x: Tensor, t: float) -> float:
-        return -math.fsum(math.exp(v) * v for v in _nb01_logsoftmax(x.tolist(), t))
+    def right(x: Tensor, t: float) -> float:
+        return -math.fsum(math.exp(v) * v for v in log_softmax(x, t))
 
-    return _nb01_compare(
-        function,
-        cases,
-        plain,
-        {
-            "the minus sign is missing: an entropy is never negative.": lambda x, t: -plain(x, t),
-            "it looks as if you forgot the temperature.": lambda x, t: plain(x, 1.0),
-            "you multiplied by the temperature; it divides the logits.": lambda x, t: plain(
-                x, 1 / t
-            ),
-            "the weights are missing: this is the plain mean of -log p. Weight each -log p with its own p and add up.": (
-                lambda x, t: -math.fsum(_nb01_logsoftmax(x.tolist(), t)) / len(x)
-            ),
-            "the weights are missing: this is the plain sum of -log p. Weight each -log p with its own p.": (
-                lambda x, t: -math.fsum(_nb01_logsoftmax(x.tolist(), t))
-            ),
-            "this is the MEAN of -p log p over the vocabulary; an entropy is the sum.": lambda x, t: (
-                plain(x, t) / len(x)
-            ),
-            "the logarithm has base 2, so this counts bits: this course counts in nats.": lambda x, t: (
-                plain(x, t) / math.log(2)
-            ),
-            "this is the surprise at the likeliest token only; average over all tokens, weighted by p.": (
-                lambda x, t: -max(_nb01_logsoftmax(x.tolist(), t))
-            ),
-        },
-    )
+    slips = [
+        ("the minus sign is missing: an entropy is never negative.",
+         lambda x, t: -right(x, t)),
+        (FORGOT_TEMPERATURE, lambda x, t: right(x, 1)),
+        (MULTIPLIED, lambda x, t: right(x, 1 / t)),
+        ("the weights are missing: this is the plain mean of -log p. Weight each with p, and sum.",
+         lambda x, t: -math.fsum(log_softmax(x, t)) / len(x)),
+        ("the weights are missing: this is the plain sum of -log p. Weight each with p.",
+         lambda x, t: -math.fsum(log_softmax(x, t))),
+        ("this is the MEAN of -p log p over the vocabulary: the entropy is the sum.",
+         lambda x, t: right(x, t) / len(x)),
+        ("this logarithm has base 2, so it counts bits: the course counts in nats.",
+         lambda x, t: right(x, t) / math.log(2)),
+        ("this is -log p of the likeliest token only: average over all tokens, weighted by p.",
+         lambda x, t: -max(log_softmax(x, t))),
+    ]  # fmt: skip
+    logits = torch.tensor(LOGITS)
+    close = compare(answer, [(logits, t) for t in (0.5, 1.0, 2.0)], right, slips)
+    steady(answer, 1000 * logits, 0.7, advice=OVERFLOW)
+    return f"{close}, and no overflow for logits in the thousands."
 
 
-def nb01_response_logits(function: Any) -> bool:
-    """Check the slice of (B, Q + R, V) logits that predicts the R response tokens: columns Q - 1 to
-    Q + R - 2."""
-    for query, length in ((4, 3), (2, 1), (3, 5)):
-        logits = torch.arange(2 * (query + length) * 3, dtype=torch.float32).view(
-            2, query + length, 3
-        )
-        value, problem = _nb01_call(function, logits, length)
-        if problem or value is None:
-            return _nb01_say(False, problem or _NB01_UNSOLVED)
+@check
+def nb01_response_logits(answer: Answer | None) -> str:
+    """Check the slice of (B, Q + R, V) logits that predicts the R response tokens."""
+    for q, r in ((4, 3), (2, 1), (3, 5)):
+        logits = torch.arange(2 * (q + r) * 3, dtype=torch.float32).view(2, q + r, 3)
+        value = ask(answer, logits, r)
         if not isinstance(value, Tensor) or value.dim() != 3:
-            return _nb01_say(False, f"expected a tensor (B, R, V), got {_nb01_shape(value)}.")
-        slips = {
-            "one column late: the last R columns. The logits at a token's own column predict the token AFTER it.": logits[
-                :, -length:
-            ],
-            "one column too early: start at the LAST query column.": logits[
-                :, query - 2 : query - 2 + length
-            ],
-            "these are the FIRST columns, where the query is read.": logits[:, :length],
-            "one column too many: the logits at the last response token predict nothing that was sampled.": logits[
-                :, -length - 1 :
-            ],
-            "the first prediction is missing: the last QUERY column predicts the first response token.": logits[
-                :, query:-1
-            ],
-            "one column per query token as well: cut the query's own predictions off.": logits[
-                :, :-1
-            ],
-        }
-        if value.shape == (2, length, 3) and torch.equal(
-            value, logits[:, query - 1 : query - 1 + length]
-        ):
+            raise NotYet(f"return a tensor (B, R, V), not {shape(value)}.")
+        slips = [
+            ("one column late: these are the last R columns, and each predicts the token AFTER it.",
+             logits[:, -r:]),
+            ("one column too early: start at the LAST query column.",
+             logits[:, q - 2 : q - 2 + r]),
+            ("these are the FIRST columns, where the query is read.", logits[:, :r]),
+            ("one column too many: the last response token predicts nothing that was sampled.",
+             logits[:, -r - 1 :]),
+            ("the first prediction is missing: the last QUERY column predicts the first response "
+             "token.", logits[:, q:-1]),
+            ("one column for each query token as well: cut off the query's own predictions.",
+             logits[:, :-1]),
+        ]  # fmt: skip
+        if torch.equal(value, logits[:, q - 1 : q - 1 + r]):
             continue
-        for text, wrong in slips.items():
-            if value.shape == wrong.shape and wrong.numel() and torch.equal(value, wrong):
-                return _nb01_say(False, text)
-        shape = (2, length, 3)
-        return _nb01_say(
-            False,
-            f"for Q = {query}, R = {length}: got {_nb01_shape(value)}, expected {shape} of other "
-            "columns.",
+        for text, wrong in slips:
+            if wrong.numel() and torch.equal(value, wrong):
+                raise NotYet(text)
+        raise NotYet(
+            f"for Q = {q}, R = {r}: {(2, r, 3)} of other columns expected, yours is {shape(value)}."
         )
-    return _nb01_say(
-        True, "exact: column Q - 1 predicts the first response token, column Q + R - 2 the last."
-    )
+    return "exact. Column Q - 1 predicts the first response token, column Q + R - 2 the last."
 
 
-def _nb01_shape(value: Any) -> str:
-    return (
-        f"a tensor {tuple(value.shape)}"
-        if isinstance(value, Tensor)
-        else f"a {type(value).__name__}"
-    )
+@check
+def nb01_ends_at(answer: Answer | None) -> str:
+    """Check the index of the first period at index `after` or later, None without one."""
+    after, period = 4, 9
+    pictures = ["ww.ww.w.", ".www.www", "ww.wwwww", "wwwwwww.", "wwwwwwww"]
 
+    def first(row: str, start: int = after, shift: int = 0) -> int | None:
+        return None if (i := row.find(".", start)) < 0 else i + shift
 
-def nb01_ends_at(function: Any) -> bool:
-    """Check the truncation rule: index of the first period at index `after` or later, None without
-    one."""
-    dot = 9
-    cases = [
-        [1, 2, dot, 3, 4, dot, 5, dot],
-        [dot, 1, 2, 3, dot, 5, 6, 7],
-        [1, 2, dot, 3, 4, 5, 6, 7],
-        [1, 2, 3, 4, 5, 6, 7, dot],
-        [1, 2, 3, 4, 5, 6, 7, 8],
-    ]
-    after = 4
+    def last(row: str) -> int | None:
+        return None if (i := row.rfind(".", after)) < 0 else i
 
-    def where(row: list[int], start: int) -> int | None:
-        return next((i for i, x in enumerate(row) if x == dot and i >= start), None)
-
-    got = []
-    for row in cases:
-        value, problem = _nb01_call(function, list(row), dot, after)
-        if problem:
-            return _nb01_say(False, problem)
-        if isinstance(value, bool):
-            return _nb01_say(
-                False,
-                "this says WHETHER the response ends; return the index WHERE it ends, or None.",
-            )
-        number = None if value is None else _nb01_number(value)
-        if number is None and value is not None:
-            return _nb01_say(False, f"expected an index or None, got {_nb01_shape(value)}.")
-        got.append(number)
-    right = [where(row, after) for row in cases]
+    slips = [
+        ("you took the first period anywhere: one before index `after` does not count.",
+         lambda row: first(row, 0)),
+        ("a period AT index `after` counts too: use >=, not >.", lambda row: first(row, after + 1)),
+        ("you took the LAST period: the answer ends at the first one that counts.", last),
+        ("one too high: return the index of the period, and count from 0.",
+         lambda row: first(row, shift=1)),
+        ("you counted from `after`: count from the start of the response.",
+         lambda row: first(row, shift=-after)),
+    ]  # fmt: skip
+    got = [_index(answer, row, period, after) for row in pictures]
+    right = [first(row) for row in pictures]
+    if not any(x is not None for x in got):
+        raise Unsolved("your function returns nothing; is there a `return`?")
     if got == right:
-        return _nb01_say(True, "exact on all five responses.")
-    if got == [None] * len(cases):
-        return _nb01_say(False, _NB01_UNSOLVED)
-    slips: dict[str, Callable[[list[int]], int | None]] = {
-        "you took the first period anywhere: one before index `after` does not count.": lambda row: (
-            where(row, 0)
-        ),
-        "a period AT index `after` counts too: use >=, not >.": lambda row: where(row, after + 1),
-        "you took the LAST period: the answer ends at the first one that counts.": lambda row: max(
-            (i for i, x in enumerate(row) if x == dot and i >= after), default=None
-        ),
-        "one too high: indices count from 0 (or you returned the length of what is kept).": lambda row: (
-            None if where(row, after) is None else where(row, after) + 1  # type: ignore[operator]
-        ),
-        "the index counts from `after`; it must count from the start of the response.": lambda row: (
-            None if where(row, after) is None else where(row, after) - after  # type: ignore[operator]
-        ),
-    }
-    for text, wrong in slips.items():
-        if got == [wrong(row) for row in cases]:
-            return _nb01_say(False, text)
-    found = [row is not None for row in right]
-    if [g for g, f in zip(got, found, strict=True) if f] == [r for r in right if r is not None]:
-        return _nb01_say(
-            False,
-            "right where there is a period that counts, but without one the answer is unfinished: "
-            "return None.",
-        )
-    wrong_at = next(i for i, (g, r) in enumerate(zip(got, right, strict=True)) if g != r)
-    shown = " ".join("." if x == dot else "w" for x in cases[wrong_at])
-    return _nb01_say(
-        False,
-        f"for the response `{shown}` with after = {after}: got {got[wrong_at]}, expected "
-        f"{right[wrong_at]}.",
-    )
+        return "exact on all five responses."
+    for text, slip in slips:
+        if got == [slip(row) for row in pictures]:
+            raise NotYet(text)
+    if all(g == r for g, r in zip(got, right, strict=True) if r is not None):
+        raise NotYet("right where the answer ends; where it does not, return None.")
+    wrong = next(i for i, (g, r) in enumerate(zip(got, right, strict=True)) if g != r)
+    row = " ".join(pictures[wrong])
+    raise NotYet(f"`{row}`, after = {after}: expected {right[wrong]}, yours is {got[wrong]}.")
 
 
-def nb01_perplexity(function: Any) -> bool:
+def _index(answer: Any, picture: str, period: int, after: int) -> float | None:
+    """Call the student's function on a response drawn with a . for each period."""
+    ids = [period if letter == "." else 1 for letter in picture]
+    value = ask(given(answer), ids, period, after, none=True)
+    if isinstance(value, bool):
+        raise NotYet("this says WHETHER the answer ends: return the index WHERE it ends, or None.")
+    return None if value is None else number(value, "an index or None")
+
+
+@check
+def nb01_perplexity(answer: Answer | None) -> str:
     """Check exp(-mean log p)."""
-    cases = [
-        (torch.tensor(x),) for x in ([-0.5, -2.0, -0.25], [-1.0, -3.0], [-0.1, -0.7, -4.0, -1.2])
-    ]
 
     def mean(x: Tensor) -> float:
         return math.fsum(x.tolist()) / len(x)
 
-    return _nb01_compare(
-        function,
-        cases,
-        lambda x: math.exp(-mean(x)),
-        {
-            "the minus sign is missing: a perplexity is at least 1.": lambda x: math.exp(mean(x)),
-            "this uses the SUM of the log-probabilities, so longer texts always look worse: take the mean.": (
-                lambda x: math.exp(-math.fsum(x.tolist()))
-            ),
-            "you averaged 1 / p: take the mean of the LOG-probabilities first, then the exponential.": (
-                lambda x: math.fsum(math.exp(-v) for v in x.tolist()) / len(x)
-            ),
-            "this is the mean surprise in nats; its exponential is the perplexity.": lambda x: (
-                -mean(x)
-            ),
-            "bases are mixed: the log-probabilities are in nats, so use exp, not a power of 2.": lambda x: (
-                2 ** -mean(x)
-            ),
-            "you took one over the mean probability: average the logarithms instead.": (
-                lambda x: len(x) / math.fsum(math.exp(v) for v in x.tolist())
-            ),
-        },
-    )
+    slips = [
+        ("the minus sign is missing: a perplexity is at least 1.", lambda x: math.exp(mean(x))),
+        ("this uses the SUM of the log-probabilities, so longer texts look worse: take the mean.",
+         lambda x: math.exp(-math.fsum(x.tolist()))),
+        ("you averaged 1 / p: average the LOG-probabilities first, then take the exponential.",
+         lambda x: math.fsum(math.exp(-v) for v in x.tolist()) / len(x)),
+        ("this is the mean surprise in nats: its exponential is the perplexity.",
+         lambda x: -mean(x)),
+        ("log-probabilities in nats need exp, not a power of 2.", lambda x: 2 ** -mean(x)),
+        ("this is one over the mean probability: average the logarithms instead.",
+         lambda x: len(x) / math.fsum(math.exp(v) for v in x.tolist())),
+    ]  # fmt: skip
+    texts = ([-0.5, -2.0, -0.25], [-1.0, -3.0], [-0.1, -0.7, -4.0, -1.2])
+    cases = [(torch.tensor(x),) for x in texts]
+    return compare(answer, cases, lambda x: math.exp(-mean(x)), slips) + "."

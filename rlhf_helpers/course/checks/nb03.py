@@ -1,317 +1,235 @@
-"""Exercise checks of notebook 03: each compares with an oracle in plain Python, names the slip it
-recognises, prints and returns a bool."""
+"""Checks of notebook 03: the choice loss, two options, the last real token, the ceiling, gain and
+bias."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlhf_helpers.course.checks.verdict import ask, say, untrainable
+from rlhf_helpers.course.checks.verdict import (
+    Answer,
+    NotYet,
+    ask,
+    check,
+    how_close,
+    judge,
+    near,
+    number,
+    shape,
+    steady,
+)
 from rlhf_helpers.records import Comparison, Label
 
-
-def _nb03_number(value: Any) -> float | None:
-    """Read a scalar, or None if it is none."""
-    try:
-        return float(value.detach() if isinstance(value, Tensor) else value)
-    except (TypeError, ValueError, RuntimeError):
-        return None
+MINUS = "the minus sign is missing: the loss must fall when the choice becomes more probable."
+MEAN = "did you forget the mean over the batch?"
+SUM = "this is the sum over the batch: take the mean."
+NO_LOG = "the logarithm is missing: this is minus the mean probability of the choice."
 
 
-def _nb03_near(a: float, b: float, tolerance: float = 1e-4) -> bool:
-    return math.isfinite(a) and abs(a - b) <= tolerance * max(1.0, abs(b))
-
-
-def _nb03_verdict(difference: float) -> str:
-    return "exact" if difference == 0 else f"close, largest difference {difference:.0e}"
-
-
-def nb03_choice_loss(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
+@check
+def nb03_choice_loss(answer: Answer | None) -> str:
     """Check -log softmax(rewards)[choice], averaged over the batch."""
-    rows, chosen = (
-        [[1.0, -0.5, 2.0, 0.25], [0.0, 3.0, -1.0, 0.5], [-2.0, 0.5, 0.75, 1.5]],
-        [2, 0, 1],
-    )
-    # log p(choice)
-    terms = [
-        r[c] - math.log(math.fsum(map(math.exp, r))) for r, c in zip(rows, chosen, strict=True)
-    ]
-    right = -math.fsum(terms) / 3
-    gradient = torch.tensor([[(math.exp(x - math.log(math.fsum(map(math.exp, r)))) - (k == c)) / 3 for k, x in enumerate(r)]
-                             for r, c in zip(rows, chosen, strict=True)])  # fmt: skip
+    rows = [[1.0, -0.5, 2.0, 0.25], [0.0, 3.0, -1.0, 0.5], [-2.0, 0.5, 0.75, 1.5]]
+    chosen = [2, 0, 1]
+    pairs = list(zip(rows, chosen, strict=True))
+    columns = list(zip(*rows, strict=True))
+
+    def log_sum(row: Sequence[float]) -> float:
+        return math.log(math.fsum(map(math.exp, row)))
+
+    def loss(terms: Sequence[float]) -> float:
+        return -math.fsum(terms) / len(rows)
+
+    terms = [r[c] - log_sum(r) for r, c in pairs]  # log p(choice)
+    right = loss(terms)
+    gradient = [[(math.exp(x - log_sum(r)) - (k == c)) / 3 for k, x in enumerate(r)]
+                for r, c in pairs]  # fmt: skip
+    slips = [
+        (MINUS, -right),
+        (SUM, 3 * right),
+        (MEAN, [-t for t in terms]),
+        (NO_LOG, loss([math.exp(t) for t in terms])),
+        ("there is no softmax: you averaged the chosen rewards themselves.",
+         loss([r[c] for r, c in pairs])),
+        ("the softmax runs over the batch; it must run over the options (the last dimension).",
+         loss([r[c] - log_sum(columns[c]) for r, c in pairs])),
+        ("you looked up the option with the highest reward, not the one that was chosen.",
+         loss([max(r) - log_sum(r) for r in rows])),
+        ("you averaged over all options instead of looking up the chosen one.",
+         loss([math.fsum(r) / 4 - log_sum(r) for r in rows])),
+        ("this logarithm has base 2: use nats, so that chance is ln 4.", right / math.log(2)),
+    ]  # fmt: skip
     rewards, choices = torch.tensor(rows, requires_grad=True), torch.tensor(chosen)
-    value, problem = ask(function, rewards, choices)
-    if problem:
-        return say(False, problem)
-    got = _nb03_number(value)
-    if got is None:
-        return say(
-            False,
-            f"expected one number, got {_nb03_shape(value)}. Did you forget the mean over the "
-            "batch?",
-        )
-    columns = [math.log(math.fsum(math.exp(r[k]) for r in rows)) for k in range(4)]
-    slips = {
-        "the minus sign is missing: the loss must fall when the chosen option's probability rises": -right,
-        "this is the sum over the batch; the paper takes the mean": 3 * right,
-        "the logarithm is missing: this is minus the mean probability of the choice": -math.fsum(map(math.exp, terms)) / 3,
-        "there is no softmax in it: you averaged the chosen rewards themselves": -math.fsum(r[c] for r, c in zip(rows, chosen)) / 3,
-        "the softmax runs over the batch; it must run over the options of one comparison (the last dimension)": -math.fsum( r[c] - columns[c] for r, c in zip(rows, chosen) ) / 3,
-        "you looked up the option with the highest reward, not the one that was chosen": -math.fsum( max(r) - math.log(math.fsum(map(math.exp, r))) for r in rows ) / 3,
-        "you averaged over all options instead of looking up the chosen one": -math.fsum( math.fsum(r) / 4 - math.log(math.fsum(map(math.exp, r))) for r in rows ) / 3,
-        "the logarithm has base 2: use nats, so that chance is ln 4": right / math.log(2),
-    }  # fmt: skip
-    if not _nb03_near(got, right):
-        return say(False, _nb03_name(got, slips, f"got {got:.4f} where {right:.4f} was expected"))
-    if problem := untrainable(value, rewards, gradient):
-        return say(False, problem)
-    large, problem = ask(function, 1000 * rewards, choices)
-    large_number = math.nan if problem else _nb03_number(large)
-    if large_number is None or not math.isfinite(large_number):
-        return say(
-            False,
-            "right for small rewards, but rewards of 1,000 overflow the exponential: use logsumexp "
-            "or log_softmax, not exp then log",
-        )
-    return say(True, f"{_nb03_verdict(abs(got - right))}, and steady for rewards in the thousands.")
+    close = judge(answer, (rewards, choices), torch.tensor(right), slips, torch.tensor(gradient))
+    advice = "rewards of 1,000 overflow the exponential. Use logsumexp or log_softmax."
+    steady(answer, 1000 * rewards, choices, advice=advice)
+    return f"{close}, and no overflow for rewards in the thousands."
 
 
-def nb03_pairwise(function: Callable[[Tensor, Tensor], Any] | None) -> bool:
-    """Check the loss of a comparison of two, written with the sigmoid of the difference,
-    averaged."""
+@check
+def nb03_pairwise(answer: Answer | None) -> str:
+    """Check the loss of a comparison of two: -log sigmoid of the difference, averaged."""
     pairs = [(1.5, 0.25), (-0.5, 1.0), (2.0, 2.5)]
-    right = math.fsum(math.log1p(math.exp(b - a)) for a, b in pairs) / 3
-    chosen, rejected = torch.tensor(pairs).unbind(-1)
-    chosen.requires_grad_()
-    value, problem = ask(function, chosen, rejected)
-    if problem:
-        return say(False, problem)
-    got = _nb03_number(value)
-    if got is None:
-        return say(
-            False,
-            f"expected one number, got {_nb03_shape(value)}. Did you forget the mean over the "
-            "batch?",
-        )
+
+    def mean(terms: Sequence[float]) -> float:
+        return math.fsum(terms) / len(pairs)
+
+    terms = [math.log1p(math.exp(b - a)) for a, b in pairs]
     sigmoids = [1 / (1 + math.exp(b - a)) for a, b in pairs]
-    slips = {
-        "the difference is the wrong way round: chosen minus rejected": math.fsum(
-            math.log1p(math.exp(a - b)) for a, b in pairs
-        )
-        / 3,
-        "the minus sign is missing": -right,
-        "this is the sum over the batch; take the mean": 3 * right,
-        "the logarithm is missing: this is minus the mean probability of the choice": -math.fsum(
-            sigmoids
-        )
-        / 3,
-        "the logarithm is missing: this is the mean probability of the choice": math.fsum(sigmoids)
-        / 3,
-        "there is no sigmoid in it: you averaged the difference": -math.fsum(
-            a - b for a, b in pairs
-        )
-        / 3,
-        "the sigmoid sees only the chosen reward; it needs the difference": math.fsum(
-            math.log1p(math.exp(-a)) for a, _ in pairs
-        )
-        / 3,
-    }
-    if not _nb03_near(got, right):
-        return say(False, _nb03_name(got, slips, f"got {got:.4f} where {right:.4f} was expected"))
-    if problem := untrainable(value, chosen, torch.tensor([s - 1 for s in sigmoids]) / 3):
-        return say(False, problem)
-    large, problem = ask(function, -1000 * torch.ones(2), 1000 * torch.ones(2))
-    large_number = math.nan if problem else _nb03_number(large)
-    if large_number is None or not math.isfinite(large_number):
-        return say(
-            False,
-            "right for small rewards, but a difference of 2,000 gives log(0): use logsigmoid, not "
-            "log after sigmoid",
-        )
-    return say(True, f"{_nb03_verdict(abs(got - right))}, and equal to the softmax over two.")
+    slips = [
+        ("the difference is the wrong way round: chosen minus rejected.",
+         mean([math.log1p(math.exp(a - b)) for a, b in pairs])),
+        (MINUS, -mean(terms)),
+        (SUM, math.fsum(terms)),
+        (MEAN, terms),
+        (NO_LOG, -mean(sigmoids)),
+        ("the logarithm is missing: this is the mean probability of the choice.", mean(sigmoids)),
+        ("there is no sigmoid: you averaged the difference.", mean([b - a for a, b in pairs])),
+        ("the sigmoid sees the chosen reward only; it needs the difference.",
+         mean([math.log1p(math.exp(-a)) for a, _ in pairs])),
+    ]  # fmt: skip
+    chosen, rejected = torch.tensor(pairs).unbind(-1)
+    gradient = torch.tensor([s - 1 for s in sigmoids]) / len(pairs)
+    arguments = (chosen.requires_grad_(), rejected)
+    close = judge(answer, arguments, torch.tensor(mean(terms)), slips, gradient)
+    advice = "a difference of 2,000 gives log(0). Use logsigmoid, not log after sigmoid."
+    steady(answer, torch.full((2,), -1000.0), torch.full((2,), 1000.0), advice=advice)
+    return f"{close}, and equal to the softmax over two."
 
 
-def nb03_last_real_token(function: Callable[[Tensor], Any] | None) -> bool:
-    """Check the column of the last True of every row, wherever the pads stand and however wide the
-    mask is."""
-    narrow = ["..####", "#####.", ".###..", "#.....", "######", "...##."]
-    wide = ["..#######", "####.....", "...###...", "#........"]
-    problem = _nb03_columns(function, narrow)
-    if not problem and (problem := _nb03_columns(function, wide)):
-        problem = f"right for masks of 6 columns, but not for 9: take the width from the mask. There, {problem}"
-    return say(
-        not problem,
-        problem or "exact in all 10 rows, with pads on the left, on the right and on both sides.",
-    )
-
-
-def _nb03_columns(function: Any, pictures: list[str]) -> str | None:
-    """Say what is wrong with the columns found in a mask drawn as rows of # (real) and . (pad);
-    None if nothing is."""
-    right = [row.rindex("#") for row in pictures]
-    value, problem = ask(
-        function, torch.tensor([[letter == "#" for letter in row] for row in pictures])
-    )
-    if problem:
-        return problem
+@check
+def nb03_last_real_token(answer: Answer | None) -> str:
+    """Check the column of the last True of every row, for pads on any side and any width."""
+    _columns(answer, ["..####", "#####.", ".###..", "#.....", "######", "...##."])
     try:
-        got = [float(x) for x in torch.as_tensor(value).reshape(-1)]
+        _columns(answer, ["..#######", "####.....", "...###...", "#........"])
+    except NotYet as wrong:
+        hint = "right for masks of 6 columns but not of 9: take the width from the mask. There, "
+        raise NotYet(hint + str(wrong)) from None
+    return "exact in all 10 rows, with pads on the left, on the right and on both sides."
+
+
+def _columns(answer: Any, pictures: list[str]) -> None:
+    """Check the columns found in a mask drawn as rows of # (real) and . (pad)."""
+    width, right = len(pictures[0]), [row.rindex("#") for row in pictures]
+    slips = [
+        ("you counted real tokens and took off one: that is wrong with a pad on the LEFT.",
+         [row.count("#") - 1 for row in pictures]),
+        ("you counted the real tokens: you want the index of the last one.",
+         [row.count("#") for row in pictures]),
+        ("you always took the last column: in rows that end in a pad, that is the pad.",
+         [width - 1] * len(pictures)),
+        ("this is the FIRST real token: argmax finds the first True.",
+         [row.index("#") for row in pictures]),
+        ("you searched the flipped mask but did not turn the answer back: T - 1 minus it.",
+         [row[::-1].index("#") for row in pictures]),
+        ("one too far: columns are counted from 0.", [r + 1 for r in right]),
+        ("one short: this is the token before the last.", [r - 1 for r in right]),
+    ]  # fmt: skip
+    value = ask(answer, torch.tensor([[letter == "#" for letter in row] for row in pictures]))
+    try:
+        got = torch.as_tensor(value).reshape(-1).tolist()
     except (TypeError, ValueError, RuntimeError):
         got = []
     if len(got) != len(right):
-        return f"expected one column for each of the {len(right)} rows, got {_nb03_shape(value)}"
-    width = len(pictures[0])
-    slips = {
-        "you counted real tokens and took one off: that is the last column only when no pad stands on the LEFT": [
-            row.count("#") - 1 for row in pictures
-        ],
-        "you counted the real tokens: that is neither the index (one less) nor right after pads on the left": [
-            row.count("#") for row in pictures
-        ],
-        "you always took the last column: that is a pad in every row that ends with one": [
-            width - 1
-        ]
-        * len(right),
-        "this is the FIRST real token: argmax finds the first True": [
-            row.index("#") for row in pictures
-        ],
-        "you searched the flipped mask but did not turn the answer back: the column is T - 1 minus it": [
-            row[::-1].index("#") for row in pictures
-        ],
-        "one too far: columns are counted from 0": [r + 1 for r in right],
-        "one short: this is the token before the last": [r - 1 for r in right],
-        "you searched the flipped mask and subtracted from T; columns run to T - 1": [
-            width - row[::-1].index("#") for row in pictures
-        ],
-    }
-    if got != right:
-        named = next((text for text, wrong in slips.items() if got == wrong), None)
-        bad = next(i for i in range(len(right)) if got[i] != right[i])
-        return (
-            named
-            or f"row {pictures[bad]} (# real, . pad) should give {right[bad]}, got {got[bad]:g}"
-        )
+        raise NotYet(f"return one column for each of the {len(right)} rows, not {shape(value)}.")
+    for text, wrong in slips:
+        if got == wrong and got != right:
+            raise NotYet(text)
+    for row, expected, yours in zip(pictures, right, got, strict=True):
+        if yours != expected:
+            raise NotYet(f"row {row} (# real, . pad): {expected} expected, yours is {yours:g}.")
     if not isinstance(value, Tensor) or value.dtype != torch.long:
-        found = value.dtype if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        return f"the columns are right: return them as a tensor of dtype long, which can pick entries of other tensors, not as {found}"
+        found = value.dtype if isinstance(value, Tensor) else shape(value)
+        raise NotYet(f"the columns are right: return them as a long tensor, not as {found}.")
     if value.dim() != 1:
-        return f"the columns are right, but their shape is {tuple(value.shape)}; it should be ({len(right)},), one index a row"
-    return None
+        found = tuple(value.shape)
+        raise NotYet(f"the columns are right, but the shape is {found}; expected {(len(right),)}.")
 
 
-def nb03_ceiling(
-    function: Callable[[Sequence[Comparison], Sequence[Label], Callable[[str], float]], Any] | None,
-) -> bool:
-    """Check the share of labels that equal the option of highest utility, the first one on a
-    tie."""
-    values = [
-        (1, 4, 2, 3),
-        (5, 0, 1, 2),
-        (0, 0, 3, 3),
-        (2, 2, 1, 0),
-        (1, 2, 3, 4),
-        (0, 1, 1, 0),
-        (6, 5, 4, 7),
-        (3, 1, 2, 0),
-        (1, 1, 1, 2),
-    ]
-    chosen = [1, 2, 3, 0, 1, 1, 3, 0, 3]
+@check
+def nb03_ceiling(answer: Answer | None) -> str:
+    """Check the share of labels that equal the option of highest utility, the first on a tie."""
+    rows = [  # the utilities of four options, and the one that was chosen
+        ((1, 4, 2, 3), 1), ((5, 0, 1, 2), 2), ((0, 0, 3, 3), 3), ((2, 2, 1, 0), 0),
+        ((1, 2, 3, 4), 1), ((0, 1, 1, 0), 1), ((6, 5, 4, 7), 3), ((3, 1, 2, 0), 0),
+        ((1, 1, 1, 2), 3),
+    ]  # fmt: skip
     asked = [
-        Comparison("toy", f"q{i}", tuple(f"{v} of {k}" for k, v in enumerate(row)))
-        for i, row in enumerate(values)
+        Comparison("toy", f"q{i}", tuple(f"{v} of {k}" for k, v in enumerate(values)))
+        for i, (values, _) in enumerate(rows)
     ]
-    labels = [Label(c.id, "someone", choice) for c, choice in zip(asked, chosen, strict=True)]
-    value, problem = ask(function, asked, labels, lambda text: float(text.split()[0]))
-    if problem:
-        return say(False, problem)
-    got, n = _nb03_number(value), len(values)
-    if got is None:
-        return say(False, f"expected one number between 0 and 1, got {_nb03_shape(value)}")
-    first = [row.index(max(row)) for row in values]
-    right = sum(map(int.__eq__, first, chosen)) / n
-    rows = list(zip(values, chosen, strict=True))
-    slips = {
-        "this is the number of hits: divide by the number of labels": right * n,
-        "this is the share of misses": 1 - right,
-        "you credit any option that ties for the best, so a labeler's coin flip always counts as a hit: let a tie go to the first": sum( row[c] == max(row) for row, c in rows ) / n,
-        "you shared ties out, which is a fair way to count; here a tie goes to the first option, as argmax does": sum( (row[c] == max(row)) / row.count(max(row)) for row, c in rows ) / n,
-        "on a tie you took the last of the best options; take the first, as argmax does": sum( max(k for k in range(4) if row[k] == max(row)) == c for row, c in rows ) / n,
-        "you compared with the option of LOWEST utility": sum(row.index(min(row)) == c for row, c in rows) / n,
-        "you averaged the utility of the chosen options; count how often the choice IS the best option": sum(row[c] for row, c in rows) / n,
-    }  # fmt: skip
-    if not _nb03_near(got, right):
-        return say(False, _nb03_name(got, slips, f"got {got:.3f} where {right:.3f} was expected"))
-    return say(True, f"{_nb03_verdict(abs(got - right))}, ties included.")
+    labels = [Label(c.id, "someone", choice) for c, (_, choice) in zip(asked, rows, strict=True)]
+
+    def share(hits: Sequence[float]) -> float:
+        return sum(hits) / len(rows)
+
+    def last_best(values: tuple) -> int:
+        return max(k for k in range(4) if values[k] == max(values))
+
+    right = share([v.index(max(v)) == c for v, c in rows])
+    slips = [
+        ("this is the number of hits: divide by the number of labels.", right * len(rows)),
+        ("this is the share of misses.", 1 - right),
+        ("you count every tied option as a hit, so a coin flip too: let a tie go to the first.",
+         share([v[c] == max(v) for v, c in rows])),
+        ("you shared ties out, which is fair; but here a tie goes to the first, as with argmax.",
+         share([(v[c] == max(v)) / v.count(max(v)) for v, c in rows])),
+        ("on a tie you took the last of the best options: take the first, as argmax does.",
+         share([last_best(v) == c for v, c in rows])),
+        ("you compared with the option of LOWEST utility.",
+         share([v.index(min(v)) == c for v, c in rows])),
+        ("you averaged the utility of the choices: count how often the choice IS the best option.",
+         share([v[c] for v, c in rows])),
+    ]  # fmt: skip
+
+    def utility(text: str) -> float:
+        return float(text.split()[0])
+
+    close = judge(answer, (asked, labels, utility), torch.tensor(right), slips)
+    return f"{close}, ties included."
 
 
-def nb03_normalise(function: Callable[[Tensor], Any] | None) -> bool:
-    """Check gain and bias that bring raw rewards to mean 0 and (population) standard deviation
-    1."""
+@check
+def nb03_normalise(answer: Answer | None) -> str:
+    """Check the gain and bias that give raw rewards mean 0 and (population) deviation 1."""
     raw = [3.0, 5.0, 4.0, 8.0, 10.0]
     mean = math.fsum(raw) / 5
     square = math.fsum((x - mean) ** 2 for x in raw)
     std, unbiased = math.sqrt(square / 5), math.sqrt(square / 4)
-    gain, bias = 1 / std, -mean / std
-    value, problem = ask(function, torch.tensor(raw))
-    if problem:
-        return say(False, problem)
+    gain, bias = right = 1 / std, -mean / std
+    slips = [
+        ("minus the mean is not enough: the gain multiplies first, so multiply the mean by it too.",
+         (gain, -mean)),
+        ("the bias has the wrong sign: gain * mean + bias must be 0.", (gain, -bias)),
+        ("gain and bias are the wrong way round.", (bias, gain)),
+        ("you multiply by the standard deviation: divide by it.", (std, -mean * std)),
+        ("the gain is right, but the bias forgets the mean.", (gain, 0.0)),
+        ("you divided by the variance: the standard deviation is its square root.",
+         (1 / std**2, -mean / std**2)),
+        ("the deviation divides by n - 1; the released code divides by n (correction=0).",
+         (1 / unbiased, -mean / unbiased)),
+        ("these are the mean and the deviation themselves, not what undoes them.", (mean, std)),
+        ("these are the deviation and the mean themselves, not what undoes them.", (std, mean)),
+    ]  # fmt: skip
+    value = ask(answer, torch.tensor(raw))
     try:
-        first, second = (_nb03_number(x) for x in value)
-    except (TypeError, ValueError):
-        first = second = None
-    if first is None or second is None:
-        return say(False, f"expected two numbers, gain and bias, got {_nb03_shape(value)}")
-    slips = {
-        "the bias is minus the mean, but the gain multiplies first: the mean must be multiplied by the gain too": (
-            gain,
-            -mean,
-        ),
-        "the bias has the wrong sign: gain * mean + bias must be 0": (gain, -bias),
-        "gain and bias stand the wrong way round": (bias, gain),
-        "you multiply by the standard deviation; divide by it": (std, -mean * std),
-        "the gain is right, but the bias forgets the mean": (gain, 0.0),
-        "you divided by the variance: the standard deviation is its square root": (
-            1 / std**2,
-            -mean / std**2,
-        ),
-        "you divided by n - 1 in the standard deviation; the released code divides by n (correction=0)": (
-            1 / unbiased,
-            -mean / unbiased,
-        ),
-        "these are the mean and the standard deviation themselves, not the gain and bias that undo them": (
-            mean,
-            std,
-        ),
-        "these are the standard deviation and the mean themselves, not the gain and bias that undo them": (
-            std,
-            mean,
-        ),
-    }
-    if not (_nb03_near(first, gain) and _nb03_near(second, bias)):
-        named = next(
-            (t for t, (g, b) in slips.items() if _nb03_near(first, g) and _nb03_near(second, b)),
-            None,
-        )
-        after = f"your numbers give mean {first * mean + second:.2f} and standard deviation {abs(first) * std:.2f}; wanted are 0 and 1"
-        return say(False, named or after)
-    return say(
-        True,
-        f"{_nb03_verdict(max(abs(first - gain), abs(second - bias)))}: mean 0, standard deviation "
-        "1.",
-    )
+        first, second = (number(x) for x in value)
+    except (TypeError, ValueError, NotYet):
+        raise NotYet(f"return two numbers, gain and bias, not {shape(value)}.") from None
 
+    def equal(pair: tuple[float, float]) -> bool:
+        return near(first, pair[0], 1e-4) and near(second, pair[1], 1e-4)
 
-def _nb03_name(got: float, slips: dict[str, float], otherwise: str) -> str:
-    return next((text for text, wrong in slips.items() if _nb03_near(got, wrong)), otherwise)
-
-
-def _nb03_shape(value: Any) -> str:
-    return (
-        f"a tensor of shape {tuple(value.shape)}"
-        if isinstance(value, Tensor)
-        else f"{type(value).__name__} {str(value)[:40]!r}"
-    )
+    if not equal(right):
+        for text, pair in slips:
+            if equal(pair):
+                raise NotYet(text)
+        got = f"mean {first * mean + second:.2f} and standard deviation {abs(first) * std:.2f}"
+        raise NotYet(f"your numbers give {got}; wanted are 0 and 1.")
+    close = how_close(max(abs(first - gain), abs(second - bias)))
+    return f"{close}. Mean 0, standard deviation 1."
