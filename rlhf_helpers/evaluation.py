@@ -114,8 +114,10 @@ def measure(
     *,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Measure a policy on prompts: mean score and KL from the reference, each with its standard
-    error; KL and entropy in nats."""
+    """Measure a policy on prompts: score, KL from the reference and entropy, in nats.
+
+    Score and KL come with their standard errors.
+    """
     generator = torch.Generator(policy.device).manual_seed(seed)
     rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
     reference_logprobs = sampling.replay(
@@ -143,8 +145,9 @@ def frontier(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def reweighted(scores: torch.Tensor, beta: float) -> dict[str, float]:
-    """Estimate the policy that no other beats at its KL: the reference, reweighted by exp(score /
-    beta) (paper, mock sentiment task).
+    """Estimate the optimum at a KL: the reference reweighted by exp(score / beta).
+
+    No policy scores higher at its KL (paper, mock sentiment task).
 
     scores (P, N): of N samples of the reference for each of P prompts. Self-normalised importance
     weights w = softmax(scores / beta) over the samples; score sum w s; KL sum w log(N w), in nats.

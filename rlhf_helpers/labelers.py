@@ -1,5 +1,4 @@
-"""Who chooses. Simulated labelers for style, the collection of comparisons, and how often two
-labelers agree.
+"""Who chooses: simulated labelers for style, collecting comparisons, agreement.
 
 A simulated labeler has a utility (a number for a text) and noise: it chooses among the options with
 probabilities softmax(utility / temperature). Every label it gives says `simulated`.
@@ -55,11 +54,12 @@ def words(text: str) -> list[str]:
 
 
 def sentiment(text: str) -> float:
-    """Score how positive a text is: +2 to -2 a word, turned round within three words after a
-    negation, half as much again after "very".
+    """Score how positive a text is, from +2 to -2 a word.
 
-    Counts words and nothing else: "the storm was not the end of their joy" fools it. That is the
-    point of a simulated labeler: we know exactly what it wants.
+    A word within three words after a negation counts the other way round; right after an
+    intensifier such as "very" it counts half as much again. Nothing else is understood: "the storm
+    was not the end of their joy" fools it. That is the point of a simulated labeler: we know
+    exactly what it wants.
     """
     weights, groups = _sentiment_weights(), lexicon("sentiment")
     total, last_negation, last_intensifier = 0.0, -99, -99
@@ -80,8 +80,10 @@ def _description_words() -> frozenset[str]:
 
 
 def descriptiveness(text: str) -> float:
-    """Score how physically descriptive a text is: one point for every word of colour, light,
-    texture, material, sound, smell ..."""
+    """Score how physically descriptive a text is.
+
+    One point for every word of colour, light, texture, material, sound or smell.
+    """
     return float(sum(word in _description_words() for word in words(text)))
 
 
@@ -93,8 +95,10 @@ UTILITIES: dict[str, Callable[[str], float]] = {
 
 @dataclass(frozen=True)
 class SimulatedLabeler:
-    """Chooses by softmax(utility / temperature); temperature 0 takes the best. The same labeler
-    always gives the same answer."""
+    """A labeler that chooses by softmax(utility / temperature); temperature 0 takes the best.
+
+    The same labeler always gives the same answer to the same comparison.
+    """
 
     name: str
     utility: Callable[[str], float]
@@ -112,8 +116,7 @@ class SimulatedLabeler:
         return [w / sum(weights) for w in weights]
 
     def choose(self, comparison: Comparison) -> int:
-        """Choose an option; the draw depends on the labeler's name and seed and on the comparison,
-        not on the order of work."""
+        """Choose an option; the draw depends on the labeler and the comparison alone."""
         digest = hashlib.sha256(f"{self.name} {self.seed} {comparison.id}".encode()).hexdigest()
         return random.Random(digest).choices(
             range(len(comparison.options)), self.probabilities(comparison.options)
@@ -132,8 +135,7 @@ NOISE = {"sentiment": 1.75, "descriptiveness": 1.9}
 def simulated(
     task: Task, name: str = "simulated", seed: int = 0, temperature: float | None = None
 ) -> SimulatedLabeler:
-    """Make the simulated labeler of a style task, with the paper's noise unless a temperature is
-    given."""
+    """Make the simulated labeler of a style task, by default with the paper's noise."""
     if task.name not in UTILITIES:
         raise ValueError(
             f"there is no simulated labeler for {task.name!r}, only for {', '.join(UTILITIES)}"
@@ -169,8 +171,10 @@ def collect(
 
 
 def recorded(task: Task) -> tuple[list[Comparison], list[Label]]:
-    """Load the bundled comparisons of a task with their simulated labels; raises FileNotFoundError
-    if there are none."""
+    """Load the bundled comparisons of a task with their simulated labels.
+
+    Raises FileNotFoundError if there are none.
+    """
     from datasets import Dataset
 
     path = DATA / "recorded" / f"{task.name}_comparisons.parquet"
@@ -192,8 +196,10 @@ def recorded(task: Task) -> tuple[list[Comparison], list[Label]]:
 
 
 def agreement(first: Iterable[Label], second: Iterable[Label]) -> float:
-    """Share of the comparisons labelled by both on which both chose the same option. Raises
-    ValueError if there are none."""
+    """Share of comparisons labelled by both on which both chose the same option.
+
+    Raises ValueError if they share none.
+    """
     by_id = {label.comparison_id: label.choice for label in first}
     same = [
         by_id[label.comparison_id] == label.choice

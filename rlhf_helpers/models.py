@@ -40,8 +40,7 @@ BASE = BUNDLED / "base"
 
 
 def positions(mask: Tensor) -> Tensor:
-    """Count real tokens from the left, so that padding does not move anybody. Shapes: (B, T) bool
-    to (B, T) long.
+    """Count real tokens from the left, so that padding moves nobody: (B, T) bool to (B, T) long.
 
     Source: the released code's `positions_for` (exclusive cumulative sum of the mask).
     """
@@ -64,8 +63,12 @@ def pack_mask(mask: Tensor, query: int, answers: int) -> Tensor:
 
 
 class Trunk(nn.Module):
-    """What policy and reward model share: a transformers model (`inner`), how exactly it computes,
-    and how little it remembers."""
+    """What policy and reward model share: a transformers model and how it is computed.
+
+    inner: the transformers model. precision: fp32 or bf16 (products in bfloat16, weights in
+    float32). checkpointing: recompute activations in the backward pass. lora: rank of low-rank
+    additions to train in place of the weights, drawn from `seed`; 0 trains all weights.
+    """
 
     def __init__(
         self,
@@ -120,11 +123,10 @@ class Trunk(nn.Module):
         cache: Any = None,
         position_ids: Tensor | None = None,
     ) -> Tensor:
-        """Run the transformer without its head. tokens (B, T); mask (B, P + T), with P tokens
-        already in `cache`; returns (B, T, d).
+        """Run the transformer without its head; returns (B, T, d).
 
-        With `position_ids` (B, T), the position of every token, the mask may also say for each one
-        which it sees: (B, 1, T, T).
+        tokens (B, T); mask (B, P + T), with P tokens already in `cache`. Where `position_ids`
+        (B, T) are given, the mask may also say for each token which it attends to: (B, 1, T, T).
         """
         if position_ids is None:
             position_ids = positions(mask)[:, -tokens.shape[1] :]
@@ -168,16 +170,17 @@ class Policy(Trunk):
         return self.value_head.weight.device
 
     def hidden(self, tokens: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
-        """Run the trunk. tokens (B, T) long; mask (B, P + T) bool, with the P tokens already in
-        `cache`; returns (B, T, d)."""
+        """Run the trunk; returns (B, T, d).
+
+        tokens (B, T) long; mask (B, P + T) bool, with P tokens already in `cache`.
+        """
         return self.run_trunk(self.lm, tokens, mask, cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the LM head: (..., d) to (..., V). Only ever called on response positions: (B, T,
-        V) would not fit.
+        """Apply the LM head: (..., d) to (..., V).
 
-        In float32 at every precision: GPT-2's logits lie near -100, where bfloat16 has steps of
-        half a nat.
+        Only ever called on response positions: (B, T, V) would not fit. In float32 at every
+        precision: GPT-2's logits lie near -100, where bfloat16 has steps of half a nat.
         """
         with torch.autocast(hidden.device.type, enabled=False):
             return self.lm.get_output_embeddings()(hidden.float())
@@ -188,8 +191,10 @@ class Policy(Trunk):
             return self.value_head(hidden.float()).squeeze(-1)
 
     def frozen_copy(self) -> Policy:
-        """Copy the policy as the reference: same weights, no gradients, never updated. Weights that
-        LoRA holds still are shared."""
+        """Copy the policy as the reference: same weights, no gradients, never updated.
+
+        The tokenizer, and weights that LoRA does not train, are shared.
+        """
         shared = {id(p): p for p in self.parameters() if not p.requires_grad}
         shared[id(self.tokenizer)] = self.tokenizer
         reference = copy.deepcopy(self, shared)
@@ -209,11 +214,11 @@ class Policy(Trunk):
         cls, source: Path | str = BASE, precision: str = "fp32", checkpointing: bool = False,
         lora: int = 0, seed: int = 0
     ) -> Policy:  # fmt: skip
-        """Load a policy from a folder or a Hub name; a fresh value head where none was saved; LoRA
-        begins from `seed`.
+        """Load a policy with its tokenizer from a folder or by a Hub name.
 
-        Raises FileNotFoundError with the way out when nothing is there, ValueError if it is no
-        causal language model that we can read.
+        The value head is fresh where none was saved; LoRA begins from `seed`. Raises
+        FileNotFoundError that says what to do when nothing is there, ValueError if it is no causal
+        language model that we can read.
         """
         lm = pretrained.load(AutoModelForCausalLM, source)
         check_reading(cls(lm))
@@ -260,8 +265,7 @@ class RewardModel(Trunk):
         return self.gain.device
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Score whole texts: tokens, mask (B, T); pads may stand on either side; returns (B,)
-        float32."""
+        """Score whole texts: tokens, mask (B, T) to (B,) float32. Pads may stand on either side."""
         hidden = self.run_trunk(self.classifier, tokens, mask)
         # (B,) column of the last real token
         last = mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)
@@ -276,8 +280,10 @@ class RewardModel(Trunk):
 
     @classmethod
     def from_policy(cls, policy: Policy, seed: int = 0, lora: int = 0) -> RewardModel:
-        """Start a reward model from the language model's trunk; its head and LoRA are drawn from
-        `seed`; precision as the policy's."""
+        """Start a reward model from the language model's trunk and tokenizer.
+
+        Its head and LoRA are drawn from `seed`; precision is the policy's.
+        """
         config = copy.deepcopy(policy.lm.config)
         config.num_labels, config.dtype = 1, torch.float32
         # plain transformers needs one to find the last token of a batch
@@ -318,8 +324,11 @@ class RewardModel(Trunk):
     def load(
         cls, source: Path | str, precision: str = "fp32", checkpointing: bool = False
     ) -> RewardModel:
-        """Load a saved reward model; raises FileNotFoundError with the way out when nothing is
-        there."""
+        """Load a saved reward model with its tokenizer.
+
+        Raises FileNotFoundError that says what to do when nothing is there, ValueError if its head
+        gives more than one number.
+        """
         classifier = pretrained.load(AutoModelForSequenceClassification, source)
         if classifier.config.num_labels != 1 or not hasattr(classifier, "score"):
             raise ValueError(
@@ -332,8 +341,10 @@ class RewardModel(Trunk):
 
 
 def load_tokenizer(source: Path | str = BASE) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that pads on the left; one without a pad token pads with its end token, or
-    with token 0 (pads are masked)."""
+    """Load a tokenizer that pads on the left.
+
+    One without a pad token pads with its end token, or with token 0 (pads are masked anyway).
+    """
     tokenizer = pretrained.load(AutoTokenizer, source, {"trust_remote_code": False})
     if len(tokenizer) < 2:
         raise FileNotFoundError(
@@ -382,8 +393,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def check_pair(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ValueError if the tokenizer has more tokens than the model, or is not the one that the
-    model's base came with."""
+    """Raise ValueError unless the tokenizer is the one that the model's base came with."""
     inner = _inner(model)
     rows = inner.get_input_embeddings().num_embeddings
     made_with = getattr(inner.config, "tokenizer_fingerprint", None)
@@ -403,11 +413,10 @@ def check_pair(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 def fingerprint(model: Policy | RewardModel) -> str:
-    """Name a model and sum it up in characters that change with its shapes, weights and precision:
-    do two processes hold the same?
+    """Sum a model up in characters that change with its shapes, weights and precision.
 
-    A reward model's gain and bias are no part of it: where they were just computed, their last
-    digits depend on the micro-batch.
+    Do two processes hold the same model? A reward model's gain and bias are left out: where they
+    were just computed, their last digits depend on the micro-batch.
     """
     inner = _inner(model)
     heads = (
@@ -420,11 +429,10 @@ def fingerprint(model: Policy | RewardModel) -> str:
 
 @torch.no_grad()
 def check_reading(policy: Policy) -> None:
-    """Raise ValueError unless the model is causal and we read it as transformers does: logits, left
-    padding, cache.
+    """Raise ValueError unless the model is causal and we compute it as transformers does.
 
-    Five tokens are enough; a family that changes its logits after the head, or wants more than
-    tokens, mask and positions, is found out.
+    Five tokens are enough to compare logits, left padding and cache: they find families that change
+    their logits after the head, or need more than tokens, mask and positions.
     """
     lm, device = policy.lm, policy.device
     name, was_training = lm.config.model_type, lm.training
@@ -483,8 +491,7 @@ def tiny_policy(
     context: int = 32,
     seed: int = 0,
 ) -> Policy:
-    """Make a policy of a few thousand random weights, for tests and for toy problems that can be
-    enumerated."""
+    """Make a policy of a few thousand random weights, for tests and toy problems."""
     from transformers import GPT2LMHeadModel
 
     config = GPT2Config(

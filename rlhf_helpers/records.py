@@ -1,5 +1,4 @@
-"""What flows through the project. Frozen records that check their own shapes; rows by slicing;
-`.to(device)` moves them.
+"""What flows through the project: frozen records that check their own shapes.
 
     Task -> Queries -> Rollout -> scores -> rewards -> advantages -> policy
                           |
@@ -27,8 +26,7 @@ def _check(condition: bool, owner: object, message: str) -> None:
 
 
 class _Rows:
-    """Slicing by row and moving between devices, for frozen dataclasses whose fields are tensors or
-    such records."""
+    """Slicing by row and moving between devices, for records of tensors or of such records."""
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -184,11 +182,10 @@ class Rollout(_Rows):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A question for a labeler: which of these continuations of `query` is best? Text, so that any
-    tokenizer can read it later.
+    """A question for a labeler: which of these continuations of `query` is best?
 
-    `source` says which model wrote the options, `round` counts collections from 0 (online training
-    asks again later).
+    Text, not token ids, so that any tokenizer can read it later. `source` says which model wrote
+    the options, `round` counts collections from 0 (online training asks again later).
     """
 
     task: str
@@ -204,8 +201,10 @@ class Comparison:
 
     @property
     def id(self) -> str:
-        """A hash of the content: the same comparison has the same id everywhere, so inserting it
-        twice is harmless."""
+        """Hash of the content: the same comparison has the same id everywhere.
+
+        So inserting it twice is harmless.
+        """
         content: list[Any] = [self.task, self.query, list(self.options), self.source, self.round]
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:20]
 
@@ -226,12 +225,11 @@ def same_text(first: str, second: str) -> bool:
 
 @dataclass(frozen=True)
 class Label:
-    """A labeler's answer: `choice` is the index into the comparison's own options (not the order
-    they were shown in).
+    """A labeler's answer: `choice` is the index into the comparison's own options.
 
-    `seconds` is the time the labeler took, `created` seconds since 1970 (0: not known). `simulated`
-    says that no person gave it. `task` is told by the store, which knows the comparison; it makes
-    no difference between labels.
+    Not the order they were shown in. `seconds` is the time the labeler took, `created` seconds
+    since 1970 (0: not known). `simulated` says that no person gave it. `task` is filled in by the
+    store, which knows the comparison; it makes no difference between labels.
     """
 
     comparison_id: str

@@ -83,8 +83,10 @@ def hold_out(
 
 @dataclass(frozen=True)
 class Encoded:
-    """Comparisons as tokens. tokens, mask (B, K, Q + R), the query in the first Q columns and an
-    answer in the rest; choices (B,)."""
+    """Comparisons as tokens, the query in the first Q columns and an answer in the rest.
+
+    tokens, mask (B, K, Q + R); choices (B,).
+    """
 
     tokens: Tensor
     mask: Tensor

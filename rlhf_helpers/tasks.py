@@ -1,7 +1,6 @@
-"""The four tasks. A task says what a prompt is, how long things are, where an answer ends and what
-not ending costs.
+"""The four tasks: what a prompt is, where an answer ends and what not ending costs.
 
-Every task exists twice: on the bundled texts (offline, small) and with the paper's numbers (`paper`
+Every task exists twice: on the bundled texts (offline, small) and with the paper's numbers (`PAPER`
 below).
 """
 
@@ -94,8 +93,10 @@ def get(name: str) -> Task:
 
 @cache
 def bundled(dataset: str, split: str = "train"):
-    """Load a bundled set as a `datasets.Dataset`; raises FileNotFoundError with the command that
-    makes it."""
+    """Load a bundled set as a `datasets.Dataset`.
+
+    Raises FileNotFoundError with the command that makes it.
+    """
     from datasets import Dataset
 
     path = CORPUS / f"{dataset}-{split}.parquet"
@@ -141,8 +142,10 @@ def queries(
     split: str = "train",
     seed: int = 0,
 ) -> Queries:
-    """Draw `count` prompts in an order fixed by `seed`, without repeats until the set is used up.
-    Returns (count, Q) left-padded."""
+    """Draw `count` prompts in an order fixed by `seed`; returns (count, Q) left-padded.
+
+    No prompt is repeated until the set is used up.
+    """
     dataset = bundled(task.dataset, split)
     generator = torch.Generator().manual_seed(seed)
 
@@ -186,8 +189,10 @@ def queries_from(
 
 
 def encode(task: Task, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Queries:
-    """Encode ready prompts of your own, kept whole; raises ValueError if one is empty, too long or
-    holds the token that pads."""
+    """Encode ready prompts of your own, kept whole; returns (B, Q) left-padded.
+
+    Raises ValueError if one is empty, too long or contains the token that pads.
+    """
     if not texts:
         raise ValueError("there is no prompt to encode: give at least one text")
     pad = tokenizer.pad_token_id
@@ -235,8 +240,10 @@ def pad_queries(
 
 
 def is_text(tokens: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """Mark the tokens that people see: special tokens are shown to no labeler, so no reward model
-    reads them. Shapes: (...) long to (...) bool."""
+    """Mark the tokens that people see; shapes (...) long to (...) bool.
+
+    Special tokens are shown to no labeler, so no reward model reads them.
+    """
     special = torch.tensor(getattr(tokenizer, "all_special_ids", []), dtype=torch.long)
     return ~torch.isin(tokens, special.to(tokens.device))
 
@@ -284,15 +291,19 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def first_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return what this tokenizer puts before every text: one token for Llama and Gemma, none for
-    GPT-2, GPT-NeoX and Qwen."""
+    """Return what this tokenizer puts before every text.
+
+    One token for Llama and Gemma, none for GPT-2, GPT-NeoX and Qwen.
+    """
     begin = getattr(tokenizer, "bos_token_id", None)
     return [begin] if begin is not None and tokenizer("a")["input_ids"][:1] == [begin] else []
 
 
 def _token(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Look up a single token as it stands inside a text (some tokenizers put a space before the
-    first piece)."""
+    """Look up a single token as it stands inside a text.
+
+    Some tokenizers put a space before the first piece of a text.
+    """
     alone, word, both = (plain_ids(tokenizer, t) for t in (text, "a", "a" + text))
     inside = both[len(word) :] if both[: len(word)] == word else []
     ids = inside if len(inside) == 1 else alone

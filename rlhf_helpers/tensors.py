@@ -31,8 +31,10 @@ def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def masked_variance(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Average squared distance from the masked mean (divided by n, not n - 1, as in the released
-    code)."""
+    """Average squared distance from the masked mean.
+
+    Divided by n, not n - 1, as in the released code.
+    """
     return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
 
 
@@ -69,9 +71,9 @@ def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> 
 
 
 def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Draw one token per row from softmax(logits): the first whose cumulative probability passes
-    the row's number from [0, 1).
+    """Draw one token per row from softmax(logits), one random number for each.
 
+    The token drawn is the first whose cumulative probability passes the row's number from [0, 1).
     Shapes: logits (B, V), uniform (B,); returns (B, 1) long. Summed in float64, as fifty thousand
     float32 steps would add up their rounding. Faster than `torch.multinomial`, which needs a random
     number per token of the vocabulary.
@@ -83,15 +85,16 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Entropy of softmax(logits / temperature) per position, in nats. Shapes: (B, R, V) to (B,
-    R)."""
+    """Entropy of softmax(logits / temperature) per position, in nats.
+
+    Shapes: (B, R, V) to (B, R).
+    """
     logprobs = (logits.float() / temperature).log_softmax(-1)
     return -(logprobs.exp() * logprobs).sum(-1)
 
 
 def kl_k1(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Unbiased one-sample estimate of KL(policy | reference) per token: the log ratio. May be
-    negative.
+    """Estimate KL(policy | reference) per token by the log ratio: unbiased, may be negative.
 
     Shapes: (B, R), (B, R) to (B, R), nats. The penalty inside the reward must be this one: the
     gradient of its expectation is the KL's gradient (paper, equation 2).
@@ -100,14 +103,18 @@ def kl_k1(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
 
 
 def kl_k2(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Biased, never negative: half the squared log ratio (Schulman, "Approximating KL divergence",
-    2020)."""
+    """Estimate the KL by half the squared log ratio: biased, never negative.
+
+    Shapes: (B, R), (B, R) to (B, R), nats (Schulman, "Approximating KL divergence", 2020).
+    """
     return 0.5 * (logprobs - reference_logprobs) ** 2
 
 
 def kl_k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Unbiased, never negative: exp(-k1) - 1 + k1. For reading off a plot only; as a penalty it
-    moves the optimum."""
+    """Estimate the KL by exp(-k1) - 1 + k1: unbiased, never negative.
+
+    For reading off a plot only: as a penalty inside the reward it would move the optimum.
+    """
     log_ratio = reference_logprobs - logprobs
     return torch.expm1(log_ratio) - log_ratio
 
@@ -144,8 +151,11 @@ def distinct_bigrams(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 def explained_variance(predicted: Tensor, actual: Tensor, mask: Tensor | None = None) -> Tensor:
-    """1 - Var(actual - predicted) / Var(actual): 1 is perfect, 0 no better than a constant; NaN if
-    `actual` is constant."""
+    """Share of the variance of `actual` that `predicted` explains: 1 is perfect, 0 a constant.
+
+    1 - Var(actual - predicted) / Var(actual); NaN if `actual` is constant. Shapes as in
+    `masked_mean`; returns a scalar.
+    """
     variance = masked_variance(actual, mask)
     return torch.where(
         variance > 0, 1 - masked_variance(actual - predicted, mask) / variance, torch.nan

@@ -266,10 +266,7 @@ Code(inspect.getsource(ppo.step), language="python")
 
 
 # %%
-def score(rollout):
-    """What PPO maximises: the reward of the answer, or -1 if it never ends."""
-    return reward.score(scorer, rollout, task)
-
+score = reward.scorer(scorer, task)  # the reward of the answer, or -1 if it never ends
 
 config = ppo.PPOConfig(episodes=2 * size.episodes // 5, batch=size.batch)
 pool = tasks.queries(task, tokenizer, config.episodes, seed=100)

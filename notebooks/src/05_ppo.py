@@ -41,10 +41,7 @@ tokenizer = models.load_tokenizer()
 reference = models.Policy.load().to(device).frozen_copy()
 reward_model = models.RewardModel.load(artifact("reward_sentiment")).to(device)
 pool = tasks.queries(task, tokenizer, 2_000, seed=100)
-
-
-def score(rollout):
-    return reward.score(reward_model, rollout, task)
+score = reward.scorer(reward_model, task)
 
 
 def seeded(seed):
@@ -216,6 +213,21 @@ with torch.no_grad():
     checks.nb05_same(
         "scores", [score_by_hand(i) for i in range(len(rollout))], scores, tolerance=1e-3
     )
+
+# %% [markdown]
+# **PPO does not care where its scores come from.** A reward model is one source; any Python function of texts is another. `reward.from_texts` turns a function of two lists,
+# prompts and answers as a labeler sees them, into what `ppo.tune` takes; an answer that never ends still gets the penalty. Here is a taste for short answers with a comma. Put your own in its place
+# and tune on it at the end of this notebook: whatever you can compute, you can optimise, and you will get exactly what you wrote down.
+
+
+# %%
+def short_with_a_comma(prompts, answers):
+    return [2.0 * ("," in answer) - 0.1 * len(answer.split()) for answer in answers]
+
+
+own_score = reward.from_texts(short_with_a_comma, task, tokenizer)
+pd.DataFrame({"answer": tasks.texts(task, rollout.responses, tokenizer)[:4],
+              "own score": own_score(rollout)[:4].tolist()}).round(2)  # fmt: skip
 
 # %% [markdown]
 # ## 4. KL: how far from the reference, token by token

@@ -19,7 +19,7 @@ import torch
 from IPython.display import Code, display
 from safetensors.torch import load_file, save_file
 
-from rlhf_helpers import hub, labelers, models, ppo, presets, sampling, tasks
+from rlhf_helpers import hub, labelers, models, ppo, presets, reward, sampling, tasks
 from rlhf_helpers.cli import options
 from rlhf_helpers.course import checks, plots
 from rlhf_helpers.course.profile import RECORDED, folder
@@ -110,16 +110,18 @@ pd.DataFrame({
 # *Released* and *paper* differ because the paper's published code and its text do. Both take prompts from BookCorpus through `hub`, and the labels that people gave for the paper. (How large
 # the runs of the *other* notebooks are is a third switch: `RLHF_PROFILE=gpu` before JupyterLab starts gives them more labels, 100,000 episodes and batches of 512. This notebook is small in every profile.)
 #
-# PPO needs a score. Any function from a rollout to one number per row will do. Here we take the simulated labeler's own taste (it counts positive and negative words): it
-# reads text, so it works whatever the base model.
+# PPO needs a score for each answer, and any Python function of texts will do. Here we take the simulated labeler's own taste (it counts positive and negative words): it
+# reads text, so it works with every base model.
 
 # %%
 labeler = labelers.simulated(task)
 
 
-def score(rollout):
-    texts = tasks.texts(task, rollout.responses, tokenizer)
-    return torch.tensor([float(labeler.utility(text)) for text in texts], device=device)
+def taste(prompts, answers):
+    return [labeler.utility(answer) for answer in answers]
+
+
+score = reward.from_texts(taste, task, tokenizer)
 
 
 def seeded(seed):

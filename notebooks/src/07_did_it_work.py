@@ -475,10 +475,7 @@ kl = kl_each.mean().item()
 
 
 # %%
-def score(rollout):
-    return reward.score(reward_model, rollout, task)
-
-
+score = reward.scorer(reward_model, task)
 measured = {
     name: evaluation.measure(policy, base, test, task, score, seed=0)
     for name, policy in (("base", base), ("tuned", tuned))
