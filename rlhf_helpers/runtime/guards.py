@@ -84,7 +84,10 @@ def _not_negative(name: str, value: float) -> None:
 def labelled_rows(
     task: Any, comparisons: Sequence[Comparison], labels: Sequence[Label]
 ) -> list[tuple[Comparison, int]]:
-    """Pair every label with its comparison; raises ValueError naming the first that fits none."""
+    """Pair every label with its comparison; raises ValueError naming the first that fits none.
+
+    Labels of comparisons whose options are equal teach nothing: they are left out, and said.
+    """
     if not labels:
         raise ValueError(
             "there are no labels yet: label some comparisons first (notebook 02), or use the "
@@ -110,6 +113,11 @@ def labelled_rows(
                 f"are {len(comparison.options)} options, counted from 0"
             )
         rows.append((comparison, label.choice))
+    informative = [(c, choice) for c, choice in rows if not c.has_equal_options]
+    if left_out := len(rows) - len(informative):
+        print(f"{left_out} of {len(rows)} labels are left out: their options are all equal.")
+    if not (rows := informative):
+        raise ValueError("no label is left: in every comparison the options are all equal")
     if len(counts := {len(c.options) for c, _ in rows}) > 1:
         raise ValueError(
             f"comparisons with {sorted(counts)} options are mixed: fit them separately, or turn "
