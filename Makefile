@@ -6,16 +6,19 @@ PYTHON ?= python3
 ARGS ?=
 PY := .venv/bin/python
 
-.PHONY: help setup lab run test lint unit mutants browser data base recorded notebooks pins clean
+.PHONY: help setup setup-dev lab run test lint unit mutants browser data base recorded notebooks pins clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: ## only make .venv and install (the others do it too)
+setup: ## only make .venv and install the course (the others do it too)
 	@command -v $(PYTHON) > /dev/null || { echo "There is no $(PYTHON) here. Install Python 3.11, 3.12 or 3.13," \
 		"or name the one you have: make lab PYTHON=/path/to/python3"; exit 1; }
-	@$(PYTHON) scripts/setup_env.py
+	@$(PYTHON) scripts/setup_env.py $(SET)
+
+setup-dev: ## the same, with what tests and benchmarks need besides
+	@$(MAKE) --no-print-directory setup SET=--dev
 
 lab: setup ## open JupyterLab on notebook 00
 	$(PY) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=. \
@@ -27,17 +30,17 @@ run: setup ## the whole series headless in the laptop profile, and a table at th
 test: lint unit ## lint, unit tests, quick run of all notebooks
 	$(PY) notebooks/build.py run --profile quick
 
-lint: setup ## style, and notebooks that no longer match their sources
+lint: setup-dev ## style, and notebooks that no longer match their sources
 	$(PY) -m ruff check .
 	$(PY) notebooks/build.py check
 
-unit: setup ## unit tests alone (all of them, slow ones too: ARGS="-m ''")
+unit: setup-dev ## unit tests alone (all of them, slow ones too: ARGS="-m ''")
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --ignore=tests/browser $(ARGS)
 
-mutants: setup ## plant more than a hundred faults, one at a time, and demand that a test notices each (some minutes)
+mutants: setup-dev ## plant more than a hundred faults, one at a time, and demand that a test notices each (some minutes)
 	$(PY) scripts/mutants.py $(ARGS)
 
-browser: setup ## the widgets in a real JupyterLab and Chromium; skipped, in words, where there is no Chromium (some minutes)
+browser: setup-dev ## the widgets in a real JupyterLab and Chromium; skipped, in words, where there is no Chromium (some minutes)
 	$(PY) -m pytest tests/browser -o timeout=600 $(ARGS)
 
 data: setup ## write the bundled texts again, byte for byte
@@ -59,7 +62,7 @@ recorded: setup ## label, fit and tune again what notebooks fall back on (about 
 notebooks: setup ## build the notebooks from notebooks/src
 	$(PY) notebooks/build.py build
 
-pins: setup ## take the newest versions into constraints.txt, then run `make test`
+pins: setup-dev ## take the newest versions into constraints.txt, then run `make test`
 	$(PY) -m pip install -q uv
 	{ sed -n '/^#/p' constraints.txt; $(PY) -m uv pip compile -q pyproject.toml --all-extras --universal --upgrade \
 		--python-version 3.11 --fork-strategy fewest --no-annotate --no-header | grep -vE '^(nvidia|cuda|triton)|== .emscripten'; \

@@ -1,6 +1,7 @@
-"""Make .venv and install everything into it. Once that is done, calling it again returns at once.
+"""Make .venv and install the course into it; once that is done, calling it again returns at once.
 
-`make lab`, `make test` and `make run` call it. Where there is no make:
+`make lab` and `make run` call it, `make test` with --dev, which adds what tests and benchmarks
+need. Where there is no make:
 
     python3 scripts/setup_env.py
     . .venv/bin/activate
@@ -187,12 +188,13 @@ def fingerprint():
     return digest.hexdigest()
 
 
-def is_ready():
-    """Whether an earlier call has already done all of it."""
+def is_ready(dev=False):
+    """Whether an earlier call has already installed all of it (what developers need, too)."""
     if not (os.path.exists(STAMP) and os.path.exists(PYTHON)):
         return False
     with open(STAMP) as file:
-        return file.read().split()[:1] == [fingerprint()]
+        stamp = file.read().split()
+    return stamp[:1] == [fingerprint()] and (not dev or "dev" in stamp)
 
 
 def warn_of_cpu_build():
@@ -200,7 +202,7 @@ def warn_of_cpu_build():
     node of a cluster)."""
     with open(STAMP) as file:
         made_for = file.read().split()[1:]
-    if made_for == ["cpu"] and has_gpu():
+    if "cpu" in made_for and has_gpu():
         say(
             "Note: here is a GPU, but .venv has the CPU build of torch. Remove .venv and run this "
             "again to use the GPU."
@@ -321,7 +323,7 @@ def calm_jupyterlab():
         json.dump({"@jupyterlab/apputils-extension:notification": settings}, file)
 
 
-def install():
+def install(dev=False):
     """All of it, in order, each part checked before the next."""
     gpu, free_gb = has_gpu(), shutil.disk_usage(ROOT).free / 1e9
     check(write_problem([ROOT, VENV]))
@@ -335,10 +337,10 @@ def install():
     make_venv()
     step("pip", [[PYTHON, "-m", "pip", "install", "--upgrade", "pip"]])
     install_torch(gpu, platform.system())
-    step("everything else", [PIP + ["-e", ".[notebooks,dev]"]])
+    step("everything else", [PIP + ["-e", ".[notebooks,dev]" if dev else ".[notebooks]"]])
     calm_jupyterlab()
     with open(STAMP, "w") as file:
-        file.write("%s %s" % (fingerprint(), "gpu" if gpu else "cpu"))
+        file.write("%s %s%s" % (fingerprint(), "gpu" if gpu else "cpu", " dev" if dev else ""))
     say("Ready after %.0f s." % (time.time() - started))
     if "MAKELEVEL" not in os.environ:
         say("Now: . .venv/bin/activate && jupyter lab notebooks/00_whole_game.ipynb")
@@ -347,7 +349,8 @@ def install():
 def main():
     """Return at once when nothing is to be done; look for a fitting Python if this one is not;
     install."""
-    if is_ready():
+    dev = "--dev" in sys.argv[1:]
+    if is_ready(dev):
         return warn_of_cpu_build()
     problem = python_problem(sys.version_info)
     if problem:
@@ -360,9 +363,9 @@ def main():
             "This is Python %d.%d; going on with %s."
             % (sys.version_info[0], sys.version_info[1], python)
         )
-        os.execvp(python, [python, os.path.realpath(__file__)])
+        os.execvp(python, [python, os.path.realpath(__file__)] + sys.argv[1:])
     try:
-        install()
+        install(dev)
     except KeyboardInterrupt:
         raise SystemExit("\nStopped. The same command goes on from here.") from None
     except OSError as error:

@@ -112,7 +112,7 @@ def test_environment_yml_gives_the_same_versions():
     conda = dict(line.split(" ", 1) for line in CONDA if isinstance(line, str) and " " in line)
     (pip,) = [entry["pip"] for entry in CONDA if isinstance(entry, dict)]
     assert conda["pytorch-cpu"] == f"={pinned_version('torch')}"
-    assert pip == ["-c constraints.txt", "-e .[notebooks,dev]"]
+    assert pip == ["-c constraints.txt", "-e .[notebooks]"]
     assert set(PROJECT["optional-dependencies"]) == {"notebooks", "dev"}
     assert SpecifierSet(conda["python"]) == SpecifierSet(PROJECT["requires-python"])
 
@@ -312,6 +312,23 @@ def test_every_command_does_the_set_up_first(target):
         ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert plan.index("scripts/setup_env.py") < plan.index(".venv/bin/python ")
+    developers = target in ("test", "lint", "unit", "pins")
+    assert ("setup_env.py --dev" in plan) == developers  # students do not install trl, playwright
+
+
+def test_a_student_needs_nothing_that_only_developers_install(monkeypatch, tmp_path):
+    """One set for all: learners downloaded trl, playwright and a database driver."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    developers = " ".join(extras["optional-dependencies"]["dev"])
+    course = " ".join(extras["optional-dependencies"]["notebooks"] + extras["dependencies"])
+    for name in ("trl", "playwright", "psycopg", "hypothesis", "pytest"):
+        assert name in developers and name not in course
+    (tmp_path / "ready").write_text(f"{setup_env.fingerprint()} cpu")
+    monkeypatch.setattr(setup_env, "STAMP", str(tmp_path / "ready"))
+    monkeypatch.setattr(setup_env, "PYTHON", sys.executable)
+    assert setup_env.is_ready() and not setup_env.is_ready(dev=True)
+    (tmp_path / "ready").write_text(f"{setup_env.fingerprint()} cpu dev")
+    assert setup_env.is_ready() and setup_env.is_ready(dev=True)
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="no make here")
