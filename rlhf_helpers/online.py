@@ -1,20 +1,20 @@
-"""Labels collected while the policy trains (paper, section 2.3). Offline training is the case of
-one round.
+"""Labels collected while the policy trains (paper, section 2.3); one round is offline training.
 
     round 0         comparisons of the reference are labelled, a reward model learns from them
     PPO             ... until the next round is due
-    round 1, 2 ...  comparisons of the policy as it is now are labelled; a new reward model learns from ALL labels, from scratch
-    PPO             ... goes on with the new one: same optimizer, same controller, same falling learning rate
+    round 1, 2 ...  comparisons of the policy as it is now are labelled; a new reward model learns
+                    from ALL labels, from scratch
+    PPO             ... continues with it: same optimizer, controller and falling learning rate
 
-The reward model is asked about texts that the policy writes now, not about those it wrote at the
-start.
+So the reward model has seen texts like those that the policy writes now. Labels come from a source:
+`labelers.simulated(task).label`, people (`labels.people.People`), or any other function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -23,10 +23,14 @@ from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.ppo import PPOConfig
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.reward import RewardConfig
+from rlhf_helpers.runtime import files, seeds
 from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
 
-Ask = Callable[[Sequence[Comparison]], Sequence[Label]]
+# Gives the labels that comparisons have now. It is called before every round with the comparisons
+# of ALL rounds so far, so answers that were changed count as they are now. It may raise, for
+# instance until people have answered: the same call of `tune` asks again.
+Source = Callable[[Sequence[Comparison]], Sequence[Label]]
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,7 @@ class OnlineConfig:
 
     initial: int = 1_000  # comparisons labelled before training begins
     total: int = 5_000  # comparisons labelled in all [60,000]
-    # reward models trained, each from scratch on all labels so far [20]; 1 is offline
-    rounds: int = 5
+    rounds: int = 5  # reward models, each trained from scratch on all labels so far [20]
     normalize_samples: int = 512  # responses of the reference behind gain and bias
 
     def __post_init__(self) -> None:
@@ -46,24 +49,23 @@ class OnlineConfig:
             or (self.rounds == 1 and self.initial != self.total)
         ):
             raise ValueError(
-                f"{self.initial} labels first, {self.total} in all, {self.rounds} rounds: there "
-                "must be labels before the first round, "
-                "none can be taken away later, and one round (offline) has them all at the start"
+                f"{self.initial} labels first, {self.total} in all, {self.rounds} rounds: give 1 "
+                "or more rounds, labels for the first, and at least as many in all; one round "
+                "(offline) has all of them at the start"
             )
 
     def labels(self, round: int) -> int:
-        """Say how many labels round number `round` learns from: every round brings as many new
-        ones, the last brings the `total`."""
+        """Return how many labels round number `round` learns from; each adds equally many."""
         return round_half_up(
             self.initial + (self.total - self.initial) * round / max(1, self.rounds - 1)
         )
 
     def starts(self, steps: int) -> list[int]:
-        """Say at which step each round begins: labels grow as l = 1 - (1 - progress)^2, and a round
-        is due at evenly spaced l.
+        """Return the step at which each round begins.
 
-        So many rounds come early and few late (paper, section 2.3). Raises ValueError if two would
-        begin at one step.
+        The share of labels collected grows as l = 1 - (1 - progress)^2, and rounds are due at
+        evenly spaced l, so most come early (paper, section 2.3). Raises ValueError if two would
+        begin at the same step.
         """
         starts = [
             round_half_up(steps * (1 - (1 - k / self.rounds) ** 0.5)) for k in range(self.rounds)
@@ -76,132 +78,140 @@ class OnlineConfig:
         return starts
 
     def round_at(self, step: int, steps: int) -> int:
-        """Say which round step number `step` belongs to."""
+        """Return the round that step number `step` belongs to."""
         return sum(start <= step for start in self.starts(steps)) - 1
 
 
-class Asked:
-    """The comparisons that a run has asked about, round by round; kept in its folder, so that it
-    finds its own in any store again."""
+class Rounds:
+    """What was asked in each round, and the labels that its reward model learned from.
 
-    def __init__(self, store: Any, task: Task, run: Run):
-        self.store, self.task, self.run = store, task, run
-        self.ids: list[list[str]] = run.load_json("asked", [])
+    Kept in the run's folder, `rounds/00.jsonl` and so on: lines with a `comparison` of the round,
+    then lines with a `label` of any round so far. A resumed run learns from the same labels again.
+    """
 
-    def rounds(self, first: int, last: int) -> list[Comparison]:
-        """Read the comparisons of these rounds (both included) from the store; raises ValueError if
-        they are not all there."""
-        known = {c.id: c for c in self.store.comparisons(self.task.name)}
-        wanted = [each for ids in self.ids[first : last + 1] for each in ids]
-        if last >= len(self.ids) or not known.keys() >= set(wanted):
+    def __init__(self, run: Run):
+        self.run = run
+        self.comparisons: list[list[Comparison]] = []
+        self.labels: dict[int, list[Label]] = {}
+        while (path := self.path(len(self.comparisons))) is not None and path.exists():
+            self._read(path)
+
+    def path(self, round: int) -> Path | None:
+        """Return the file of a round; None if the run has no folder."""
+        folder = self.run.folder
+        return folder / "rounds" / f"{round:02}.jsonl" if folder is not None else None
+
+    def so_far(self, round: int) -> list[Comparison]:
+        """Return the comparisons of a round and of those before it."""
+        if round >= len(self.comparisons):
             raise ValueError(
-                f"{self.store.name} and asked.json in {self.run.folder} do not belong together: "
-                "open the store and the folder that this "
-                "run began with, or choose another folder for a new run"
+                f"{self.path(len(self.comparisons))} is missing, but the run has reached round "
+                f"{round}: restore the file from a copy, or choose another folder for a new run"
             )
-        return [known[each] for each in wanted]
+        return [c for group in self.comparisons[: round + 1] for c in group]
 
-    def add(self, comparisons: Sequence[Comparison]) -> None:
-        """Put the comparisons of the next round into the store, then write down which they are."""
-        self.store.add(comparisons)
-        self.ids.append([c.id for c in comparisons])
-        self.run.save_json("asked", self.ids)
+    def asked(self, comparisons: list[Comparison]) -> None:
+        """Keep the comparisons of the next round."""
+        self.comparisons.append(comparisons)
+        self._write(len(self.comparisons) - 1)
+
+    def answered(self, round: int, labels: list[Label]) -> None:
+        """Keep the labels that the reward model of a round learns from."""
+        self.labels[round] = labels
+        self._write(round)
+
+    def _write(self, round: int) -> None:
+        path = self.path(round)
+        if path is not None and self.run.ranks.is_first:
+            path.parent.mkdir(exist_ok=True)
+            records = [{"comparison": asdict(c)} for c in self.comparisons[round]]
+            records += [{"label": asdict(x)} for x in self.labels.get(round, [])]
+            files.replace_json_lines(path, records)
+
+    def _read(self, path: Path) -> None:
+        records = files.read_json_lines(path)
+        try:
+            labels = [Label(**x["label"]) for x in records if "label" in x]
+            asked = [Comparison(**x["comparison"]) for x in records if "label" not in x]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(files.damaged(path, error)) from error
+        if labels:
+            self.labels[len(self.comparisons)] = labels
+        self.comparisons.append(asked)
 
 
 def tune(
-    policy: Policy, task: Task, pool: Queries, ask: Ask,
-    store: Any, run: Run, config: OnlineConfig, reward_config: RewardConfig, ppo_config: PPOConfig,
+    policy: Policy, task: Task, pool: Queries, source: Source, run: Run,
+    config: OnlineConfig, reward_config: RewardConfig, ppo_config: PPOConfig,
 ) -> tuple[RewardModel, list[dict[str, float]]]:  # fmt: skip
-    """Train policy and reward model in turns; returns the last reward model and PPO's summaries,
-    one per step.
+    """Train policy and reward model in turns; return the last reward model and PPO's summaries.
 
-    `ask` labels comparisons: `labelers.simulated(task).label`, or `People(store)`. Comparisons and
-    labels are kept in `store`; others in there are left alone. A run that was stopped goes on and
-    ends as if it had not been. Raises ValueError if the rounds do not fit into the steps.
+    A run that was stopped continues and ends as if it had not been; with another policy, pool or
+    config it is refused. Raises ValueError if the rounds do not fit into the steps, and whatever
+    `source` raises.
     """
     config.starts(ppo_config.steps)
-    reference, asked = policy.frozen_copy(), Asked(store, task, run)
-    current: list[RewardModel] = []
-    round = -1
+    reference, rounds = policy.frozen_copy(), Rounds(run)
+    models: list[RewardModel] = []
+    current = -1
 
     def before_step(step: int) -> None:
-        nonlocal round
-        wanted = config.round_at(step, ppo_config.steps)
-        if wanted == round:
+        nonlocal current
+        due = config.round_at(step, ppo_config.steps)
+        if due == current:
             return
-        label_round(policy, task, pool, ask, asked, wanted, config, run.seed)
-        round, current[:] = (
-            wanted,
-            [retrain(reference, task, pool, ask, asked, wanted, config, reward_config, run)],
-        )
+        if due == len(rounds.comparisons):
+            rounds.asked(collect(policy, task, pool, due, config, run))
+        if due not in rounds.labels:
+            asked = rounds.so_far(due)
+            rounds.answered(due, run.ranks.from_first(lambda: list(source(asked))))
+        model = retrain(reference, task, pool, rounds, due, config, reward_config, run)
+        current, models[:] = due, [model]
 
     def score(rollout: Rollout) -> torch.Tensor:
-        return reward.score(current[0], rollout, task, run.ranks.micro_batch)
+        return reward.score(models[0], rollout, task, run.ranks.micro_batch)
 
+    learned = {"online": asdict(config), "fit": asdict(reward_config)}
     lines = ppo.tune(
-        policy, score, pool, task, ppo_config, run, reference=reference, before_step=before_step
-    )
-    # a finished run that is opened again gives its reward model back too
-    before_step(ppo_config.steps - 1)
-    return current[0], lines
-
-
-def label_round(
-    policy: Policy, task: Task, pool: Queries, ask: Ask,
-    asked: Asked, round: int, config: OnlineConfig, seed: int,
-) -> None:  # fmt: skip
-    """Collect the comparisons of a round from the policy as it is now, unless that is done, and
-    have them labelled."""
-    if round == len(asked.ids):
-        count = config.labels(round) - (config.labels(round - 1) if round else 0)
-        asked.add(collect(policy, task, pool, count, round, seed))
-    answered = {
-        e.comparison_id for e in asked.store.events(task.name, labeler_of(ask), standing=True)
-    }
-    if missing := [c for c in asked.rounds(round, round) if c.id not in answered]:
-        asked.store.add_labels(ask(missing))
+        policy, score, pool, task, ppo_config, run,
+        reference=reference, before_step=before_step, scored_by=learned,
+    )  # fmt: skip
+    before_step(ppo_config.steps - 1)  # a run that had finished returns its reward model too
+    return models[0], lines
 
 
 def collect(
-    policy: Policy, task: Task, pool: Queries, count: int,
-    round: int, seed: int
-) -> list[Comparison]:  # fmt: skip
-    """Sample comparisons for `count` prompts: passes over the pool, in an order and with a sampling
-    seed of the round's own."""
+    policy: Policy, task: Task, pool: Queries, round: int, config: OnlineConfig, run: Run
+) -> list[Comparison]:
+    """Sample the comparisons of a round from the policy as it is now.
+
+    Their prompts are passes over the pool, in an order of the round's own.
+    """
+    count = config.labels(round) - (config.labels(round - 1) if round else 0)
     if count == 0:
         return []
-    generator = torch.Generator().manual_seed(seed * 100_003 + round)
-    rows = torch.cat(
-        [torch.randperm(len(pool), generator=generator) for _ in range(-(-count // len(pool)))]
-    )[:count]
-    source = "policy" if round else "base"
-    return labelers.collect(
-        policy, task, pool[rows], seed=seed * 100_003 + round, source=source, round=round
-    )
+    generator = seeds.generator(run.seed, "prompts of round", round)
+    passes = range(-(-count // len(pool)))
+    rows = torch.cat([torch.randperm(len(pool), generator=generator) for _ in passes])[:count]
+    made = labelers.collect(
+        policy, task, pool[rows], seed=seeds.derive(run.seed, "samples of round", round),
+        source="policy" if round else "base", round=round,
+    )  # fmt: skip
+    return run.ranks.from_first(lambda: made)
 
 
 def retrain(
-    reference: Policy, task: Task, pool: Queries, ask: Ask,
-    asked: Asked, round: int, config: OnlineConfig, reward_config: RewardConfig, run: Run,
+    reference: Policy, task: Task, pool: Queries, rounds: Rounds, round: int,
+    config: OnlineConfig, reward_config: RewardConfig, run: Run,
 ) -> RewardModel:  # fmt: skip
-    """Fit a new reward model, from scratch, on all labels up to this round; normalised on the
-    reference before and after."""
-    comparisons = asked.rounds(0, round)
-    known = {c.id for c in comparisons}
-    labels = [x for x in asked.store.labels(task.name, labeler_of(ask)) if x.comparison_id in known]
-    model = RewardModel.from_policy(reference, run.seed + round)
-    data = reward.encode(task, comparisons, labels, reference.tokenizer)
+    """Train a new reward model, from scratch, on all labels up to this round."""
+    seed = seeds.derive(run.seed, "reward model of round", round)
+    model = RewardModel.from_policy(reference, seed)
+    data = reward.encode(task, rounds.so_far(round), rounds.labels[round], reference.tokenizer)
     samples = pool[slice(0, config.normalize_samples)]
-    alone = Run(
-        seed=run.seed + round, device=run.device, quiet=run.quiet, micro_batch=run.ranks.micro_batch
-    )
+    alone = Run(seed=seed, device=run.device, quiet=run.quiet, micro_batch=run.ranks.micro_batch)
     reward.train(model, reference, data, samples, task, reward_config, alone)
     return model
-
-
-def labeler_of(ask: Ask) -> str | None:
-    """Say whose labels count: those of the one person asked, or all."""
-    return getattr(ask, "labeler", None)
 
 
 def round_half_up(x: float) -> int:

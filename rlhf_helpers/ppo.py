@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from rlhf_helpers.records import Queries, Rollout, digest
 from rlhf_helpers.reward import Score
 from rlhf_helpers.runtime import guards
 from rlhf_helpers.runtime.optim import adam
-from rlhf_helpers.runtime.ranks import ALONE, Ranks
+from rlhf_helpers.runtime.ranks import ALONE, Ranks, detecting_lost_ranks
 from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
 from rlhf_helpers.tensors import (
@@ -248,22 +249,21 @@ class KLController:
 def tune(
     policy: Policy, score: Score, pool: Queries, task: Task, config: PPOConfig, run: Run, *,
     reference: Policy | None = None, before_step: Callable[[int], None] | None = None,
-    scored_by: str = "", kl_limit: float = 100.0, min_entropy: float = 0.05,
+    scored_by: str | dict[str, Any] = "", kl_limit: float = 100.0, min_entropy: float = 0.05,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Fine-tune `policy` in place on prompts from `pool`; return one summary per step.
 
     `score` is any function from a rollout to (B,) numbers: `reward.scorer(model, task)`, or
     `reward.from_texts(function, ...)`. The reference is the policy as it comes in, unless given.
     A run that was stopped goes on from its last checkpoint and ends as if it had not been; with
-    another policy, pool, config or `scored_by` (a name for the reward) it is refused.
+    another policy, pool, config or `scored_by` (a name for the reward, or its settings) it is refused.
     `before_step` is called with the number of each step about to be done. Raises
     FloatingPointError on numbers that are not finite, `guards.Collapsed` when the KL passes
     `kl_limit` or the entropy of a response falls below `min_entropy` nats.
     """
     drawn = {"prompts": len(pool), "prompts_digest": digest(pool.tokens, pool.mask)}
     about = {"ppo": config, "task": task, **drawn, "model": models.fingerprint(policy)}
-    run.ranks.check_same("settings and model", (run.seed, about, scored_by))
-    run.describe(**about, reward_model=scored_by)
+    run.record_settings(**about, reward_model=scored_by)
     reference = reference or policy.frozen_copy()
     optimizer = adam(policy.parameters(), config.lr, config.tensorflow_adam)
     controller = KLController(config.kl_coef, config.kl_target, config.kl_horizon)
@@ -275,8 +275,8 @@ def tune(
         if before_step is not None:
             before_step(i)
         prompts = config.batch // config.answers
-        rows = run.batch_rows(len(pool), prompts, i)[run.ranks.share(prompts)]
-        with run.ranks.watch():
+        rows = run.batch_indices(len(pool), prompts, i)[run.ranks.local_rows(prompts)]
+        with detecting_lost_ranks():
             summary = step(
                 policy, reference, score, pool[rows].to(policy.device), task, config,
                 optimizer, controller, run.generator, run.ranks,
@@ -284,6 +284,6 @@ def tune(
         guards.alive(i, summary, kl_limit, min_entropy)
         guards.varied(run, i, summary)
         run.log(i, summary | {"episodes": (i + 1) * config.batch, "lr": lr})
-        if run.is_checkpoint(i, config.steps):
+        if run.checkpoint_due(i, config.steps):
             run.save(i + 1, policy, optimizer, controller)
     return run.metrics()

@@ -211,15 +211,14 @@ def fit(
     guards.fits_context(model.context, data.mask)
     labels = {"labels": len(data), "labels_digest": digest(data.tokens, data.mask, data.choices)}
     about = {"reward": config, **labels, "model": models.fingerprint(model)}
-    run.ranks.check_same("settings, labels and model", (run.seed, about))
-    run.describe(**about)
+    run.record_settings(**about)
     size = min(config.batch, len(data))
     steps = -(-len(data) * config.epochs // size)  # rounded up: few labels get their passes too
     optimizer = adam(model.parameters(), config.lr, config.tensorflow_adam)
     for i in run.progress(run.restore(model, optimizer), steps, "reward model"):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * (1 - i / steps)
-        batch = data[run.batch_rows(len(data), size, i)]
+        batch = data[run.batch_indices(len(data), size, i)]
         optimizer.zero_grad()
         totals = torch.zeros(2, device=model.device)  # loss and accuracy
         for part in run.ranks.micro_batches(size):
@@ -234,7 +233,7 @@ def fit(
         guards.finite(f"the reward model's loss at step {i}", total)
         run.ranks.update(model, optimizer, config.max_grad_norm)
         run.log(i, {"loss": total.item(), "accuracy": right.item()})
-        if run.is_checkpoint(i, steps):
+        if run.checkpoint_due(i, steps):
             run.save(i + 1, model, optimizer)
     return run.metrics()
 

@@ -88,6 +88,32 @@ def fit(folder, micro_batch=None):
     return dict(model.state_dict()), lines
 
 
+def train_to_nan(what, folder, rank):
+    """Train with a loss or score that is not a number on rank 1, from its third call on."""
+    calls = []
+
+    def spoilt(real):
+        def function(*args):
+            calls.append(1)
+            factor = float("nan") if rank == 1 and len(calls) > 2 else 1.0
+            result = real(*args)
+            return (factor * result[0], *result[1:]) if what == "nan in ppo" else factor * result
+
+        return function
+
+    if what == "nan score":
+        tune(folder / "run", score=spoilt(score))
+    elif what == "nan in the fit":
+        reward.choice_loss = spoilt(reward.choice_loss)
+        fit(folder / "run")
+    elif what == "nan in ppo":
+        ppo.losses = spoilt(ppo.losses)
+        tune(folder / "run")
+    else:
+        ppo.policy_loss = spoilt(ppo.policy_loss)
+        tune(folder / "run", sharded=True)
+
+
 def main(what, folder, rank):
     folder = Path(folder)
     if what in ("tune", "sharded"):
@@ -121,6 +147,18 @@ def main(what, folder, rank):
 
         sampling.replay = dying_replay
         tune(folder / "run", sharded=True)
+    elif what.startswith("nan"):
+        train_to_nan(what, folder, rank)
+    elif what == "unequal micro-batches":
+        tune(folder / "run", micro_batch=4 // (1 + rank))
+    elif what == "from first":
+        together = Run(device="cpu").ranks
+
+        def fail():
+            raise ValueError(f"rank {rank} alone did this")
+
+        torch.save([together.from_first(lambda: f"by rank {rank}")], folder / f"{rank}.pt")
+        together.from_first(fail)
     elif what == "mismatched":
         tune(folder / "run", config=replace(CONFIG, lr=1e-2 * (1 + rank)))
     ranks.shut_down()
@@ -135,7 +173,7 @@ def begin(what, folder, rank, count, port):
     code = 0
     try:
         main(what, folder, rank)
-    except (ranks.RankLost, ValueError) as error:
+    except (ranks.RankLost, ValueError, FloatingPointError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         code = 3
     except BaseException:

@@ -125,7 +125,7 @@ def test_the_whole_road(run, tmp_path):
     assert code == 0 and "the model is in tuned/model" in said
     before = (tmp_path / "tuned/model/model.safetensors").read_bytes()
     code, said, _ = run(line)
-    assert code == 0 and "already finished; nothing done" in said
+    assert code == 0 and "already finished; nothing to do" in said
     assert (tmp_path / "tuned/model/model.safetensors").read_bytes() == before
 
     code, said, _ = run("summarize-run tuned")
@@ -387,7 +387,7 @@ def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
         ("sample --model MODEL --device gpu", 1, "there is no kind of device called 'gpu'"),
         ("sample --model MODEL/config.json", 1, "is a file: name the folder that holds the model"),
         # it was found out after the first step
-        ("tune --checkpoint-every 0", 1, "a checkpoint every 0 steps cannot be"),
+        ("tune --checkpoint-every 0", 1, "checkpoint_every is 0 steps: give 1 or more"),
         ("tune --ppo.minibatches 0", 2, "minibatches is 0: give 1"),
         ("tune --ppo.kl-coef nan", 2, "kl_coef is nan: it must be a finite number"),
         ("fit-reward --config.lr nan", 2, "lr is nan: it must be a finite number"),

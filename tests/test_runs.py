@@ -2,7 +2,9 @@
 moment."""
 
 import dataclasses
+import hashlib
 import json
+import math
 import multiprocessing
 import shutil
 import signal
@@ -21,7 +23,7 @@ from torch import nn
 from rlhf_helpers import models, ppo
 from rlhf_helpers.course import profile
 from rlhf_helpers.records import Queries
-from rlhf_helpers.runtime import files, runs
+from rlhf_helpers.runtime import checkpoints, files, runs, seeds
 from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
 
@@ -46,7 +48,7 @@ class Controller:
 @pytest.mark.parametrize("pool, count", [(10, 4), (7, 7), (5, 12), (64, 64), (9, 1)])
 def test_every_pass_over_the_prompts_meets_each_once_in_a_fresh_order(pool, count):
     run = Run(seed=3, device="cpu")
-    stream = torch.cat([run.batch_rows(pool, count, step) for step in range(6 * pool)])
+    stream = torch.cat([run.batch_indices(pool, count, step) for step in range(6 * pool)])
     assert len(stream) == 6 * pool * count
     passes = stream.view(-1, pool)
     assert torch.equal(passes.sort(-1).values, torch.arange(pool).expand_as(passes))
@@ -59,19 +61,64 @@ def test_prompts_depend_on_seed_and_step_alone():
         Run(seed=1, device="cpu"),
         Run(seed=2, device="cpu"),
     )
-    first.batch_rows(50, 8, 0)
+    first.batch_indices(50, 8, 0)
     torch.rand(5, generator=first.generator)
-    assert torch.equal(first.batch_rows(50, 8, 9), again.batch_rows(50, 8, 9))
-    assert not torch.equal(first.batch_rows(50, 8, 9), other.batch_rows(50, 8, 9))
+    assert torch.equal(first.batch_indices(50, 8, 9), again.batch_indices(50, 8, 9))
+    assert not torch.equal(first.batch_indices(50, 8, 9), other.batch_indices(50, 8, 9))
 
 
-def test_metrics_are_one_json_line_per_step(tmp_path):
+def test_metrics_are_one_json_line_per_step_and_never_hold_nan(tmp_path):
+    """They held NaN and Infinity, which are not JSON: other programs could not read the file."""
     run = Run(tmp_path, device="cpu")
     run.log(0, {"score": 0.1})
-    run.log(1, {"score": float("nan")})
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert lines[0] == {"step": 0, "score": 0.1} and lines[1]["score"] != lines[1]["score"]
+    run.log(1, {"score": float("nan"), "loss": float("-inf"), "beta": 0.5})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert (
+        text == '{"step": 0, "score": 0.1}\n{"step": 1, "score": null, "loss": null, "beta": 0.5}\n'
+    )
+    back = files.read_metrics(tmp_path / "metrics.jsonl")
+    assert back[0] == {"step": 0, "score": 0.1} and back[1]["beta"] == 0.5
+    assert math.isnan(back[1]["score"]) and math.isnan(back[1]["loss"])
     assert [line["step"] for line in run.metrics()] == [0, 1]
+
+
+def test_a_run_goes_on_from_a_checkpoint_whose_metrics_hold_nan(tmp_path):
+    run, (model, optimizer) = Run(tmp_path, device="cpu"), made()
+    run.log(0, {"value_explained_variance": float("nan")})
+    run.save(1, model, optimizer)
+    again = Run(tmp_path, device="cpu")
+    assert again.restore(model, optimizer) == 1
+    assert math.isnan(again.metrics()[0]["value_explained_variance"])
+
+
+@pytest.mark.parametrize("folder", [None, "run"])
+def test_a_run_used_twice_does_not_double_its_metrics(tmp_path, folder):
+    """The second fit returned the lines of both, and drew other random numbers than the first."""
+    run, draws = Run(folder and tmp_path / folder, seed=3, device="cpu"), []
+    for _ in range(2):
+        model, optimizer = made()
+        for step in run.progress(run.restore(model, optimizer), 2, "toy"):
+            run.log(step, {"loss": 0.5})
+            draws.append(torch.rand(1, generator=run.generator).item())
+    assert [line["step"] for line in run.metrics()] == [0, 1]
+    assert draws[:2] == draws[2:]
+    if folder:  # with a checkpoint at its end it has nothing left to do
+        run.save(2, model, optimizer)
+        assert list(run.progress(run.restore(model, optimizer), 2, "toy")) == []
+        assert (tmp_path / folder / "metrics.jsonl").read_text().count("\n") == 2
+
+
+def test_passes_and_ranks_share_no_random_numbers():
+    """Sums of a seed and a number met: pass 100,003 of seed 0 was pass 0 of seed 1."""
+    drawn = [seeds.derive(seed, purpose, n) for seed in (0, 1, 100_003) for n in (0, 1, 2, 100_003)
+             for purpose in ("pass", "rank", "rank 0 resumed", "samples of round")]  # fmt: skip
+    assert len(set(drawn)) == len(drawn) and all(0 <= x < 2**63 for x in drawn)
+    # by hand: the first 8 bytes of sha256("7 pass 2"), without the last bit
+    digest = hashlib.sha256(b"7 pass 2").hexdigest()
+    assert seeds.derive(7, "pass", 2) == int(digest[:16], 16) // 2
+    pools = [Run(seed=s, device="cpu").batch_indices(50, 50, 0).tolist() for s in (0, 1)]
+    later = [Run(device="cpu").batch_indices(50, 50, step).tolist() for step in (1, 100_003)]
+    assert len({tuple(x) for x in pools + later}) == 4
 
 
 def test_the_description_says_what_ran(tmp_path):
@@ -92,13 +139,13 @@ def test_a_run_without_folder_writes_nothing(tmp_path, monkeypatch):
     assert (
         not list(tmp_path.iterdir())
         and run.restore(model, optimizer) == 0
-        and not run.is_checkpoint(0, 1)
+        and not run.checkpoint_due(0, 1)
     )
 
 
 def test_checkpoints_come_every_so_often_and_at_the_end(tmp_path):
     run = Run(tmp_path, device="cpu", checkpoint_every=3)
-    assert [step for step in range(8) if run.is_checkpoint(step, 8)] == [2, 5, 7]
+    assert [step for step in range(8) if run.checkpoint_due(step, 8)] == [2, 5, 7]
 
 
 def test_profiles_come_from_the_environment(monkeypatch):
@@ -147,10 +194,10 @@ def test_what_a_gpu_began_goes_on_on_a_cpu_with_a_seed_that_was_not_in_use(tmp_p
     assert again.restore(model2, optimizer2) == 3 and torch.equal(model2.weight, model.weight)
     assert not torch.equal(
         torch.rand(4, generator=again.generator),
-        torch.rand(4, generator=torch.Generator().manual_seed(7)),
+        torch.rand(4, generator=Run(seed=7, device="cpu").generator),
     )
-    # a stride further on, where the seeds of further ranks are
-    assert again.generator.initial_seed() % 100_003 == 7
+    in_use = {seeds.derive(7, "rank", rank) for rank in range(100)}
+    assert again.generator.initial_seed() not in in_use
 
 
 def test_the_restored_optimizer_goes_on_as_the_old_one(tmp_path):
@@ -192,21 +239,10 @@ def test_a_damaged_description_is_named(tmp_path, content, fault):
     """It said "Expecting value" without the name of a file, or was a KeyError or TypeError."""
     (tmp_path / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(
-        ValueError, match=f"run.json in .* cannot be read .*{fault}.*move that file away, or copy"
+        ValueError,
+        match=f"run.json in .* cannot be read .*{fault}.*move that file away, or restore it",
     ):
-        Run(tmp_path, device="cpu").describe(labels=1)
-
-
-def test_something_kept_that_is_damaged_is_named(tmp_path):
-    """It said "Expecting value" without the name of a file."""
-    run = Run(tmp_path, device="cpu")
-    assert run.load_json("asked", []) == []
-    run.save_json("asked", [["a"], ["b"]])
-    assert run.load_json("asked", []) == [["a"], ["b"]]
-    for content, fault in (('[["a"', "Expecting"), ("{}", "it holds a dict, not a list")):
-        (tmp_path / "asked.json").write_text(content)
-        with pytest.raises(ValueError, match=f"asked.json in .* cannot be read .*{fault}"):
-            run.load_json("asked", [])
+        Run(tmp_path, device="cpu").record_settings(labels=1)
 
 
 def damage(folder, change):
@@ -226,13 +262,11 @@ def damage(folder, change):
     )
 
 
-def refused(folder, match):
+def refused(folder, match, way_out="remove that folder to start again, or restore it from a copy"):
     """Demand that a checkpoint is refused, and that the model is as it was."""
     model, optimizer = made(value=5.0)
     before = model.weight.detach().clone()
-    with pytest.raises(
-        ValueError, match=f"{match}.*remove that folder to begin again, or copy a whole one there"
-    ):
+    with pytest.raises(ValueError, match=f"{match}.*{way_out}"):
         Run(folder, device="cpu").restore(model, optimizer, Controller())
     assert torch.equal(model.weight, before)
 
@@ -240,8 +274,9 @@ def refused(folder, match):
 @pytest.mark.parametrize("change, fault", [
     ('{"steps_done"', "Expecting ':' delimiter"), ("", "Expecting value"),
     ("[2]", "it holds a list, not a dict"), ("steps_done", "it has no steps_done"),
-    ("beta", "it has no beta"), ("lines", "it has no lines"),
+    ("beta", "it has no beta"), ("metrics_bytes", "it has no metrics_bytes"),
     ("param_groups", "it has no param_groups"),
+    ("optimizer_tensors", "it has no optimizer_tensors"),
 ])  # fmt: skip
 def test_a_damaged_state_is_named(tmp_path, change, fault):
     """It said "Expecting ':' delimiter" without the name of a file, or was a bare KeyError."""
@@ -252,14 +287,50 @@ def test_a_damaged_state_is_named(tmp_path, change, fault):
 @pytest.mark.parametrize("change, fault", [
     ({"steps_done": -3}, "steps_done is -3"), ({"steps_done": "2"}, "steps_done is '2'"),
     ({"steps_done": 2.0}, "steps_done is 2.0"),
-    ({"steps_done": 50}, "steps_done is 50, but the last of its lines is not of step 49"),
-    ({"steps_done": 1}, "not of step 0"), ({"lines": [{"score": 1.0}]}, "not of step 1"),
-    ({"lines": None}, "not of step 1"),
+    ({"metrics_bytes": -1}, "metrics_bytes is -1"), ({"metrics_bytes": None}, "is None"),
 ])  # fmt: skip
-def test_a_state_that_contradicts_itself_is_refused(tmp_path, change, fault):
-    """Training went on from step -3, or from one that was never done, without a word."""
+def test_a_state_that_cannot_be_is_refused(tmp_path, change, fault):
+    """Training went on from step -3 without a word."""
     damage(tmp_path, change)
     refused(tmp_path, fault)
+
+
+@pytest.mark.parametrize("change", [{"steps_done": 50}, {"steps_done": 1}, {"metrics_bytes": 27}])
+def test_metrics_of_another_step_than_the_checkpoints_are_refused(tmp_path, change):
+    """Training went on from a step that was never done, without a word."""
+    damage(tmp_path, change)
+    step = change.get("steps_done", 2) - 1
+    refused(tmp_path, f"do not end with step {step}, the last .*", "restore the file from a copy")
+
+
+@pytest.mark.parametrize("keep", [None, 0, 40])
+def test_a_metrics_file_that_lost_lines_of_the_checkpoint_is_refused(tmp_path, keep):
+    damage(tmp_path, {})
+    file = tmp_path / "metrics.jsonl"
+    if keep is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:keep])
+    fault = f"metrics.jsonl has {keep or 0} bytes, but the checkpoint .* written after 52: "
+    refused(tmp_path, fault, "restore the file from a copy, or remove the checkpoint")
+
+
+def test_a_checkpoint_does_not_hold_the_metrics_again(tmp_path):
+    """Every checkpoint rewrote all lines so far: 31,250 steps would have written some 10 GB."""
+    run, (model, optimizer) = Run(tmp_path, device="cpu"), made()
+    sizes = []
+    for step in range(200):
+        run.log(step, {"score": 0.5})
+        if step in (99, 199):
+            run.save(step + 1, model, optimizer)
+            folder = tmp_path / "checkpoint"
+            sizes.append(sum(file.stat().st_size for file in folder.iterdir()))
+            state = json.loads((folder / "state.json").read_text())
+            assert state["metrics_bytes"] == (tmp_path / "metrics.jsonl").stat().st_size
+    assert sizes[1] - sizes[0] < 10  # a few digits
+    before = (tmp_path / "metrics.jsonl").stat().st_ino
+    assert Run(tmp_path, device="cpu").restore(model, optimizer) == 200
+    assert (tmp_path / "metrics.jsonl").stat().st_ino == before  # cut, not rewritten
 
 
 @pytest.mark.parametrize("gone, fault", [
@@ -276,11 +347,10 @@ def test_tensors_that_are_not_all_there_are_refused(tmp_path, gone, fault):
     refused(tmp_path, f"state.safetensors in .* cannot be read .*{fault}")
 
 
-def test_no_moments_at_all_older_checkpoints_and_weights_that_got_no_gradient_go_on(tmp_path):
+def test_no_moments_at_all_and_weights_that_got_no_gradient_go_on(tmp_path):
     """Notebook 06 takes the moments away to show what that does; an expert that no token went to
     has none."""
-    for name, change in (("none", {}), ("older", "optimizer_tensors")):
-        damage(tmp_path / name, change)
+    damage(tmp_path / "none", {})
     file = tmp_path / "none" / "checkpoint" / "state.safetensors"
     save_file(
         {name: t for name, t in load_file(file).items() if not name.startswith("optimizer.")}, file
@@ -290,7 +360,7 @@ def test_no_moments_at_all_older_checkpoints_and_weights_that_got_no_gradient_go
     model.bias.sum().backward()  # nothing for the weight
     optimizer.step()
     Run(tmp_path / "unused", device="cpu").save(2, model, optimizer)
-    for name in ("none", "older", "unused"):
+    for name in ("none", "unused"):
         assert Run(tmp_path / name, device="cpu").restore(*made()) == 2
 
 
@@ -320,7 +390,9 @@ def kill_at(monkeypatch, moment, how):
             file.unlink()  # state.safetensors goes, state.json stays
 
     monkeypatch.setattr(
-        runs, "save_file", dying(runs.save_file, lambda _, path: Path(path).write_bytes(b"half"))
+        checkpoints,
+        "save_file",
+        dying(checkpoints.save_file, lambda _, path: Path(path).write_bytes(b"half")),
     )
     monkeypatch.setattr(
         files, "write_json", dying(files.write_json, lambda path, _: Path(path).write_text("{"))
@@ -500,56 +572,59 @@ def test_training_writes_its_settings_into_the_description_and_other_settings_ar
 ):
     settings = profile.PROFILES["quick"]
     run, (model, optimizer) = Run(tmp_path, seed=7, device="cpu"), made()
-    run.describe(ppo=settings, labels=5)
-    run.describe(ppo=settings, labels=6)  # nothing has been trained yet: the last word counts
+    run.record_settings(ppo=settings, labels=5)
+    run.record_settings(
+        ppo=settings, labels=6
+    )  # nothing has been trained yet: the last word counts
     described = json.loads((tmp_path / "run.json").read_text())
     assert described["seed"] == 7 and described["settings"] == {
         "ppo": dataclasses.asdict(settings),
         "labels": 6,
     }
     run.save(1, model, optimizer)
-    Run(tmp_path, seed=7, device="cpu").describe(ppo=settings, labels=6)
+    Run(tmp_path, seed=7, device="cpu").record_settings(ppo=settings, labels=6)
     with pytest.raises(
-        ValueError, match="other settings .batch is 32 there and 64 now.*another folder"
+        ValueError, match="other settings .ppo.batch is 32 there and 64 now.*another folder"
     ):
-        Run(tmp_path, seed=7, device="cpu").describe(
+        Run(tmp_path, seed=7, device="cpu").record_settings(
             ppo=dataclasses.replace(settings, batch=64), labels=6
         )
     # once a list of 20 settings
     with pytest.raises(
-        ValueError, match="it is one of PPO, and now it is a reward model.*another folder"
+        ValueError, match="that was PPO, this is the fit of a reward model.*another folder"
     ):
-        Run(tmp_path, seed=7, device="cpu").describe(reward={"lr": 0.1}, labels=6)
+        Run(tmp_path, seed=7, device="cpu").record_settings(reward={"lr": 0.1}, labels=6)
     with pytest.raises(
         ValueError, match="other settings .seed is 7 there and 8 now.*another folder"
     ):
-        Run(tmp_path, seed=8, device="cpu").describe(ppo=settings, labels=6)
+        Run(tmp_path, seed=8, device="cpu").record_settings(ppo=settings, labels=6)
     assert json.loads((tmp_path / "run.json").read_text()) == described
-    Run(device="cpu").describe(ppo=settings)  # without a folder nothing is written
+    Run(device="cpu").record_settings(ppo=settings)  # without a folder nothing is written
 
 
 def test_a_finished_run_says_that_it_did_nothing(tmp_path, capsys):
     assert (
         list(Run(tmp_path, device="cpu").progress(2, 3, "PPO")) == [2]
-        and "nothing done" not in capsys.readouterr().out
+        and "nothing to do" not in capsys.readouterr().out
     )
     assert list(Run(tmp_path, device="cpu").progress(3, 3, "PPO")) == []
     assert (
         capsys.readouterr().out
-        == f"PPO: the run in {tmp_path} has already finished; nothing done.\n"
+        == f"PPO: the run in {tmp_path} has already finished; nothing to do.\n"
     )
 
 
 def test_before_the_first_checkpoint_another_seed_is_the_one_described(tmp_path):
-    Run(tmp_path, seed=7, device="cpu").describe(labels=6)
-    Run(tmp_path, seed=8, device="cpu").describe(labels=6)
+    Run(tmp_path, seed=7, device="cpu").record_settings(labels=6)
+    Run(tmp_path, seed=8, device="cpu").record_settings(labels=6)
     assert json.loads((tmp_path / "run.json").read_text())["seed"] == 8
 
 
 @pytest.mark.parametrize("change", ["seed", "pool", "texts", "precision", "model", "reward"])
 def test_a_run_does_not_go_on_with_another_seed_pool_precision_or_model(tmp_path, change):
     train(tmp_path)
-    said = {"seed": "seed is 7 there and 8 now", "pool": "prompts is 40 there and 20 now", "texts": "prompts_digest is",
+    said = {"seed": "seed is 7 there and 8 now", "pool": "prompts is 40 there and 20 now",
+            "texts": "prompts_digest is",
             "reward": "reward_model is  there and another model now"}  # fmt: skip
     named = said.get(change, "model is a model .* there and a model")
     with pytest.raises(ValueError, match=f"holds a run with other settings .{named}"):
@@ -577,10 +652,12 @@ def test_a_full_disk_while_the_description_is_written_leaves_the_old_one_and_say
         pytest.raises(OSError, match="run.json could not be written.*disk full.*run again"),
     ):
         Run(tmp_path / "new", device="cpu")
-    Run(tmp_path / "new", device="cpu").describe(labels=1)  # nothing half written is in the way
+    Run(tmp_path / "new", device="cpu").record_settings(
+        labels=1
+    )  # nothing half written is in the way
     whole = (tmp_path / "new" / "run.json").read_bytes()
     with disk_full(resource, 20), pytest.raises(OSError, match="run.json could not be written"):
-        Run(tmp_path / "new", device="cpu").describe(labels=2)
+        Run(tmp_path / "new", device="cpu").record_settings(labels=2)
     assert (tmp_path / "new" / "run.json").read_bytes() == whole
 
 

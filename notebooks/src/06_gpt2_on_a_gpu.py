@@ -23,9 +23,10 @@ from rlhf_helpers import hub, labelers, models, ppo, presets, reward, sampling, 
 from rlhf_helpers.cli import options
 from rlhf_helpers.course import checks, plots
 from rlhf_helpers.course.profile import RECORDED, folder
-from rlhf_helpers.runtime import memory, pretrained, runs
+from rlhf_helpers.runtime import memory, pretrained, runs, seeds
+from rlhf_helpers.runtime.files import read_metrics
 from rlhf_helpers.runtime.optim import TensorFlowAdam
-from rlhf_helpers.runtime.ranks import SEED_STRIDE, Ranks
+from rlhf_helpers.runtime.ranks import Ranks
 from rlhf_helpers.runtime.runs import Run
 
 device, GB = runs.default_device(), memory.GB
@@ -607,7 +608,11 @@ pd.Series({part: bill[part] / GB for part in (*memory.PARTS, "total")}, name="GB
 # %%
 crew = [Ranks(rank, 8) for rank in range(8)]
 shares = [
-    (r.rank, f"{r.share(1024).start} to {r.share(1024).stop - 1}", 0 + SEED_STRIDE * r.rank)
+    (
+        r.rank,
+        f"{r.local_rows(1024).start} to {r.local_rows(1024).stop - 1}",
+        seeds.derive(0, "rank", r.rank),
+    )
     for r in crew
 ]
 pd.DataFrame(
@@ -615,7 +620,7 @@ pd.DataFrame(
 ).set_index("rank").T
 
 # %% [markdown]
-# With one seed for all, every rank would roll the same dice. But whitening, KL and the controller are computed from the rows of *all* ranks, which are gathered first. Whitened rank by rank, a
+# With one seed for all, every rank would roll the same dice. (The released code adds 100,003 to the seed for each rank. Such sums can meet: the seed of one run's second rank is another run's own. Here a seed is a hash of `--seed`, what it is for, and a number.) But whitening, KL and the controller are computed from the rows of *all* ranks, which are gathered first. Whitened rank by rank, a
 # response would be compared with 127 others instead of 1,023 (the released code whitens so; here the number of GPUs should not change the result), and beta would drift apart. As you saw with "two ranks" above, the gradients then add up to those of one process.
 #
 # ## 5. Stop and resume
@@ -636,7 +641,7 @@ Code(inspect.getsource(ppo.tune), language="python")
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# For each of them ask where the *next* step takes it from. In `ppo.tune` above, what is computed from `i`, the number of the step? `run.rows` says which prompts come next, from seed and step alone.
+# For each of them ask where the *next* step takes it from. In `ppo.tune` above, what is computed from `i`, the number of the step? `run.batch_indices` says which prompts come next, from seed and step alone.
 # </details>
 
 # %% tags=["exercise"]
@@ -855,7 +860,7 @@ if (own / "metrics.jsonl").exists():
             {"device": about["device"], "seed": about["seed"], **about["versions"]}, name="your run"
         ).to_frame()
     )
-    mine = [json.loads(line) for line in (own / "metrics.jsonl").read_text().splitlines()]
+    mine = read_metrics(own / "metrics.jsonl")
     plots.training_curves({"bundled, recorded": recorded, "yours": mine})
 else:
     print(

@@ -7,7 +7,6 @@ the command's `options`.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,7 +33,7 @@ from rlhf_helpers.labels import cards, exchange, frontend
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.models import BASE, Policy, RewardModel
 from rlhf_helpers.records import Comparison, Label, Queries
-from rlhf_helpers.runtime import memory, pretrained, ranks
+from rlhf_helpers.runtime import files, memory, pretrained, ranks
 from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
 
@@ -171,7 +170,7 @@ def summarize_run(a: SummarizeRun) -> None:
         raise FileNotFoundError(
             f"{a.folder} holds no metrics.jsonl: name the folder of a run, as `tune --out` had it"
         )
-    lines = read_metrics(path)
+    lines = files.read_metrics(path)
     about = (
         json.loads((a.folder / "run.json").read_text(encoding="utf-8"))
         if (a.folder / "run.json").exists()
@@ -346,17 +345,6 @@ def check_target(out: Path, folder: bool) -> None:
         raise ValueError(f"{out} holds something else: choose an empty folder for the data set")
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Read the lines of a metrics file; without the last, if it is half written (the run goes on,
-    or was killed)."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    try:
-        json.loads(lines[-1] if lines else "null")
-    except ValueError:
-        lines.pop()
-    return [json.loads(line) for line in lines]
-
-
 def open_store(path: Path | str, make: bool = False) -> LabelStore:
     """Open a label store; one that is not there is an error unless it may be made."""
     if not make and "://" not in str(path) and not Path(path).exists():
@@ -401,11 +389,8 @@ def name_of(model: str) -> str:
 
 def save(model: Policy | RewardModel, folder: Path) -> None:
     """Write model and tokenizer into `model/`, which appears only when it is complete."""
-    partial, final = folder / "model.partial", folder / "model"
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    with files.writing(f"the model of {folder}"), files.replacing(folder / "model") as new:
+        model.save(new)
 
 
 def ask(card: Any) -> Any:

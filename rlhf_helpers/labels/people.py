@@ -1,5 +1,4 @@
-"""Labels by people for online training: what the store holds, or a word that somebody has to label
-first."""
+"""Labels by people for online training, from a label store."""
 
 from __future__ import annotations
 
@@ -11,32 +10,32 @@ from rlhf_helpers.records import Comparison, Label
 
 
 class MoreLabels(RuntimeError):
-    """Training waits for people: label what is in the store, then run the same cell again."""
+    """Training waits for people: label what is in the store, then run the same again."""
 
 
 @dataclass(frozen=True)
 class People:
-    """An `ask` that takes what people (one of them, or all) have labelled in the store; raises
-    MoreLabels while some are missing.
+    """A source of labels for `online.tune`: what people have answered in a store.
 
-    The comparisons are in the store by then, so that `cards.label(store, task)` shows them;
-    training goes on where it stopped. With one labeler, the labels of others teach nothing.
+    Called with comparisons, it puts them into the store, so that `cards.label(store, task)` shows
+    them, and raises MoreLabels until each has an answer; to skip one is an answer too. With a
+    `labeler`, only that person's answers count; without, everybody's do. An answer that was taken
+    back is missing, one that was changed counts as it is now.
     """
 
     store: LabelStore
     labeler: str | None = None
 
     def __call__(self, comparisons: Sequence[Comparison]) -> list[Label]:
+        self.store.add(comparisons)
         wanted = {c.id for c in comparisons}
         labels = [x for x in self.store.labels(labeler=self.labeler) if x.comparison_id in wanted]
-        # a skip is an answer too
-        answered = wanted & {
-            e.comparison_id for e in self.store.events(labeler=self.labeler, standing=True)
-        }
-        if missing := len(wanted - answered):
+        standing = self.store.events(labeler=self.labeler, standing=True)
+        if missing := wanted - {event.comparison_id for event in standing}:
+            who = f" of {self.labeler}" if self.labeler else ""
             raise MoreLabels(
-                f"{missing} of {len(wanted)} comparisons wait in {self.store.name} for a label: "
-                "show them with cards.label, "
-                "then run this again; training goes on from its last checkpoint"
+                f"{len(missing)} of {len(wanted)} comparisons in {self.store.name} wait for an "
+                f"answer{who}: give it with cards.label or `python -m rlhf_helpers label`, then "
+                "run the same again; training continues from its last checkpoint"
             )
         return labels

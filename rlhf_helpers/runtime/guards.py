@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -71,6 +71,21 @@ def reward_config(config: Any) -> None:
         raise ValueError(
             f"batch is {config.batch} and epochs is {config.epochs}: both must be 1 or more"
         )
+
+
+def differing(first: Any, second: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return those of two sets of nested settings that differ, under names such as `ppo.lr`."""
+    one, other = dict(_flat(first)), dict(_flat(second))
+    names = [k for k in one | other if k not in one or k not in other or one[k] != other[k]]
+    return {k: one[k] for k in names if k in one}, {k: other[k] for k in names if k in other}
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _not_negative(name: str, value: float) -> None:

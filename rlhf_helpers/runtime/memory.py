@@ -149,12 +149,16 @@ SETTINGS = (  # what the table and the figure compare: title, options
 
 
 def rows() -> list[dict[str, Any]]:
-    """List the maps of GPT-2's four sizes under each of the settings: a batch of 512, 64 + 24
-    tokens (the paper's style tasks)."""
+    """List the maps of GPT-2's four sizes under each of the settings.
+
+    A batch of 512, 64 + 24 tokens (the paper's style tasks).
+    """
+    style = {"batch": 512, "query": 64, "response": 24}
     return [
-        {"model": name, "setting": title} | memory_map(config, batch=512, query=64, response=24, **options) for title,
-        options in SETTINGS for name, config in SIZES.items()
-    ]  # fmt: skip
+        {"model": name, "setting": title} | memory_map(config, **style, **options)
+        for title, options in SETTINGS
+        for name, config in SIZES.items()
+    ]
 
 
 def table() -> str:

@@ -1,11 +1,11 @@
-"""Several processes that train one model together (`torchrun` or `accelerate launch` starts them),
-and a batch taken in parts.
+"""Several processes that train one model together, and a batch computed in parts.
 
-Every rank holds the model and samples its share of the batch with a seed of its own. Then the small
-tensors (tokens, scores, log-probabilities) are gathered, so that all statistics are those of the
-whole batch and the same everywhere, and the maths never hears of ranks. Each rank computes the loss
-of its rows, a few at a time if memory is short; gradients add up to those of the whole batch. With
-one process all of this does nothing.
+`torchrun` or `accelerate launch` starts the processes, called ranks. Every rank holds the model and
+samples its share of the batch with random numbers of its own. Then the small tensors (tokens,
+scores, log-probabilities) are gathered, so that all statistics are those of the whole batch and the
+same everywhere, and the maths never hears of ranks. Each rank computes the loss of its rows, a few
+at a time if memory is short; gradients add up to those of the whole batch. With one process all of
+this does nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any
@@ -25,23 +25,49 @@ from torch import Tensor, nn
 
 from rlhf_helpers.runtime import guards
 
-SEED_STRIDE = 100_003  # between the sampling seeds of neighbouring ranks (released code)
-
-
 LOST = (
     "another process of this run has gone (its own message stands above, if it had one), so "
-    "training stopped here too. The last checkpoint "
-    "is whole: start the same command again, with as many ranks as you like, and it goes on"
+    "training stopped here too. The last checkpoint is complete: run the same command again, with "
+    "as many ranks as you like, and it continues"
 )
+# what torch says when a peer is gone or silent, and nothing else: gloo in a plain RuntimeError (its
+# complaints about sizes have the same form), NCCL in a DistBackendError (its lack of memory too)
+GLOO_LOST = (
+    r"gloo/transport.*(Connection (closed|reset|refused)|Broken pipe|[Tt]imed out|timeout|"
+    r"Software caused connection abort|No route to host)"
+)
+NCCL_LOST = r"ncclRemoteError|ncclSystemError|communicator was aborted|[Tt]imeout|[Tt]imed out"
 
 
 class RankLost(RuntimeError):
     """Another process of this run has gone; nothing more can be computed together."""
 
 
+def is_lost_rank(error: RuntimeError) -> bool:
+    """Say whether an error means that another process has gone, and not a fault of this one."""
+    distributed = torch.distributed
+    if isinstance(error, (distributed.DistNetworkError, distributed.DistStoreError)):
+        return True
+    pattern = NCCL_LOST if isinstance(error, distributed.DistBackendError) else GLOO_LOST
+    return bool(re.search(pattern, str(error), re.DOTALL))
+
+
+@contextmanager
+def detecting_lost_ranks() -> Iterator[None]:
+    """Raise RankLost where torch's error means that another process has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, RankLost) or not is_lost_rank(error):
+            raise
+        raise RankLost(LOST) from error
+
+
 class Ranks:
-    """This process among `count`, number `rank` from 0; `micro_batch` rows are computed at a time
-    (None: all at once)."""
+    """This process among `count`, number `rank` from 0.
+
+    `micro_batch` rows are computed at a time (None: all at once).
+    """
 
     def __init__(self, rank: int = 0, count: int = 1, micro_batch: int | None = None):
         if micro_batch is not None and micro_batch < 1:
@@ -52,78 +78,60 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Say whether this rank writes the files and talks."""
+        """Whether this rank writes the files and prints."""
         return self.rank == 0
 
-    def share(self, rows: int) -> slice:
-        """Say which of `rows` rows are this rank's; raises ValueError if they cannot be shared out
-        evenly."""
-        if rows % self.count:
+    def local_rows(self, batch: int) -> slice:
+        """Return which rows of a batch are this rank's; raises ValueError if they do not divide."""
+        if batch % self.count:
             raise ValueError(
-                f"a batch of {rows} cannot be shared evenly by {self.count} ranks: make it a "
+                f"a batch of {batch} cannot be divided evenly among {self.count} ranks: make it a "
                 f"multiple of {self.count}"
             )
-        size = rows // self.count
+        size = batch // self.count
         return slice(self.rank * size, (self.rank + 1) * size)
 
-    def micro_batches(self, rows: int) -> Iterator[slice]:
-        """Cut this rank's share of `rows` rows into micro-batches."""
-        own = self.share(rows)
+    def micro_batches(self, batch: int) -> Iterator[slice]:
+        """Cut this rank's rows of a batch into micro-batches."""
+        own = self.local_rows(batch)
         size = self.micro_batch or own.stop - own.start
         for start in range(own.start, own.stop, size):
             yield slice(start, min(start + size, own.stop))
 
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Turn the loss of another process into RankLost wherever sharded weights notice it; other
-        errors stay what they are."""
-        try:
-            yield
-        except RuntimeError as error:
-            lost = self.count > 1 and (
-                isinstance(error, torch.distributed.DistError)
-                or re.search("gloo|[Cc]onnection", str(error))
-            )
-            if not lost or isinstance(error, RankLost):
-                raise
-            raise RankLost(LOST) from error
-
-    # ---- talking to the others -------------------------------------------------------------------
+    # ---- communication ---------------------------------------------------------------------------
 
     def gather(self, record: Any) -> Any:
-        """Join the rows of all ranks, in their order; a tensor, or a record whose fields are
-        tensors or records."""
+        """Join the rows of all ranks, in order: of a tensor, or of a record of tensors."""
         if self.count == 1:
             return record
         if is_dataclass(record):
             return record.map(self.gather)
         mine = record.byte() if record.dtype == torch.bool else record
         parts = [torch.empty_like(mine) for _ in range(self.count)]
-        with _watched():
+        with detecting_lost_ranks():
             torch.distributed.all_gather(parts, mine.contiguous())
         return torch.cat(parts).to(record.dtype)
 
     def broadcast(self, tensor: Tensor) -> Tensor:
         """Take the first rank's tensor."""
         if self.count > 1:
-            with _watched():
+            with detecting_lost_ranks():
                 torch.distributed.broadcast(tensor, 0)
         return tensor
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """Add a tensor up over all ranks."""
         if self.count > 1:
-            with _watched():
+            with detecting_lost_ranks():
                 torch.distributed.all_reduce(tensor)
         return tensor
 
     def all_reduce_gradients(self, model: nn.Module) -> None:
-        """Add the gradients of all ranks up, in place; the backward pass has averaged those of
-        sharded weights already."""
+        """Add the gradients of all ranks up, in place; sharded ones were averaged already."""
         if self.count == 1:
             return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        with _watched():
+        with detecting_lost_ranks():
             waiting = [
                 torch.distributed.all_reduce(g, async_op=True)
                 for g in gradients
@@ -148,24 +156,47 @@ class Ranks:
         guards.finite("the norm of the gradients", full_tensor(norm))
         optimizer.step()
 
-    def to_first(self, tensor: Tensor) -> Tensor | None:
-        """Put a tensor, its shards together, into the first rank's main memory (every rank must
-        ask); the others get nothing."""
+    def full_on_first(self, tensor: Tensor) -> Tensor | None:
+        """Assemble a tensor from its shards in the first rank's main memory; others get None.
+
+        Every rank must call it.
+        """
         found = full_tensor(tensor)
         return found.detach().cpu() if self.is_first else None
 
+    def from_first(self, action: Callable[[], Any]) -> Any:
+        """Let the first rank do something, and give its result, or its error, to every rank."""
+        if self.count == 1:
+            return action()
+        result: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                result[0] = action()
+            except Exception as error:
+                result[1] = error
+        with detecting_lost_ranks():
+            torch.distributed.broadcast_object_list(result, 0)
+        if result[1] is not None:
+            raise result[1]
+        return result[0]
+
     def check_same(self, what: str, value: Any) -> None:
-        """Raise ValueError if `value` is not the same on all ranks."""
+        """Raise ValueError, on every rank, if `value` is not the same on all of them."""
         if self.count == 1:
             return
         seen: list[Any] = [None] * self.count
-        with _watched():
+        with detecting_lost_ranks():
             torch.distributed.all_gather_object(seen, value)
-        if others := [i for i, v in enumerate(seen) if v != seen[0]]:
+        for i, other in enumerate(seen):
+            if other == seen[0]:
+                continue
+            first, other = (
+                guards.differing(seen[0], other) if isinstance(value, dict) else (seen[0], other)
+            )
             raise ValueError(
-                f"ranks disagree about {what}: rank 0 has {seen[0]!r}, rank {others[0]} has "
-                f"{seen[others[0]]!r}; start all with the same "
-                "command, the same versions and the same files (in a folder that all machines see)"
+                f"ranks disagree about {what}: rank 0 has {first!r}, rank {i} has {other!r}; start "
+                "all of them with the same command, the same versions and the same files (in a "
+                "folder that all machines see)"
             )
 
 
@@ -175,8 +206,10 @@ ALONE = Ranks()
 def from_environment(
     device: torch.device | str | None = None, micro_batch: int | None = None
 ) -> tuple[Ranks, torch.device]:
-    """Join the other processes, if a launcher started several, and choose this one's device (its
-    own GPU where there are GPUs)."""
+    """Join the other processes, if a launcher started several, and choose this one's device.
+
+    Where there are GPUs, each process has its own. Raises ValueError if the device is not there.
+    """
     try:
         cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
     except RuntimeError as error:
@@ -197,7 +230,7 @@ def from_environment(
         return Ranks(micro_batch=micro_batch), torch.device(device or ("cuda" if cuda else "cpu"))
     if cuda and local >= torch.cuda.device_count():
         raise ValueError(
-            f"rank {rank} wants GPU {local}, but there are {torch.cuda.device_count()}: lower "
+            f"rank {rank} needs GPU {local}, but there are {torch.cuda.device_count()}: lower "
             "--nproc-per-node"
         )
     chosen = torch.device("cuda", local) if cuda else torch.device("cpu")
@@ -211,18 +244,9 @@ def from_environment(
 
 
 def shut_down() -> None:
-    """Say goodbye to the other processes, at the end of a program."""
+    """Leave the other processes, at the end of a program."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-@contextmanager
-def _watched() -> Iterator[None]:
-    """Turn the many errors of a lost process into one."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise RankLost(LOST) from error
 
 
 # ---- weights in shards (FSDP) --------------------------------------------------------------------
@@ -235,11 +259,11 @@ def shard(
     count: int,
     device: torch.device | None = None,
 ) -> None:
-    """Spread a model's weights, gradients and optimizer over all ranks; each layer is put together
-    when it is needed.
+    """Spread a model's weights, gradients and optimizer over all ranks (FSDP2).
 
-    inner: the transformers model inside; `methods` are the ways into `model` apart from `forward`.
-    A model on the CPU goes to `device` layer by layer, so that no GPU ever holds the whole.
+    Each layer is assembled when it is needed. inner: the transformers model inside; methods: the
+    ways into `model` apart from `forward`. A model on the CPU goes to `device` layer by layer, so
+    that no GPU ever holds the whole.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -256,12 +280,12 @@ def shard(
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """Put a sharded tensor together (every rank must ask); others are returned as they are."""
+    """Assemble a sharded tensor (every rank must call it); others are returned as they are."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def sharded_like(tensor: Tensor, pattern: Tensor) -> Tensor:
-    """Cut a whole tensor into shards as `pattern` is; others are returned as they are."""
+    """Shard a whole tensor as `pattern` is sharded, or return it as it is."""
     if not hasattr(pattern, "full_tensor") or tensor.shape != pattern.shape:
         return tensor
     from torch.distributed.tensor import distribute_tensor
