@@ -75,9 +75,9 @@ def test_the_curves_are_the_numbers() -> None:
     assert [x for x, _ in points] == [0, live.WIDTH / 2, live.WIDTH]
     heights = [live.HEIGHT - 3 - y for _, y in points]
     assert heights == pytest.approx([v / 4 * (live.HEIGHT - 6) for v in values], abs=0.06)
-    # 0, 2, 5/3 of 4
+    # the mean of the last step and its neighbour: (4 + 1) / 2 of 4
     assert float(mean[-1].split(",")[1]) == pytest.approx(
-        live.HEIGHT - 3 - 5 / 3 / 4 * (live.HEIGHT - 6), abs=0.06
+        live.HEIGHT - 3 - 2.5 / 4 * (live.HEIGHT - 6), abs=0.06
     )
     # not a number: not drawn
     assert "Loss: 1 now, between 0 and 4 so far" in page and "Accuracy" not in page
@@ -126,20 +126,32 @@ def test_headless_draws_the_end_only_and_a_terminal_nothing() -> None:
     run.log(4, NUMBERS)
 
 
-def test_pyplot_is_never_touched() -> None:
+def test_a_finished_run_shows_its_end_at_once(tmp_path) -> None:
+    """The view of a run that was finished before stayed on "step 0" for ever."""
+    run = Run(tmp_path, quiet=True)
+    for step in range(3):
+        run.log(step, NUMBERS)
+    view, shown, _ = watched(run, 3)
+    view.draw()
+    assert list(run.progress(3, 3, "tune")) == []
+    assert "image/png" in shown[-1]
+    assert shown[-1]["text/plain"].startswith("step 3 of 3 · finished in an earlier run · Score")
+
+
+def test_no_figure_of_pyplot_is_touched() -> None:
     code = """
-import sys
+import matplotlib.pyplot as plt
 from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.course.live import LiveView
 run = Run(quiet=True)
 run.on_log = LiveView(run, 2, show=lambda bundle, _: print(sorted(bundle)))
 for step in range(2):
     run.log(step, {"score": 1.0, "kl_nats_per_response": 0.0})
-print("matplotlib.pyplot" in sys.modules)
+print(plt.get_fignums())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines() == [
         "['text/html', 'text/plain']",
         "['image/png', 'text/plain']",
-        "False",
+        "[]",
     ], done.stderr

@@ -148,6 +148,8 @@ class Run:
 
         if start >= stop and not self.quiet:
             print(f"{title}: the run in {self.folder} has already finished; nothing to do.")
+        if start >= stop and self.on_log is not None and self._lines:
+            self.on_log(self._lines[-1])  # or a view of this run would wait for ever
         with tqdm(total=stop, initial=start, desc=title, disable=self.quiet, leave=False) as bar:
             for i in range(start, stop):
                 yield i

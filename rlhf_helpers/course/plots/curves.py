@@ -1,4 +1,4 @@
-"""Figures of training: the eight curves of PPO, the fit of the reward model."""
+"""Figures of training: the eight curves of PPO, the fit of the reward model, the live strip."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from rlhf_helpers.course.plots.style import (
     BLUE,
@@ -40,38 +41,28 @@ CURVES = (  # the column of the metrics, the title, the unit, where a guide line
 def training_curves(
     metrics: Table | Mapping[str, Table], *, kl_target: float | None = None
 ) -> list[Axes]:
-    """Draw the eight curves by which PPO is judged, one line per run: give `ppo.tune`'s metrics, or
-    {name: metrics} to compare runs."""
+    """Draw the eight curves by which PPO is judged, one line per run.
+
+    Give the metrics of `ppo.tune`, or {name: metrics} to compare runs.
+    """
     runs = dict(metrics) if isinstance(metrics, Mapping) else {"": metrics}
     figure, grid = plt.subplots(2, 4, figsize=(12, 5.0), sharex=True)
     for ax, (column, title, unit, guide) in zip(grid.flat, CURVES, strict=True):
         if column == "kl_nats_per_response" and kl_target is not None:
-            guide = kl_target
-            ax.annotate(
-                "target",
-                (0.01, kl_target),
-                xycoords=("axes fraction", "data"),
-                va="bottom",
-                fontsize=8.5,
-                color=GREY,
-            )
+            guide, at = kl_target, ("axes fraction", "data")
+            words = {"xycoords": at, "va": "bottom", "fontsize": 8.5, "color": GREY}
+            ax.annotate("target", (0.01, kl_target), **words)
         if guide is not None:
             ax.axhline(guide, color=GREY, linewidth=1, linestyle=":", zorder=1)
         for i, (name, table) in enumerate(runs.items()):
-            ax.plot(
-                steps_of(table),
-                column_of(table, column),
-                color=COLOURS[i % 6],
-                linestyle=DASHES[i % 6],
-                label=name,
-            )
+            x, y = steps_of(table), column_of(table, column)
+            ax.plot(x, y, color=COLOURS[i % 6], linestyle=DASHES[i % 6], label=name)
         ax.set(title=title, ylabel=unit)
     for ax in grid[1]:
         ax.set_xlabel(step_name(next(iter(runs.values()))))
     if len(runs) > 1:
-        figure.legend(
-            *grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(runs)
-        )
+        lines = grid[0, 0].get_legend_handles_labels()
+        figure.legend(*lines, loc="outside upper center", ncols=len(runs))
     return list(grid.flat)
 
 
@@ -79,51 +70,57 @@ def training_curves(
 def reward_fit(
     history: Table, *, options: int = 4, held_out: float | None = None, ceiling: float | None = None
 ) -> list[Axes]:
-    """Draw the loss with chance (ln K) and the smoothed accuracy with chance (1/K); `held_out` and
-    `ceiling` add two lines."""
+    """Draw the loss with chance (ln K) and the accuracy with chance (1/K), smoothed.
+
+    `held_out` and `ceiling` add two lines to the accuracy.
+    """
     _, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4), sharex=True)
-    steps = steps_of(history)
+    steps, nats = steps_of(history), math.log(options)
     panels = (
-        (
-            left,
-            "loss",
-            "nats per choice",
-            math.log(options),
-            f"chance: ln {options} = {math.log(options):.2f}",
-        ),
+        (left, "loss", "nats per choice", nats, f"chance: ln {options} = {nats:.2f}"),
         (right, "accuracy", "share of choices predicted", 1 / options, f"chance: 1/{options}"),
     )
     for ax, column, unit, chance, words in panels:
-        values = column_of(history, column)
-        ax.plot(steps, values, color=SKY, linewidth=0.8, alpha=0.55, label="each batch")
-        ax.plot(steps, smooth(values), color=BLUE, linewidth=2.2, label="running mean")
+        _noisy(ax, steps, column_of(history, column))
         ax.axhline(chance, color=GREY, linestyle=":", linewidth=1.4, label=words)
         ax.set(xlabel="step", ylabel=unit, title=f"{column.capitalize()} on the training choices")
-    for value, words, style in (
-        (held_out, "held-out choices", "--"),
-        (ceiling, "ceiling: how well any model can do", "-."),
-    ):
+    lines = (
+        (held_out, "held-out choices", RED, "--"),
+        (ceiling, "ceiling: how well any model can do", GREEN, "-."),
+    )
+    for value, words, colour, dashes in lines:
         if value is not None:
-            right.axhline(
-                value,
-                color=RED if style == "--" else GREEN,
-                linestyle=style,
-                linewidth=1.6,
-                label=f"{words} ({value:.2f})",
-            )
+            label = f"{words} ({value:.2f})"
+            right.axhline(value, color=colour, linestyle=dashes, linewidth=1.6, label=label)
     right.set_ylim(0, 1)
     left.legend(fontsize=8.5, loc="lower left")
     right.legend(fontsize=8.5, loc="upper left")
     return [left, right]
 
 
+def strip(title: str, panels: Sequence[tuple[str, str, Sequence[float]]]) -> Figure:
+    """Draw small curves side by side, (title, unit, values by step) each, without pyplot."""
+    with plt.rc_context(STYLE | {"font.size": 8, "axes.titlesize": 10}):
+        figure = Figure(figsize=(2.9 * max(len(panels), 2), 2.3))
+        for i, (name, unit, values) in enumerate(panels):
+            ax = figure.add_subplot(1, len(panels), i + 1)
+            _noisy(ax, np.arange(len(values)), np.asarray(values, float))
+            ax.set(title=name, xlabel="step", ylabel=unit)
+        figure.suptitle(title, fontsize=9, x=0.01, ha="left", color=GREY)
+    return figure
+
+
+def _noisy(ax: Axes, steps: np.ndarray, values: np.ndarray) -> None:
+    """Draw a noisy curve: pale as measured, strong its running mean."""
+    ax.plot(steps, values, color=SKY, linewidth=0.8, alpha=0.55, label="each batch")
+    ax.plot(steps, smooth(values), color=BLUE, linewidth=2.2, label="running mean")
+
+
 def smooth(values: Sequence[float], window: int | None = None) -> np.ndarray:
-    """Take the mean over the steps around each (a tenth of the run unless given); shorter windows
-    at the ends."""
+    """Average over the steps around each, a tenth of the run; fewer of them at the ends."""
     values = np.asarray(values, float)
     half = (window or max(3, len(values) // 10)) // 2
     total = np.concatenate([[0.0], np.cumsum(values)])
-    low, high = (
-        np.clip(np.arange(len(values)) + shift, 0, len(values)) for shift in (-half, half + 1)
-    )
+    at = np.arange(len(values))
+    low, high = (np.clip(at + shift, 0, len(values)) for shift in (-half, half + 1))
     return (total[high] - total[low]) / (high - low)
