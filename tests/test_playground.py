@@ -96,8 +96,9 @@ def test_wrong_wishes_are_turned_away_in_words(shown) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             shown.sample("abc", **change)
-    with pytest.raises(ValueError, match="a prompt is empty"):
-        shown.sample("")
+    for blank in ("", "   ", "\n"):  # blanks passed as a prompt
+        with pytest.raises(ValueError, match="a prompt is empty or blank"):
+            shown.sample(blank)
     with pytest.raises(ValueError, match="allows 6: shorten it"):
         shown.sample("abcdefghij")
 
@@ -111,13 +112,14 @@ def test_messages_of_the_browser_are_not_trusted(shown) -> None:
         {"samples": True},
         {"top_k": None},
         {"prompt": ""},
+        {"prompt": " \n "},
         {"seed": 1e300},
     ]
     for change in wrong:
         shown.handle({"number": 7} | change)
-        assert (
-            shown.scene["error"] and shown.scene["results"] == [] and shown.scene["heard"] == 7
-        ), change
+        # an error used to wipe the samples
+        assert shown.scene["error"] and shown.scene["results"] == before, change
+        assert shown.scene["heard"] == 7
         assert shown.scene["prompt"] == "abc"  # what was asked last and could be done
     shown.handle({"prompt": "cb", "samples": 2, "seed": 3, "number": 8})
     assert (
@@ -128,6 +130,26 @@ def test_messages_of_the_browser_are_not_trusted(shown) -> None:
     assert shown.scene["results"] == [
         dataclasses.asdict(s) for s in shown.sample("cb", seed=3, samples=2)
     ]
+
+
+def test_again_takes_the_next_seed(shown) -> None:
+    """Sample pressed twice gave the same samples, and there was no other button."""
+    asked = {"prompt": "abc", "seed": 4, "samples": 2}
+    shown.handle(asked)
+    first = shown.scene["results"]
+    shown.handle(asked | {"again": True})
+    assert shown.scene["seed"] == 5 and shown.scene["results"] != first
+    assert shown.scene["results"] == [
+        dataclasses.asdict(s) for s in shown.sample("abc", seed=5, samples=2)
+    ]
+    shown.handle({"seed": 2**31, "again": True})
+    assert "the seed is" in shown.scene["error"] and shown.scene["seed"] == 5
+
+
+def test_the_limit_of_tokens_is_known_before_it_is_hit(shown, task) -> None:
+    assert shown.scene["limit"] == task.query_length == 6 and shown.scene["used"] == 3
+    shown.handle({"prompt": "abcd"})
+    assert shown.scene["used"] == 4
 
 
 def test_the_live_one_speaks_with_the_browser(

@@ -307,6 +307,15 @@ def test_histograms_share_their_bins_and_each_sums_to_one():
     )
 
 
+def test_the_penalty_is_named_above_the_axes_and_below_the_title():
+    """It was written across the title."""
+    ax = plots.score_histogram([0.0, 1.0], [1.0, 2.0], penalty=-1.0)
+    (words,) = [t for t in ax.texts if t.get_text() == "penalty: -1"]
+    ax.figure.canvas.draw()
+    box, axes = words.get_window_extent(), ax.get_window_extent()
+    assert axes.y1 <= box.y0 and box.y1 <= ax._left_title.get_window_extent().y0
+
+
 @pytest.mark.parametrize(
     "counts, names", [([10, 5, 3, 2], "1234"), ({"left": 12, "right": 8}, ("left", "right"))]
 )

@@ -501,10 +501,24 @@ def test_artifacts_are_your_own_first_then_the_recorded_ones(tmp_path, monkeypat
         and "simulated" in capsys.readouterr().out
     )
     (tmp_path / "own" / "labels").mkdir(parents=True)
-    assert (
-        profile.artifact("labels") == tmp_path / "own" / "labels"
-        and "your own" in capsys.readouterr().out
-    )
+    assert profile.artifact("labels") == tmp_path / "own" / "labels"
+    assert "your own labels: nothing says how it was made" in capsys.readouterr().out
+
+
+def test_artifacts_say_what_they_were_made_from(tmp_path, monkeypatch, capsys):
+    """ "Using your own reward_sentiment" was said of a model fitted on simulated labels only."""
+    monkeypatch.setenv("RLHF_RUNS", str(tmp_path))
+    monkeypatch.setenv("RLHF_PROFILE", "quick")
+    (tmp_path / "reward_sentiment").mkdir()
+    made = "fitted in notebook 03 on 256 simulated labels and 0 of yours"
+    profile.record("reward_sentiment", made)
+    profile.record("policy_sentiment", "tuned in notebook 05")  # keeps the first
+    profile.artifact("reward_sentiment")
+    assert capsys.readouterr().out == f"Using your own reward_sentiment: {made}, profile quick.\n"
+    monkeypatch.setenv("RLHF_PROFILE", "laptop")
+    profile.artifact("reward_sentiment")
+    said = capsys.readouterr().out
+    assert f"{made}, profile quick." in said and "WARNING: this is profile laptop" in said
 
 
 @contextmanager

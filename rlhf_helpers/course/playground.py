@@ -1,7 +1,7 @@
-"""A playground for samples: one prompt, a few answers, and what the model thought of each token.
+"""A playground for samples: one prompt, a few answers, and how likely each token was.
 
-Only reads the model, in the thread in which the click arrives; give it a policy that is not being
-trained at that moment.
+It only reads the model, in the thread in which the click arrives; give it a policy that is not
+being trained at that moment.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ MOST_SAMPLES, HOTTEST, OTHERS = 8, 3.0, 5
 
 @dataclass(frozen=True)
 class Token:
-    """One sampled token: its text, its probability at the temperature, its rank from 1, whether it
-    counts, the likeliest at its place."""
+    """One sampled token, with its probability at the temperature and its rank (from 1)."""
 
     text: str
     p: float
     rank: int
     kept: bool  # False behind the end of the answer
-    others: tuple[tuple[str, float], ...]
+    others: tuple[tuple[str, float], ...]  # the likeliest tokens at this place
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ def show(policy: Policy, task: Task, prompt: str | None = None) -> Any:
         "hottest": HOTTEST,
         "most": MOST_SAMPLES,
         "length": task.response_length,
+        "limit": task.query_length,
     }
     made.handle(made.scene)  # the first answers are there before anybody asks
     return made
@@ -101,8 +101,10 @@ class Playground:
         `temperature`: the task's unless given, 0 takes the likeliest token each time. `top_k` draws
         from the k likeliest tokens only: for looking, never for training, which needs the
         probabilities of what was really drawn. The probabilities told are those of the whole
-        vocabulary. Raises ValueError, with the way out, for what cannot be sampled.
+        vocabulary. Raises ValueError, which says what to change, for what cannot be sampled.
         """
+        if not prompt.strip():
+            raise ValueError("a prompt is empty or blank: write at least one word to continue from")
         heat = self.task.temperature if temperature is None else temperature
         for name, value, low, high in (
             ("temperature", heat, 0, HOTTEST),
@@ -126,7 +128,7 @@ class Playground:
 
     @torch.no_grad()
     def _tokens(self, row: Rollout, kept: Sequence[bool], temperature: float) -> tuple[Token, ...]:
-        """Look up what the whole vocabulary's probabilities were at every place of one answer."""
+        """Look up the probabilities of the whole vocabulary at every place of one answer."""
         tokens = torch.cat([row.queries.tokens, row.responses[:, :-1]], 1)  # (1, Q + R - 1)
         seen = torch.cat([row.queries.mask, row.mask[:, :-1]], 1)
         hidden = self.policy.hidden(tokens, seen)[0, -row.responses.shape[1] :]  # (R, d)
@@ -139,13 +141,21 @@ class Playground:
         def word(token: int | Tensor) -> str:
             return visible(self.policy.tokenizer.decode([int(token)]))
 
+        def others(i: int) -> tuple[tuple[str, float], ...]:
+            pairs = zip(best.indices[i], best.values[i].tolist(), strict=True)
+            return tuple((word(k), p) for k, p in pairs)
+
         return tuple(
-            Token(word(drawn[i]), float(mine[i]), int(ranks[i]), kept[i], tuple((word(k), float(p)) for k, p in zip(best.indices[i], best.values[i], strict=True))) for i in range(len(drawn))
-        )  # fmt: skip
+            Token(word(token), float(mine[i]), int(ranks[i]), kept[i], others(i))
+            for i, token in enumerate(drawn)
+        )
 
     def handle(self, message: Mapping[str, Any]) -> None:
-        """Take what the browser sent, which is not trusted, and change the scene: samples, or the
-        reason why there are none."""
+        """Take what the browser sent, which is not trusted, and show new samples, or the reason
+        why there are none above the old ones.
+
+        `again` asks for other samples with the same settings: it takes the next seed.
+        """
         asked = {
             name: message.get(name, self.scene[name])
             for name in ("prompt", "temperature", "top_k", "seed", "samples")
@@ -155,15 +165,15 @@ class Playground:
                 words = {
                     name: int(_number(asked[name], name)) for name in ("top_k", "seed", "samples")
                 }
-                found = self.sample(
-                    str(asked["prompt"]),
-                    temperature=_number(asked["temperature"], "temperature"),
-                    **words,
-                )
-                changes = {**asked, "results": [asdict(sample) for sample in found], "error": ""}
+                if message.get("again") is True:
+                    asked["seed"] = words["seed"] = words["seed"] + 1
+                prompt, heat = str(asked["prompt"]), _number(asked["temperature"], "temperature")
+                found = [asdict(x) for x in self.sample(prompt, temperature=heat, **words)]
+                used = len(tasks.plain_ids(self.policy.tokenizer, prompt))
+                changes = {**asked, "results": found, "used": used, "error": ""}
             # too long a prompt, too little memory: said on the playground, not lost in a log
             except Exception as error:
-                changes = {"results": [], "error": visible(str(error) or type(error).__name__)}
+                changes = {"error": visible(str(error) or type(error).__name__)}
             self.show({**self.scene, **changes, "heard": message.get("number")})
 
     def show(self, scene: dict[str, Any]) -> None:
@@ -174,14 +184,14 @@ class Playground:
         return f"a playground for samples of the task {self.task.name}; sample(prompt) gives some"
 
     def picture(self) -> str:
-        """Draw the samples as plain HTML; each token tells its probability when the mouse rests on
-        it."""
+        """Draw the samples as plain HTML; a token's tooltip gives its probability."""
         rows = "".join(
             f"<li><bdi>{''.join(map(_still, x['tokens']))}</bdi></li>"
             for x in self.scene["results"]
         )
         error = f"<p>{html.escape(self.scene['error'])}</p>" if self.scene["error"] else ""
-        return f"<div><p><strong>{html.escape(visible(self.scene['prompt']))}</strong></p>{error}<ol>{rows}</ol></div>"
+        prompt = html.escape(visible(self.scene["prompt"]))
+        return f"<div><p><strong>{prompt}</strong></p>{error}<ol>{rows}</ol></div>"
 
     def _repr_html_(self) -> str:
         return self.picture()
@@ -215,8 +225,7 @@ def _number(value: Any, name: str) -> float:
 
 @cache
 def _live_playground() -> type:
-    """Make the class of the live playground; here, because the notebook packages are not needed for
-    anything else in this file."""
+    """Make the class of the live playground: nothing else here needs the notebook packages."""
     import anywidget
     import traitlets
 

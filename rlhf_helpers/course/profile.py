@@ -1,5 +1,4 @@
-"""How large the notebooks' runs are on this machine, and where what an earlier notebook made is
-found."""
+"""How large the notebooks' runs are on this machine, and where to find what earlier ones made."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_helpers.labels.place import folder
+from rlhf_helpers.runtime import files
 from rlhf_helpers.tasks import DATA
 
 RECORDED = DATA / "recorded"
@@ -15,8 +15,10 @@ RECORDED = DATA / "recorded"
 
 @dataclass(frozen=True)
 class Profile:
-    """How large a notebook's runs are. `laptop`: two cores, minutes. `quick`: a check that
-    everything runs. `gpu`: real GPT-2."""
+    """How large a notebook's runs are.
+
+    `laptop`: two cores, minutes. `quick`: a check that everything runs. `gpu`: real GPT-2.
+    """
 
     name: str
     comparisons: int  # simulated, for the reward model
@@ -45,15 +47,22 @@ def profile() -> Profile:
     return PROFILES[name]
 
 
-def artifact(name: str) -> Path:
-    """Find something an earlier notebook made: yours if it is there, the recorded one otherwise,
-    and say which.
+def record(name: str, made: str) -> None:
+    """Write down how something in your folder was made, for `artifact` to tell."""
+    path = folder() / "made.json"
+    known = files.read_json(path) if path.exists() else {}
+    files.replace_json(path, known | {name: {"made": made, "profile": profile().name}})
 
-    Raises FileNotFoundError with the way out when there is neither.
+
+def artifact(name: str) -> Path:
+    """Find something that an earlier notebook made: yours, or else the recorded one; say which.
+
+    Says how yours was made (see `record`), and warns if that was in another profile. Raises
+    FileNotFoundError if there is neither.
     """
     own, recorded = folder() / name, RECORDED / name
     if own.exists():
-        print(f"Using your own {name}.")
+        print(f"Using your own {name}: {_history(name)}")
         return own
     if recorded.exists():
         print(f"No {name} of your own yet: using the recorded one (made from simulated labels).")
@@ -62,3 +71,18 @@ def artifact(name: str) -> Path:
         f"there is no {name}, neither of your own in {own.parent} nor recorded: run the notebook "
         "that makes it first"
     )
+
+
+def _history(name: str) -> str:
+    """Say how something of yours was made, with a warning if this profile would make another."""
+    path, now = folder() / "made.json", profile().name
+    known = files.read_json(path).get(name) if path.exists() else None
+    if known is None:
+        return "nothing says how it was made."
+    text = f"{known['made']}, profile {known['profile']}."
+    if known["profile"] != now:
+        text += (
+            f"\nWARNING: this is profile {now}. Make {name} again in this profile, or delete it "
+            f"from {folder().name}/ to use the recorded one."
+        )
+    return text

@@ -66,8 +66,9 @@ def labeler_positions(rows: Table, *, ax: Axes | None = None) -> Axes:
             for row in group
             if int(row["position"]) == k + 1
         ]
-        ax.bar([i + (k - (widest - 1) / 2) * width for i, _ in place], [share for _, share in place], width=width, color=COLOURS[k % 6],
-               hatch=HATCHES[k % 6], edgecolor="white", label=f"place {k + 1}")  # fmt: skip
+        x, shares = [i + (k - (widest - 1) / 2) * width for i, _ in place], [y for _, y in place]
+        look = {"color": COLOURS[k % 6], "hatch": HATCHES[k % 6], "edgecolor": "white"}
+        ax.bar(x, shares, width=width, label=f"place {k + 1}", **look)
     for i, group in enumerate(groups.values()):
         even, name = group[0]["even"], "no bias" if i == 0 else None
         ax.plot(

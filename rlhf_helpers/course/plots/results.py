@@ -49,10 +49,12 @@ def calibration(
     gap = sum(abs(e - f.rate) * f.total for e, f in zip(expected, found, strict=True)) / len(p)
     ax = ax or plt.subplots(figsize=(4.6, 4.4))[1]
     ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfect")
-    ax.errorbar(expected, [f.rate for f in found], yerr=_whiskers(found), fmt="o", color=BLUE, markersize=5.5, capsize=3,
-                elinewidth=1.3, label=f"{len(p) // len(parts)} options each")  # fmt: skip
-    ax.set(xlabel="expected by the model (probability)", ylabel="chosen (share)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal",
-           title=f"Calibration: off by {gap:.3f} on average")  # fmt: skip
+    look = {"fmt": "o", "color": BLUE, "markersize": 5.5, "capsize": 3, "elinewidth": 1.3}
+    label = f"{len(p) // len(parts)} options each"
+    ax.errorbar(expected, [f.rate for f in found], yerr=_whiskers(found), label=label, **look)
+    ax.set(xlabel="expected by the model (probability)", ylabel="chosen (share)")
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    ax.set_title(f"Calibration: off by {gap:.3f} on average")
     ax.legend(loc="upper left", fontsize=8.5)
     return ax
 
@@ -106,8 +108,8 @@ def reward_against_kl(
         )
     elif set(groups) == {""}:
         best = evaluation.frontier(groups[""])
-        ax.plot([r["kl_nats_per_response"] for r in best], [r["score"] for r in best], color=GREY, linestyle="--", linewidth=1.2,
-                zorder=1, label="frontier")  # fmt: skip
+        x, y = [r["kl_nats_per_response"] for r in best], [r["score"] for r in best]
+        ax.plot(x, y, color=GREY, linestyle="--", linewidth=1.2, zorder=1, label="frontier")
     for row in rows:
         if row.get("model"):
             ax.annotate(
@@ -180,8 +182,7 @@ def win_rates(rows: Table, *, against: str = "the base model", ax: Axes | None =
         )
         ax.text(1.03, i, f"{rate:.0%}  ({low:.0%} to {high:.0%})", va="center", fontsize=9)
     ax.axvline(0.5, color=RED, linestyle="--", linewidth=1.5, zorder=4)
-    ax.annotate("no better: 50 %", (0.5, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points", ha="center",
-                fontsize=8.5, color=RED)  # fmt: skip
+    above_the_line(ax, 0.5, "no better: 50 %")
     ax.set(xlim=(0, 1), xlabel=f"share of pairs preferred to {against} (bars: 95 % interval)")
     ax.set_yticks(range(len(rows)), [str(row["model"]) for row in rows], color="#222222")
     ax.xaxis.set_major_formatter("{x:.0%}")
@@ -193,9 +194,9 @@ def win_rates(rows: Table, *, against: str = "the base model", ax: Axes | None =
 @plt.rc_context(STYLE)
 def score_histogram(
     before: Any, after: Any, *, names: tuple[str, str] = ("before", "after"), bins: int = 30,
-    ax: Axes | None = None
+    penalty: float | None = None, ax: Axes | None = None
 ) -> Axes:  # fmt: skip
-    """Draw how the scores of two models' responses are spread, with the mean of each."""
+    """Draw how two sets of scores are spread, with the mean of each, and the penalty if given."""
     both = [np.asarray(values, float).ravel() for values in (before, after)]
     edges = np.histogram_bin_edges(np.concatenate(both), bins)
     ax = ax or plt.subplots(figsize=(6.6, 3.4))[1]
@@ -203,8 +204,9 @@ def score_histogram(
         both, names, (GREY, BLUE), ("////", ""), ("--", "-"), strict=True
     ):
         share = np.histogram(values, edges)[0] / len(values)
-        ax.stairs(share, edges, fill=True, facecolor=towards(colour, 0.35) if not hatch else "none", hatch=hatch, edgecolor=colour,
-                  alpha=0.65, linewidth=0)  # fmt: skip
+        face = "none" if hatch else towards(colour, 0.35)
+        look = {"facecolor": face, "hatch": hatch, "edgecolor": colour, "linewidth": 0}
+        ax.stairs(share, edges, fill=True, alpha=0.65, **look)
         ax.stairs(
             share,
             edges,
@@ -214,13 +216,19 @@ def score_histogram(
             label=f"{name} (mean {values.mean():+.2f})",
         )
         ax.axvline(values.mean(), color=colour, linestyle=style, linewidth=1.2)
-    ax.set(
-        xlabel="score (reward model's units)",
-        ylabel="share of responses",
-        title="Scores of the responses",
-    )
+    ax.set(xlabel="score (reward model's units)", ylabel="share of responses")
+    ax.set_title("Scores of the responses", pad=6 if penalty is None else 18)
+    if penalty is not None:
+        ax.axvline(penalty, color=RED, linestyle=":", linewidth=1.5)
+        above_the_line(ax, penalty, f"penalty: {penalty:g}")
     ax.legend(fontsize=9)
     return ax
+
+
+def above_the_line(ax: Axes, x: float, words: str) -> None:
+    """Name a vertical line, just above the axes."""
+    at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "xytext": (0, 3)}
+    ax.annotate(words, (x, 1), ha="center", fontsize=8.5, color=RED, **at)
 
 
 @plt.rc_context(STYLE)

@@ -78,8 +78,9 @@ def pipeline(highlight: str = "all", *, ax: Axes | None = None) -> Axes:
         linestyle="--",
         connectionstyle="arc,angleA=-90,angleB=-90,armA=22,armB=22,rad=8",
     )
-    ax.text(4.75, -0.44, "the tuned model writes, people choose again", ha="center", va="center", fontsize=8, color=GREY,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
+    centred = {"ha": "center", "va": "center", "fontsize": 8, "color": GREY}
+    plate = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    ax.text(4.75, -0.44, "the tuned model writes, people choose again", bbox=plate, **centred)
     ax.set(xlim=(-0.1, 9.6), ylim=(-0.62, 1.22), aspect="equal")
     ax.axis("off")
     return ax
@@ -152,8 +153,8 @@ def token_strip(
         )
     ax.set(xlim=(-margin - 0.2, letters + 0.2), ylim=(-lines * (tall + 0.25) - 0.1, 0.15))
     ax.axis("off")
-    ax.legend(handles=_strip_key(is_mask, selected), loc="upper left", bbox_to_anchor=(0, 0), ncols=2, fontsize=8.5, handlelength=1.6,
-              borderaxespad=0.1)  # fmt: skip
+    below = {"loc": "upper left", "bbox_to_anchor": (0, 0), "ncols": 2, "borderaxespad": 0.1}
+    ax.legend(handles=_strip_key(is_mask, selected), fontsize=8.5, handlelength=1.6, **below)
     return ax
 
 
@@ -227,8 +228,9 @@ def _box(
         )
     )
     plate = {"facecolor": face, "edgecolor": "none", "pad": 0.8} if hatch else None
-    ax.text(x + wide / 2, y - 0.52, token, ha="center", va="center", family="DejaVu Sans Mono", fontsize=9, color=ink, bbox=plate,
-            parse_math=False)  # fmt: skip
+    look = {"family": "DejaVu Sans Mono", "fontsize": 9, "color": ink, "bbox": plate}
+    at = {"ha": "center", "va": "center", "parse_math": False}
+    ax.text(x + wide / 2, y - 0.52, token, **at, **look)
     if not is_mask:
         ax.text(
             x + wide / 2,

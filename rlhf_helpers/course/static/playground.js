@@ -31,15 +31,18 @@ class Playground {
     this.count = number("samples", view.samples, view.most, 1);
     this.button = el("button", { class: "lm-tool lm-go", type: "button" }, "Sample", el("kbd", { "aria-hidden": "true" }, "Ctrl+Enter"));
     this.button.addEventListener("click", () => this.ask());
+    this.again = el("button", { class: "lm-tool lm-go", type: "button", title: "Other samples: the next seed" }, "Again");
+    this.again.addEventListener("click", () => this.ask(true));
+    this.promptLabel = el("span", { class: "lm-label" });
     this.heat.addEventListener("input", () => this.warm());
     this.answers = el("div", { class: "lm-answers" });
     this.detail = el("div", { class: "lm-detail", role: "status", "aria-live": "polite" });
     this.status = el("div", { class: "lm-status", role: "status", "aria-live": "polite" });
     this.root = el("section", { class: "lm-card lm-play", role: "group", "aria-label": "Playground for samples" },
-      field("Prompt", this.prompt),
+      el("label", { class: "lm-field" }, this.promptLabel, this.prompt),
       el("div", { class: "lm-row" },
         field("Temperature", el("span", { class: "lm-slide" }, this.heat, this.heatShown)),
-        field("Top-k (0: all)", this.topK), field("Seed", this.seed), field("Samples", this.count), this.button),
+        field("Top-k (0: all)", this.topK), field("Seed", this.seed), field("Samples", this.count), this.button, this.again),
       this.answers, this.detail, el("p", { class: "lm-key-line" }, "Underlined: ",
         el("span", { class: "lm-token", "data-strength": "middling" }, "10 to 50 %"), ", ",
         el("span", { class: "lm-token", "data-strength": "rare" }, "under 10 %"), ". Grey: behind the end of the answer. Top-k is for looking only."),
@@ -60,6 +63,8 @@ class Playground {
   draw() {
     clearTimeout(this.alarm);
     const view = (this.view = this.model.get("view"));
+    this.promptLabel.textContent = `Prompt (${view.used ?? "?"} of at most ${view.limit} tokens)`;
+    if (this.next && !view.error) this.seed.value = view.seed;
     const inside = this.answers.contains(document.activeElement);
     this.lists = view.results.map((sample, s) => this.list(sample, s));
     this.answers.style.minHeight = `${this.answers.offsetHeight}px`; // nothing jumps while samples come and go
@@ -126,15 +131,17 @@ class Playground {
     event.stopPropagation();
   }
 
-  ask() {
+  // `again`: other samples with the same settings.
+  ask(again = false) {
     if (this.root.getAttribute("aria-busy")) return;
+    this.next = again;
     this.root.setAttribute("aria-busy", "true");
     this.say("Sampling …");
     const numbers = { temperature: this.heat, top_k: this.topK, seed: this.seed, samples: this.count };
     const settings = Object.fromEntries(Object.entries(numbers).map(([name, input]) => [name, input.valueAsNumber]));
     this.alarm = setTimeout(() => this.unheard(), ALARM_MS);
     try {
-      this.line.send({ ...settings, prompt: this.prompt.value });
+      this.line.send({ ...settings, again, prompt: this.prompt.value });
     } catch {
       this.unheard();
     }

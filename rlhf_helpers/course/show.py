@@ -1,0 +1,60 @@
+"""How notebooks show things: tables with text on the left, notes, source code, wrapped text."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+from IPython import get_ipython
+from IPython.display import Code, Markdown, display
+
+from rlhf_helpers.course.plots.style import STYLE
+
+WIDTH = 96  # characters of a printed line: no notebook breaks it in the middle of a word
+
+
+def setup() -> None:
+    """Prepare a notebook: its figures' style, and tables whose texts are whole and left-aligned."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(STYLE)
+    pd.set_option("display.max_colwidth", None)
+    shell = get_ipython()
+    if shell is not None:
+        shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, table)
+
+
+def note(text: str) -> None:
+    """Show a sentence with a measured number in it, as Markdown."""
+    display(Markdown(text))
+
+
+def source(thing: Any) -> Code:
+    """Show the source of a function or class."""
+    return Code(inspect.getsource(thing), language="python")
+
+
+def wrapped(text: str, indent: str = "") -> None:
+    """Print a text in lines that break between words; later lines are indented."""
+    print(textwrap.fill(text, WIDTH, subsequent_indent=indent))
+
+
+def table(frame: pd.DataFrame) -> str:
+    """Return a table as HTML: texts to the left, numbers to the right, everything escaped."""
+    html = frame.to_html(border=0, max_rows=pd.get_option("display.max_rows"))
+    try:
+        root = ElementTree.fromstring(html)
+    except ElementTree.ParseError:  # a text holds a character that no XML may
+        return html
+    is_text = [not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+    for row in root.iter("tr"):
+        cells = row.findall("td") or row.findall("th")[-len(is_text) :]
+        for cell, left in zip(cells, is_text, strict=False):
+            cell.set("style", f"text-align: {'left' if left else 'right'}")
+        if row.find("td") is not None:
+            for name in row.findall("th"):
+                name.set("style", "text-align: left")
+    return ElementTree.tostring(root, encoding="unicode", method="html")

@@ -1,0 +1,63 @@
+"""How notebooks show things: tables, notes, wrapped text."""
+
+import re
+
+import pandas as pd
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import Code
+
+from rlhf_helpers.course import show
+
+FRAME = pd.DataFrame(
+    {"answer": ["It rained.", "<b>x</b>"], "score": [0.5, -1.25]}, index=["a", "b"]
+)
+
+
+def cells(html, tag):
+    return re.findall(rf'<{tag} style="text-align: (\w+)">(.*?)</{tag}>', html)
+
+
+def test_texts_are_on_the_left_and_numbers_on_the_right():
+    """JupyterLab aligns every column to the right, texts too."""
+    html = show.table(FRAME)
+    assert cells(html, "td") == [
+        ("left", "It rained."),
+        ("right", "0.50"),
+        ("left", "&lt;b&gt;x&lt;/b&gt;"),
+        ("right", "-1.25"),
+    ]
+    assert cells(html, "th") == [
+        ("left", "answer"), ("right", "score"), ("left", "a"), ("left", "b"),
+    ]  # fmt: skip
+
+
+def test_a_text_that_no_xml_may_hold_is_shown_all_the_same():
+    html = show.table(pd.DataFrame({"text": ["a\x00b <i>"]}))
+    assert "<table" in html and "&lt;i&gt;" in html
+
+
+def test_long_tables_are_cut_and_two_levels_of_names_survive():
+    long = show.table(pd.DataFrame({"n": range(500)}))
+    assert long.count("<tr") < 80
+    two = FRAME.set_index("answer", append=True)
+    assert cells(show.table(two), "td") == [("right", "0.50"), ("right", "-1.25")]
+
+
+def test_setup_makes_notebooks_show_tables_so(monkeypatch):
+    shell = InteractiveShell()
+    monkeypatch.setattr(show, "get_ipython", lambda: shell)
+    show.setup()
+    data, _ = shell.display_formatter.format(FRAME)
+    assert data["text/html"] == show.table(FRAME)
+
+
+def test_printed_lines_break_between_words(capsys):
+    show.wrapped("word " * 60, indent="  ")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and all(len(line) <= 96 for line in lines)
+    assert set(" ".join(lines).split()) == {"word"} and lines[1].startswith("  word")
+
+
+def test_source_is_that_of_the_function():
+    code = show.source(show.note)
+    assert isinstance(code, Code) and code.data.startswith("def note(text: str)")
