@@ -16,8 +16,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,39 +25,17 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     GPT2Config,
     PreTrainedTokenizerBase,
 )
-from transformers.cache_utils import DynamicCache
 
-from rlhf_helpers.runtime import pretrained, ranks
+from rlhf_helpers.runtime import families, pretrained, ranks, tokenizers
+from rlhf_helpers.runtime.tokenizers import BASE, load_tokenizer
+from rlhf_helpers.tensors import positions
 
-BUNDLED = Path(__file__).resolve().parent.parent / "data"
-BASE = BUNDLED / "base"
-
-
-def positions(mask: Tensor) -> Tensor:
-    """Count real tokens from the left, so that padding moves nobody: (B, T) bool to (B, T) long.
-
-    Source: the released code's `positions_for` (exclusive cumulative sum of the mask).
-    """
-    return (mask.long().cumsum(-1) - 1).clamp(min=0)
-
-
-def pack_mask(mask: Tensor, query: int, answers: int) -> Tensor:
-    """Say who attends to whom in rows that hold a query and several answers to it, side by side.
-
-    mask (B, T) bool at real tokens, T = `query` + `answers` * R: an answer attends to the query and
-    to itself, not to its neighbours. Returns (B, 1, T, T) bool.
-    """
-    width = mask.shape[1]
-    part = torch.zeros(width, device=mask.device)  # 0: query; 1, 2, ...: answers
-    numbers = torch.arange(1, answers + 1, device=mask.device)
-    part[query:] = numbers.repeat_interleave((width - query) // answers)
-    mine = ((part.unsqueeze(1) == part) | (part == 0)).tril()  # (T, T)
-    alone = torch.eye(width, dtype=torch.bool, device=mask.device)  # or a pad's softmax gives NaN
-    return (mine & mask.unsqueeze(1) | alone).unsqueeze(1)
+__all__ = [
+    "BASE", "Policy", "RewardModel", "check_pair", "fingerprint", "load_tokenizer", "tiny_policy",
+]  # fmt: skip
 
 
 class Trunk(nn.Module):
@@ -203,7 +179,7 @@ class Policy(Trunk):
     def save(self, folder: Path | str) -> None:
         """Write `folder` in transformers' format, LoRA merged in, with tokenizer and value head."""
         self.lm.save_pretrained(folder, state_dict=pretrained.merged(self.lm))
-        save_tokenizer(self.tokenizer, folder, padding_side="left")
+        tokenizers.save(self.tokenizer, folder, padding_side="left")
         save_file(
             {k: v.contiguous() for k, v in self.value_head.state_dict().items()},
             Path(folder) / "value_head.safetensors",
@@ -221,11 +197,11 @@ class Policy(Trunk):
         language model that we can read.
         """
         lm = pretrained.load(AutoModelForCausalLM, source)
-        check_reading(cls(lm))
+        families.check(cls(lm))
         policy = cls(lm, precision, checkpointing, lora, seed)
-        policy.tokenizer = find_tokenizer(source, policy)
+        policy.tokenizer = tokenizers.find(source, lm)
         if policy.tokenizer is not None:  # policies and reward models made from it remember
-            lm.config.tokenizer_fingerprint = tokenizer_fingerprint(policy.tokenizer)
+            lm.config.tokenizer_fingerprint = tokenizers.fingerprint(policy.tokenizer)
         head = Path(source) / "value_head.safetensors"
         if head.exists():
             policy.value_head.load_state_dict(pretrained.read_weights(head))
@@ -318,7 +294,7 @@ class RewardModel(Trunk):
         if self.tokenizer is not None:
             config.pad_token_id = self.tokenizer.pad_token_id
         self.classifier.save_pretrained(folder, state_dict=pretrained.merged(self.classifier))
-        save_tokenizer(self.tokenizer, folder, padding_side="right")
+        tokenizers.save(self.tokenizer, folder, padding_side="right")
 
     @classmethod
     def load(
@@ -336,80 +312,17 @@ class RewardModel(Trunk):
                 "numbers, one is needed"
             )
         model = cls(classifier, precision, checkpointing)
-        model.tokenizer = find_tokenizer(source, model)
+        model.tokenizer = tokenizers.find(source, classifier)
         return model
-
-
-def load_tokenizer(source: Path | str = BASE) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that pads on the left.
-
-    One without a pad token pads with its end token, or with token 0 (pads are masked anyway).
-    """
-    tokenizer = pretrained.load(AutoTokenizer, source, {"trust_remote_code": False})
-    if len(tokenizer) < 2:
-        raise FileNotFoundError(
-            f"there is no tokenizer in {source}: save it beside the model "
-            "(tokenizer.save_pretrained) or copy it"
-        )
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    return tokenizer
-
-
-def find_tokenizer(source: Path | str, model: Policy | RewardModel) -> Any:
-    """Load the tokenizer beside a model, or the bundled one if the model was made with it.
-
-    Returns None where neither is found; raises ValueError if the one beside it is of another model.
-    """
-    folder = Path(source)
-    beside = [f for kind in ("tokenizer*", "vocab*", "*.model") for f in folder.glob(kind)]
-    if beside or not folder.is_dir():
-        with suppress(FileNotFoundError):  # some models on the Hub come without one
-            tokenizer = load_tokenizer(source)
-            check_pair(model, tokenizer)
-            return tokenizer
-    made_with = getattr(_inner(model).config, "tokenizer_fingerprint", None)
-    bundled = load_tokenizer() if made_with is not None and BASE.is_dir() else None
-    return bundled if bundled and tokenizer_fingerprint(bundled) == made_with else None
-
-
-def save_tokenizer(tokenizer: Any, folder: Path | str, padding_side: str) -> None:
-    """Write a tokenizer of transformers beside its model; others, and none, are left out."""
-    if isinstance(tokenizer, PreTrainedTokenizerBase):
-        before, tokenizer.padding_side = tokenizer.padding_side, padding_side
-        tokenizer.save_pretrained(folder)
-        tokenizer.padding_side = before
 
 
 def _inner(model: Policy | RewardModel) -> nn.Module:
     return model.lm if isinstance(model, Policy) else model.classifier
 
 
-@lru_cache(maxsize=8)
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Sum a tokenizer up in a few characters: which token has which number."""
-    return hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()[:16]
-
-
 def check_pair(model: Policy | RewardModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ValueError unless the tokenizer is the one that the model's base came with."""
-    inner = _inner(model)
-    rows = inner.get_input_embeddings().num_embeddings
-    made_with = getattr(inner.config, "tokenizer_fingerprint", None)
-    way_out = "they do not belong together; load both from the same folder or Hub name"
-    if len(tokenizer) > rows:
-        raise ValueError(
-            f"the tokenizer {tokenizer.name_or_path!r} has {len(tokenizer)} tokens but the model "
-            f"only {rows}: {way_out}"
-        )
-    if made_with is not None and made_with != tokenizer_fingerprint(tokenizer):
-        raise ValueError(
-            f"the tokenizer {tokenizer.name_or_path!r} is not the one of "
-            f"{inner.config.name_or_path or 'this model'!r}, whose base model "
-            f"came with another: {way_out}, and move policies and reward models of an earlier base "
-            "model out of your runs folder"
-        )
+    tokenizers.check(_inner(model), tokenizer)
 
 
 def fingerprint(model: Policy | RewardModel) -> str:
@@ -425,62 +338,6 @@ def fingerprint(model: Policy | RewardModel) -> str:
     )
     digest = hashlib.sha256(" ".join(heads).encode()).hexdigest()[:16]
     return f"{Path(inner.config.name_or_path).name or 'a model'} {digest} in {model.precision}"
-
-
-@torch.no_grad()
-def check_reading(policy: Policy) -> None:
-    """Raise ValueError unless the model is causal and we compute it as transformers does.
-
-    Five tokens are enough to compare logits, left padding and cache: they find families that change
-    their logits after the head, or need more than tokens, mask and positions.
-    """
-    lm, device = policy.lm, policy.device
-    name, was_training = lm.config.model_type, lm.training
-    lm.eval()
-    # (1, 5)
-    tokens = torch.arange(3, 8, device=device)[None] % lm.config.get_text_config().vocab_size
-    mask = torch.ones_like(tokens, dtype=torch.bool)
-    theirs = lm(tokens, attention_mask=mask).logits.float()
-    scale = max(1.0, theirs.abs().max().item())
-    other = torch.cat([tokens[:, :-1], tokens[:, :1]], 1)
-    if not torch.allclose(
-        lm(other, attention_mask=mask).logits.float()[:, :-1],
-        theirs[:, :-1],
-        rtol=0.0,
-        atol=1e-5 * scale,
-    ):
-        raise ValueError(
-            f"{name} is no causal language model: its early tokens see later ones; choose one that "
-            "writes from left to right"
-        )
-    padded, wide = torch.cat([tokens[:, :2], tokens], 1), torch.cat([~mask[:, :2], mask], 1)
-    cache = DynamicCache()
-    ways = {
-        "logits": lambda: policy.hidden(tokens, mask),
-        "padding": lambda: policy.hidden(padded, wide)[:, 2:],
-        "cache": lambda: torch.cat(
-            [
-                policy.hidden(tokens[:, a:b], mask[:, :b], cache)
-                for a, b in ((0, 3), (3, 4), (4, 5))
-            ],
-            1,
-        ),
-    }
-    for what, way in ways.items():
-        try:
-            ours = policy.logits(way())
-            same = ours.shape == theirs.shape and torch.allclose(
-                ours, theirs, rtol=0.0, atol=1e-3 * scale
-            )
-        except Exception:  # whatever a strange family does with our arguments
-            same = False
-        if not same:
-            raise ValueError(
-                f"models of the family {name!r} are not supported: {what} come out otherwise than "
-                "in transformers' own forward; "
-                "GPT-2, Llama, Qwen, GPT-NeoX and families like them are"
-            )
-    lm.train(was_training)
 
 
 def tiny_policy(

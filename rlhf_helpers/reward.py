@@ -22,12 +22,13 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_helpers import models, sampling, tasks
-from rlhf_helpers.models import Policy, RewardModel, pack_mask, positions
+from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout, digest
 from rlhf_helpers.runtime import guards
 from rlhf_helpers.runtime.optim import adam
 from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
+from rlhf_helpers.tensors import pack_mask, positions
 
 Score = Callable[[Rollout], Tensor]  # (B,) one number per response, higher is better
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from rlhf_helpers.models import Policy, pack_mask, positions
+from rlhf_helpers.models import Policy
 from rlhf_helpers.records import Queries, Rollout
-from rlhf_helpers.tensors import draw, token_logprobs
+from rlhf_helpers.tensors import draw, pack_mask, positions, token_logprobs
 
 
 @torch.no_grad()

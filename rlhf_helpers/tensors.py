@@ -139,6 +139,29 @@ def gae(
     return advantages
 
 
+def positions(mask: Tensor) -> Tensor:
+    """Count real tokens from the left, so that padding moves nobody: (B, T) bool to (B, T) long.
+
+    Source: the released code's `positions_for` (exclusive cumulative sum of the mask).
+    """
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def pack_mask(mask: Tensor, query: int, answers: int) -> Tensor:
+    """Say who attends to whom in rows that hold a query and several answers to it, side by side.
+
+    mask (B, T) bool at real tokens, T = `query` + `answers` * R: an answer attends to the query and
+    to itself, not to its neighbours. Returns (B, 1, T, T) bool.
+    """
+    width = mask.shape[1]
+    part = torch.zeros(width, device=mask.device)  # 0: query; 1, 2, ...: answers
+    numbers = torch.arange(1, answers + 1, device=mask.device)
+    part[query:] = numbers.repeat_interleave((width - query) // answers)
+    mine = ((part.unsqueeze(1) == part) | (part == 0)).tril()  # (T, T)
+    alone = torch.eye(width, dtype=torch.bool, device=mask.device)  # or a pad's softmax gives NaN
+    return (mine & mask.unsqueeze(1) | alone).unsqueeze(1)
+
+
 def distinct_bigrams(tokens: Tensor, mask: Tensor) -> Tensor:
     """Share of different pairs of neighbouring tokens, distinct-2: low when answers are alike.
 

@@ -91,8 +91,8 @@ MUTANTS = [
     Mutant(
         "saved reward models pad on the left",
         "models",
-        'save_tokenizer(self.tokenizer, folder, padding_side="right")',
-        'save_tokenizer(self.tokenizer, folder, padding_side="left")',
+        'tokenizers.save(self.tokenizer, folder, padding_side="right")',
+        'tokenizers.save(self.tokenizer, folder, padding_side="left")',
         ("interop",),
     ),
     Mutant(
@@ -202,15 +202,17 @@ MUTANTS = [
     # models
     Mutant(
         "positions count pads",
-        "models",
+        "tensors",
         "    return (mask.long().cumsum(-1) - 1).clamp(min=0)\n",
-        "    return torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)\n",
+        "    return torch.arange(mask.shape[1]).expand(mask.shape)\n",
+        ("models",),
     ),
     Mutant(
         "positions start at one",
-        "models",
+        "tensors",
         "(mask.long().cumsum(-1) - 1).clamp(min=0)",
         "mask.long().cumsum(-1)",
+        ("models",),
     ),
     Mutant(
         "positions not passed to the model",
@@ -390,7 +392,7 @@ MUTANTS = [
     ),
     Mutant(
         "packed answers see each other",
-        "models",
+        "tensors",
         "((part.unsqueeze(1) == part) | (part == 0)).tril()",
         "torch.ones(width, width, dtype=torch.bool).tril()",
         ("reward",),

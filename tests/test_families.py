@@ -20,6 +20,7 @@ from rlhf_helpers.cli import commands
 from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.ppo import PPOConfig
 from rlhf_helpers.records import Comparison, Label
+from rlhf_helpers.runtime import families
 from rlhf_helpers.runtime.ranks import Ranks
 from rlhf_helpers.runtime.runs import Run
 
@@ -67,7 +68,7 @@ def generator(seed=0):
 @torch.no_grad()
 def test_logits_with_left_padding_are_those_of_transformers_without(family, ragged):
     policy = made(family)
-    models.check_reading(policy)
+    families.check(policy)
     policy.lm.eval()
     logits = policy.logits(policy.hidden(torch.where(ragged.mask, ragged.tokens, 7), ragged.mask))
     for row, keep, ours in zip(ragged.tokens, ragged.mask, logits):
@@ -189,7 +190,7 @@ def test_a_model_that_sees_the_future_is_refused():
     with pytest.raises(
         ValueError, match="bert is no causal language model: its early tokens see later ones"
     ):
-        models.check_reading(Policy(transformers.BertLMHeadModel(config)))
+        families.check(Policy(transformers.BertLMHeadModel(config)))
 
 
 def test_an_encoder_decoder_is_refused_by_name(tmp_path):
@@ -209,7 +210,7 @@ def test_a_family_that_changes_its_logits_after_the_head_is_refused():
     with pytest.raises(
         ValueError, match="family 'gemma2' are not supported: logits come out otherwise"
     ):
-        models.check_reading(policy)
+        families.check(policy)
 
 
 def test_a_family_without_keys_and_values_is_refused():
@@ -220,7 +221,7 @@ def test_a_family_without_keys_and_values_is_refused():
     torch.manual_seed(0)
     policy = Policy(AutoModelForCausalLM.from_config(config))
     with pytest.raises(ValueError, match="family 'mamba' are not supported"):
-        models.check_reading(policy)
+        families.check(policy)
 
 
 def test_a_family_without_a_sequence_classifier_says_so():

@@ -19,9 +19,9 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicCache
 
-from rlhf_helpers import evaluation, models, reward, tasks
+from rlhf_helpers import evaluation, models, reward, tasks, tensors
 from rlhf_helpers.models import Policy, RewardModel
-from rlhf_helpers.runtime import pretrained
+from rlhf_helpers.runtime import pretrained, tokenizers
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def reward_model(policy):
 
 def test_positions_count_real_tokens_whatever_stands_between_them():
     mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1], [1, 0, 0, 1]], dtype=torch.bool)
-    assert models.positions(mask).tolist() == [[0, 0, 0, 1], [0, 1, 2, 3], [0, 0, 0, 1]]
+    assert tensors.positions(mask).tolist() == [[0, 0, 0, 1], [0, 1, 2, 3], [0, 0, 0, 1]]
 
 
 def test_unpadded_logits_are_transformers_own(policy):
@@ -306,7 +306,7 @@ def test_a_tokenizer_of_the_right_size_that_is_not_the_models_own_is_refused(
         patch.setattr(pretrained, "existing", lambda source: str(tmp_path / "base"))
         theirs = Policy.load("someone/base")
         known = theirs.lm.config.tokenizer_fingerprint
-        assert known == models.tokenizer_fingerprint(own)
+        assert known == tokenizers.fingerprint(own)
     base.save(tmp_path / "policy")
     RewardModel.from_policy(base).save(tmp_path / "reward")
     content = json.loads((tmp_path / "base" / "tokenizer.json").read_text(encoding="utf-8"))

@@ -460,7 +460,7 @@ pd.DataFrame(
         "mask leaves out": tokenizer.batch_decode(
             [row[~keep].tolist() for row, keep in zip(batch.tokens, batch.mask)]
         ),
-        "positions": [str(row.tolist()) for row in models.positions(batch.mask)],
+        "positions": [str(row.tolist()) for row in tensors.positions(batch.mask)],
     }
 )
 
@@ -493,11 +493,11 @@ counting = torch.arange(tokens.shape[1], device=device).expand_as(tokens)
 truth = next_token(alone, torch.ones_like(alone, dtype=torch.bool), counting[:1, :n])
 ways = {
     "left, masked, positions of real tokens (ours)": next_token(
-        tokens, mask, models.positions(mask)
+        tokens, mask, tensors.positions(mask)
     ),
     "left, masked, positions counted from column 0": next_token(tokens, mask, counting),
     "left, pads not masked": next_token(tokens, torch.ones_like(mask), counting),
-    "right, read at the last column": next_token(right, right_mask, models.positions(right_mask)),
+    "right, read at the last column": next_token(right, right_mask, tensors.positions(right_mask)),
 }
 off = {name: (x - truth).abs().max().item() for name, x in ways.items()}
 kl = {name: (truth.exp() * (truth - x)).sum().item() for name, x in ways.items()}

@@ -27,7 +27,7 @@ import torch
 from IPython.display import Code, Markdown, display
 from torch.nn.functional import pad
 
-from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks
+from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks, tensors
 from rlhf_helpers.course import checks, live, plots
 from rlhf_helpers.course.profile import folder, profile
 from rlhf_helpers.labels import cards
@@ -352,7 +352,7 @@ sides = {"no pads": (0, 0), "left": (6, 0), "right": (0, 6), "both": (3, 3)}
 @torch.no_grad()
 def read_at(tokens, mask, column):
     """Raw reward read at one column of each row, by hand: trunk, hidden state, head."""
-    positions = models.positions(mask)
+    positions = tensors.positions(mask)
     hidden = reward_model.classifier.base_model(
         input_ids=tokens, attention_mask=mask, position_ids=positions
     ).last_hidden_state
