@@ -32,6 +32,7 @@ test: lint unit ## lint, unit tests, quick run of all notebooks
 
 lint: setup-dev ## style, and notebooks that no longer match their sources
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check -q .
 	$(PY) notebooks/build.py check
 
 unit: setup-dev ## unit tests alone (all of them, slow ones too: ARGS="-m ''")
