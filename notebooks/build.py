@@ -1,9 +1,11 @@
-"""Build, check and execute the notebooks of the course.
+"""Build, check and execute the notebooks of the course; their sources are in notebooks/src.
 
-python notebooks/build.py build               write all notebooks from notebooks/src
-python notebooks/build.py build --execute 05  also run 05's solution and keep its outputs
-python notebooks/build.py check               do notebooks match their sources and the rules?
-python notebooks/build.py run                 run all of them headless; writes nothing here
+    python notebooks/build.py build               write all notebooks from notebooks/src
+    python notebooks/build.py build --execute 05  also run 05's solution and keep its outputs
+    python notebooks/build.py check               do notebooks match their sources and the rules?
+    python notebooks/build.py run                 run all of them headless; writes nothing here
+
+`--help` behind each of them lists its options.
 """
 
 from __future__ import annotations
