@@ -6,7 +6,10 @@ import pandas as pd
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import Code
 
+from rlhf_helpers import labelers, tasks
 from rlhf_helpers.course import show
+from rlhf_helpers.labelers import SimulatedLabeler
+from rlhf_helpers.records import Comparison
 
 FRAME = pd.DataFrame(
     {"answer": ["It rained.", "<b>x</b>"], "score": [0.5, -1.25]}, index=["a", "b"]
@@ -56,6 +59,21 @@ def test_printed_lines_break_between_words(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and all(len(line) <= 96 for line in lines)
     assert set(" ".join(lines).split()) == {"word"} and lines[1].startswith("  word")
+
+
+def test_the_comparison_that_opens_a_notebook_tells_something():
+    """Notebooks opened with four options of utility 0."""
+    dull, clear, middling = (
+        Comparison("toy", f"q{i}", options)
+        for i, options in enumerate([("0", "0"), ("-3", "2"), ("1", "3")])
+    )
+    labeler = SimulatedLabeler("toy", float, 1.0)
+    assert show.clear_case([dull, middling, clear], labeler) == 2
+    assert show.clear_case([dull, middling, clear], labeler, first=2) == 1
+    comparisons, _ = labelers.recorded(tasks.SENTIMENT)
+    labeler = labelers.simulated(tasks.SENTIMENT)
+    opened = comparisons[show.clear_case(comparisons, labeler)]
+    assert sorted(map(labeler.utility, opened.options)) == [-3, 0, 0, 3]
 
 
 def test_source_is_that_of_the_function():

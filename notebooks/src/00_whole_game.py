@@ -23,25 +23,22 @@
 
 # %%
 import dataclasses
-import inspect
 import json
 import math
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import Code, Markdown
 from ipywidgets import IntSlider
 
 from rlhf_helpers import evaluation, labelers, models, ppo, reward, sampling, tasks
-from rlhf_helpers.course import checks, plots
+from rlhf_helpers.course import checks, plots, show
 from rlhf_helpers.course.profile import artifact, profile
 from rlhf_helpers.runtime.runs import Run, default_device
 
 size, task, device = profile(), tasks.SENTIMENT, default_device()
-pd.set_option("display.max_colwidth", None)
 # %matplotlib inline
-plt.rcParams.update(plots.STYLE)
+show.setup()
 
 # %%
 plots.pipeline("all")
@@ -122,7 +119,7 @@ pd.DataFrame(
 second = labelers.simulated(task, name="another", seed=1)
 agreement = labelers.agreement(labels, second.label(comparisons))
 assert all(label.simulated for label in labels) and 0.28 < agreement < 0.48
-Markdown(
+show.note(
     f"{len(comparisons):,} recorded comparisons. Two simulated labelers agree on **{agreement:.0%}** of them; guessing gives 25 %."
 )
 
@@ -253,7 +250,7 @@ if not solved:  # go on with these where nothing is written
 # further the model moves away from the base model, the more reward it loses. Here is one such step, as it stands in the package.
 
 # %%
-Code(inspect.getsource(ppo.step), language="python")
+show.source(ppo.step)
 
 # %% [markdown]
 # You are not meant to understand it yet. Find the four verbs: *sample*, *score*, *shape the rewards*, *improve*. That is the whole
@@ -384,7 +381,7 @@ if size.name == "laptop":
     assert rates["full length"].low > 0.5, "the full-length policy should win"
 short = rates["short run"]
 hit = short.low <= prediction["win_rate"] <= short.high
-Markdown(
+show.note(
     f"You predicted {prediction['win_rate']:.0%}. Measured: **{short}**. "
     + ("Well predicted." if hit else "What surprised you?")
 )

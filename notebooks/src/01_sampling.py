@@ -22,24 +22,21 @@
 # | about 40 minutes | about 3 minutes | notebook 00; softmax, logarithms, indexing in PyTorch |
 
 # %%
-import inspect
 import math
 import time
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import Code, Markdown
 
 from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks, tensors
-from rlhf_helpers.course import checks, playground, plots
+from rlhf_helpers.course import checks, playground, plots, show
 from rlhf_helpers.course.profile import artifact, profile
 from rlhf_helpers.runtime.runs import default_device
 
 size, task, device = profile(), tasks.SENTIMENT, default_device()
-pd.set_option("display.max_colwidth", None)
 # %matplotlib inline
-plt.rcParams.update(plots.STYLE)
+show.setup()
 
 # %%
 plots.pipeline("sample")
@@ -427,7 +424,7 @@ pd.DataFrame([(k, "none beyond rounding" if v < 1e-3 else f"{v:.1f} nats") for k
 # slice, and find out why the last token is not even read.
 
 # %%
-Code(inspect.getsource(sampling._replay_rows), language="python")
+show.source(sampling._replay_rows)
 
 # %% [markdown]
 # ## 4. Padding: why on the left
@@ -613,7 +610,7 @@ axes.legend()
 # %%
 share = evaluation.wilson(int(finished.sum()), len(finished))
 assert 0.6 < share.rate < 1
-Markdown(
+show.note(
     f"**{share.rate:.0%}** of the answers finish (95 % interval: {share.low:.0%} to {share.high:.0%})."
 )
 

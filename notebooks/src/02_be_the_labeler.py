@@ -30,10 +30,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import Markdown, display
 
 from rlhf_helpers import labelers, tasks
-from rlhf_helpers.course import checks, plots
+from rlhf_helpers.course import checks, plots, show
 from rlhf_helpers.course.profile import folder, profile
 from rlhf_helpers.labels import agreement as measures  # you will write a function of that name
 from rlhf_helpers.labels import cards, frontend, reports
@@ -42,9 +41,8 @@ from rlhf_helpers.labels.store import LabelStore
 
 size = profile()
 task = tasks.SENTIMENT
-pd.set_option("display.max_colwidth", None)
 # %matplotlib inline
-plt.rcParams.update(plots.STYLE)
+show.setup()
 
 # %%
 plots.pipeline("label")
@@ -206,10 +204,8 @@ first[["choice", "shown", "place"]].head()
 # %%
 mine, again = desk.labels(), desk.labels(repeats=True)
 assert {label.comparison_id for label in mine} <= set(first.comparison_id)
-display(
-    Markdown(
-        f"**{len(mine)}** labels, and **{len(again)}** second answers to comparisons that came back."
-    )
+show.note(
+    f"**{len(mine)}** labels, and **{len(again)}** second answers to comparisons that came back."
 )
 
 # %% [markdown]
@@ -434,10 +430,8 @@ assert measured == labelers.agreement(
     anna.label(comparisons[:1500]), ben.label(comparisons[300:2001])
 )
 assert 0.32 < measured < 0.44
-display(
-    Markdown(
-        f"Anna and Ben agree on **{measured:.1%}** of the comparisons. Blind chance would give 25 %."
-    )
+show.note(
+    f"Anna and Ben agree on **{measured:.1%}** of the comparisons. Blind chance would give 25 %."
 )
 
 # %% [markdown]
@@ -697,8 +691,10 @@ ax.set(
 ax.legend()
 # %%
 assert found[-1] > one_person + 0.05 and found[-1] > found[0] + 0.1
-display(Markdown(f"From 5,000 noisy labels the counter finds the happiest option in **{found[-1]:.0%}** of new comparisons; "
-                 f"the labeler whose answers it counted, in **{one_person:.0%}**. All labels here are simulated."))  # fmt: skip
+show.note(
+    f"From 5,000 noisy labels the counter finds the happiest option in **{found[-1]:.0%}** of new comparisons; "
+    f"the labeler whose answers it counted, in **{one_person:.0%}**. All labels here are simulated."
+)
 
 # %% [markdown]
 # *How to read it*: to the left the counter knows next to nothing; with more labels it climbs past the dotted line. **The pupil

@@ -17,18 +17,16 @@
 # | about 60 minutes | about 8 minutes | notebooks 01 and 02; softmax, logarithms, a little PyTorch |
 
 # %%
-import inspect
 import json
 import math
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import Code, Markdown, display
 from torch.nn.functional import pad
 
 from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks, tensors
-from rlhf_helpers.course import checks, live, plots
+from rlhf_helpers.course import checks, live, plots, show
 from rlhf_helpers.course.profile import folder, profile
 from rlhf_helpers.labels import cards
 from rlhf_helpers.labels.store import LabelStore
@@ -40,8 +38,7 @@ size, task = profile(), tasks.SENTIMENT
 full = (
     size.name != "quick"
 )  # the quick profile only shows that everything runs; its numbers mean nothing
-pd.set_option("display.max_colwidth", None)
-plt.rcParams.update(plots.STYLE)
+show.setup()
 
 # %%
 plots.pipeline("reward")
@@ -335,7 +332,7 @@ if not solved:
 # Now hold it against the package. Here is the forward pass of the reward model; find your line in it.
 
 # %%
-display(Code(inspect.getsource(models.RewardModel.forward), language="python"))
+show.source(models.RewardModel.forward)
 
 # %% [markdown]
 # Take one text and pad it by six columns: on the left, on the right, three on each side. A correct reward model does not notice. For
@@ -414,7 +411,7 @@ print(
 # larger learning rate. Read it:
 
 # %%
-display(Code(inspect.getsource(reward.fit), language="python"))
+show.source(reward.fit)
 
 # %% [markdown]
 # How low can the loss go? Not to 0: the labeler is noisy. Of a simulated labeler we know the true probability of every choice, so we can
@@ -430,10 +427,8 @@ def surprise(asked, given):
 
 
 floor = surprise(held_comparisons, held_labels)
-display(
-    Markdown(
-        f"The floor on the held-out labels is **{floor:.3f}** nats; chance is {math.log(4):.3f}. All the learning fits in between."
-    )
+show.note(
+    f"The floor on the held-out labels is **{floor:.3f}** nats; chance is {math.log(4):.3f}. All the learning fits in between."
 )
 
 # %% [markdown]
@@ -565,11 +560,9 @@ ax.legend()
 # %%
 if full:
     assert agreement < accuracy and 0.8 * top < accuracy < 1.1 * top
-display(
-    Markdown(
-        f"The reward model reaches **{accuracy / top:.0%}** of the ceiling, and its held-out loss is "
-        f"{choice_loss(held_rewards, held.choices):.3f} (floor {floor:.3f}, chance {math.log(4):.3f})."
-    )
+show.note(
+    f"The reward model reaches **{accuracy / top:.0%}** of the ceiling, and its held-out loss is "
+    f"{choice_loss(held_rewards, held.choices):.3f} (floor {floor:.3f}, chance {math.log(4):.3f})."
 )
 
 # %% [markdown]
@@ -714,11 +707,9 @@ pd.DataFrame(
 ).round(2)
 
 # %%
-display(
-    Markdown(
-        f"{(~finished).float().mean():.0%} of the base model's responses never end and score {task.penalty:g}. Among those that "
-        f"do, {(scores[finished.cpu()] < task.penalty).float().mean():.0%} score even less: for them, *not* ending would pay."
-    )
+show.note(
+    f"{(~finished).float().mean():.0%} of the base model's responses never end and score {task.penalty:g}. Among those that "
+    f"do, {(scores[finished.cpu()] < task.penalty).float().mean():.0%} score even less: for them, *not* ending would pay."
 )
 
 # %% [markdown]
@@ -791,11 +782,9 @@ ax.legend()
 if full:
     assert points["accuracy"].iloc[-1] > points["accuracy"].iloc[0]
 few = points[points["labels"] == min(plan)]["accuracy"].mean()
-display(
-    Markdown(
-        f"From {min(plan)} labels the model has gone **{(few - 0.25) / (top - 0.25):.0%}** of the way from chance to the ceiling, from "
-        f"{n:,} labels **{(accuracy - 0.25) / (top - 0.25):.0%}**."
-    )
+show.note(
+    f"From {min(plan)} labels the model has gone **{(few - 0.25) / (top - 0.25):.0%}** of the way from chance to the ceiling, from "
+    f"{n:,} labels **{(accuracy - 0.25) / (top - 0.25):.0%}**."
 )
 
 # %% [markdown]
@@ -867,11 +856,9 @@ percent(mine_table.set_index("reward model"))
 # %%
 widest = max(w.high - w.low for w in rows.values())
 apart = rows[f"fitted on {n:,} simulated labels"].low > 0.25
-display(
-    Markdown(
-        f"Be honest with so few: the wider interval spans **{widest:.0%}**. The model of the simulated labels "
-        f"{'is clearly better than chance on' if apart else 'cannot be told from chance on'} these {len(mine)} labels."
-    )
+show.note(
+    f"Be honest with so few: the wider interval spans **{widest:.0%}**. The model of the simulated labels "
+    f"{'is clearly better than chance on' if apart else 'cannot be told from chance on'} these {len(mine)} labels."
 )
 
 # %% [markdown]
@@ -914,11 +901,9 @@ worst = surprising[: m // 20]
 defended = (
     (utilities[worst, favourite[worst]] >= utilities[worst, held.choices[worst]]).float().mean()
 )
-display(
-    Markdown(
-        f"Among the {len(worst)} most surprising clicks, the noiseless utility sides with the model (or sees a tie) in "
-        f"**{defended:.0%}**. So many are the labeler's slips of the finger, not the model's."
-    )
+show.note(
+    f"Among the {len(worst)} most surprising clicks, the noiseless utility sides with the model (or sees a tie) in "
+    f"**{defended:.0%}**. So many are the labeler's slips of the finger, not the model's."
 )
 
 # %% [markdown]
@@ -929,11 +914,9 @@ loss_of_utility = utilities.max(-1).values - utilities[torch.arange(m), favourit
 errors(loss_of_utility.argsort(descending=True)[:5].tolist(), best, "best by utility")
 
 # %%
-display(
-    Markdown(
-        f"The model's favourite is as good as the best by utility in **{(loss_of_utility == 0).float().mean():.0%}** of the held-out "
-        f"comparisons. (Against the noisy clicks it was {accuracy:.0%}.)"
-    )
+show.note(
+    f"The model's favourite is as good as the best by utility in **{(loss_of_utility == 0).float().mean():.0%}** of the held-out "
+    f"comparisons. (Against the noisy clicks it was {accuracy:.0%}.)"
 )
 
 # %% [markdown]
@@ -985,10 +968,8 @@ pd.DataFrame(rows).round(2)
 # %%
 change = [(labeler.utility(b) - labeler.utility(a), rate(query, (a, b))) for a, b in pairs]
 same = sum((u > 0) == (r[1] > r[0]) for u, r in change)
-display(
-    Markdown(
-        f"In **{same} of {len(pairs)}** pairs the negation moves the reward in the direction in which it moves the labeler's utility."
-    )
+show.note(
+    f"In **{same} of {len(pairs)}** pairs the negation moves the reward in the direction in which it moves the labeler's utility."
 )
 
 # %% [markdown]
@@ -1014,11 +995,9 @@ grid.round(2)
 
 # %%
 constants = grid.mean(axis=1)
-display(
-    Markdown(
-        f"Between prompts the mean reward of the same answers moves by up to **{constants.max() - constants.min():.2f}** standard "
-        "deviations. No label ever asked for that, or against it."
-    )
+show.note(
+    f"Between prompts the mean reward of the same answers moves by up to **{constants.max() - constants.min():.2f}** standard "
+    "deviations. No label ever asked for that, or against it."
 )
 
 # %% [markdown]

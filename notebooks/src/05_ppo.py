@@ -20,19 +20,18 @@ from unittest import mock
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import Code, Markdown, display
+from IPython.display import Code
 
 from rlhf_helpers import models, ppo, reward, sampling, tasks, tensors
-from rlhf_helpers.course import checks, live, plots
+from rlhf_helpers.course import checks, live, plots, show
 from rlhf_helpers.course.profile import artifact, folder, profile
 from rlhf_helpers.runtime import runs
 from rlhf_helpers.runtime.optim import TensorFlowAdam
 from rlhf_helpers.runtime.runs import Run
 
 size, device, task = profile(), runs.default_device(), tasks.SENTIMENT
-pd.set_option("display.max_colwidth", None)
 # %matplotlib inline
-plt.rcParams.update(plots.STYLE)
+show.setup()
 
 # %%
 plots.pipeline("ppo")
@@ -78,10 +77,8 @@ def mean_score(policy):
     return sum(answers(policy, test)[1]) / len(test)
 
 
-display(
-    Markdown(
-        f"Over {len(test)} test prompts the mean score is {mean_score(reference):.2f} before and {mean_score(tuned):.2f} after."
-    )
+show.note(
+    f"Over {len(test)} test prompts the mean score is {mean_score(reference):.2f} before and {mean_score(tuned):.2f} after."
 )
 
 # %% [markdown]
@@ -100,7 +97,7 @@ display(
 # Read it once from top to bottom. Do not stop at what is unclear: everything below takes it apart.
 
 # %%
-Code(inspect.getsource(ppo.step), language="python")
+show.source(ppo.step)
 
 # %% [markdown]
 # | lines | what happens | section here |
@@ -268,10 +265,10 @@ pd.Series(
 
 # %%
 per_response = log_ratio.sum(-1)
-display(Markdown(
+show.note(
     f"Summed over its 24 tokens, a response of ours is {per_response.mean():.2f} nats away from the reference on average "
     f"(from {per_response.min():.2f} to {per_response.max():.2f}); {(log_ratio < 0).float().mean():.0%} of the single tokens are below zero."
-))  # fmt: skip
+)
 
 # %% [markdown]
 # **Exercise 1: the KL penalty.** Difficulty ●○○○○ · importance ●●●●● · 5 minutes

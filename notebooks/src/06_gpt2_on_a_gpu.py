@@ -5,7 +5,6 @@
 # the code you have read: not one line of `ppo.step` is different. The machine is. Look at the last column.
 
 # %%
-import inspect
 import json
 import shutil
 import tempfile
@@ -16,12 +15,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import Code, display
+from IPython.display import display
 from safetensors.torch import load_file, save_file
 
 from rlhf_helpers import hub, labelers, models, ppo, presets, reward, sampling, tasks
 from rlhf_helpers.cli import options
-from rlhf_helpers.course import checks, plots
+from rlhf_helpers.course import checks, plots, show
 from rlhf_helpers.course.profile import RECORDED, folder
 from rlhf_helpers.runtime import memory, pretrained, runs, seeds
 from rlhf_helpers.runtime.files import read_metrics
@@ -30,9 +29,8 @@ from rlhf_helpers.runtime.ranks import Ranks
 from rlhf_helpers.runtime.runs import Run
 
 device, GB = runs.default_device(), memory.GB
-pd.set_option("display.max_colwidth", None)
 # %matplotlib inline
-plt.rcParams.update(plots.STYLE)
+show.setup()
 
 # %%
 style_step = {
@@ -322,7 +320,7 @@ plots.memory_bars(memory.rows(), memory.PARTS)
 # They are plain arguments of `Policy.load`, `Run` and the command line. These are the command line's, comments and all:
 
 # %%
-Code(inspect.getsource(options.Hardware), language="python")
+show.source(options.Hardware)
 
 # %% [markdown]
 # The comment on top makes a claim: *the result is the same*. Let us hold them to it. "Result" means the gradient, as one long vector, of PPO's loss on our rollout.
@@ -628,7 +626,7 @@ pd.DataFrame(
 # A run of a day will be stopped: a job ends at its time limit, a machine is taken back, you press the wrong key. Every few steps `ppo.tune` writes a checkpoint:
 
 # %%
-Code(inspect.getsource(ppo.tune), language="python")
+show.source(ppo.tune)
 
 # %% [markdown]
 # What must be in it, so that the run **ends bit for bit** as if nothing had happened?
@@ -655,7 +653,7 @@ solved = checks.nb06_checkpoint(my_checkpoint)
 
 # %% tags=["catch-up"]
 if not solved:
-    my_checkpoint = set(checks.nb06.NB06_NEEDED)
+    my_checkpoint = {"weights", "moments", "beta", "generator", "steps done"}
 
 # %% [markdown]
 # Now live. Eight small steps, a checkpoint after every second. One run goes straight through. Another gets a Ctrl-C in the sixth step; then the same call is made once more.

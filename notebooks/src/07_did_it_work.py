@@ -29,19 +29,18 @@ from collections import Counter
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import Code, Markdown, display
+from IPython.display import Code, display
 
 from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks
-from rlhf_helpers.course import checks, plots
+from rlhf_helpers.course import checks, plots, show
 from rlhf_helpers.course.profile import RECORDED, artifact, folder, profile
 from rlhf_helpers.labels import cards
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.runtime.runs import default_device
 
 size, task, device = profile(), tasks.SENTIMENT, default_device()
-pd.set_option("display.max_colwidth", None)
 # %matplotlib inline
-plt.rcParams.update(plots.STYLE)
+show.setup()
 
 # %%
 plots.pipeline("judge")
@@ -190,8 +189,10 @@ assert wins == result.successes and len(pairs) == result.total
 
 # %%
 left = sum(verdict.choice == 0 for verdict in verdicts) / len(verdicts)
-display(Markdown(f"The simulated judge preferred the tuned model in **{result.rate:.1%}** of {result.total} pairs. "
-                 f"Without uncovering you would have read **{left:.1%}**: the share of the left side."))  # fmt: skip
+show.note(
+    f"The simulated judge preferred the tuned model in **{result.rate:.1%}** of {result.total} pairs. "
+    f"Without uncovering you would have read **{left:.1%}**: the share of the left side."
+)
 
 # %% [markdown]
 # ## 4. How sure?
@@ -455,9 +456,7 @@ verdict = (
     if gap < -0.03
     else "in step with"
 )
-display(
-    Markdown(f"On these pairs the reward model is **{verdict}** the simulated judge ({gap:+.1%}).")
-)
+show.note(f"On these pairs the reward model is **{verdict}** the simulated judge ({gap:+.1%}).")
 
 # %% [markdown]
 # ## 7. How far did it move?
@@ -563,8 +562,10 @@ assert optimum[-1]["kl_nats_per_response"] < math.log(samples)
 
 # %%
 keep = evaluation.frontier(path)
-display(Markdown(f"{len(keep)} of {len(path)} stretches of the run lie on its own frontier. The last one has a score of "
-                 f"**{path[-1]['score']:+.2f}** at **{path[-1]['kl_nats_per_response']:.1f}** nats."))  # fmt: skip
+show.note(
+    f"{len(keep)} of {len(path)} stretches of the run lie on its own frontier. The last one has a score of "
+    f"**{path[-1]['score']:+.2f}** at **{path[-1]['kl_nats_per_response']:.1f}** nats."
+)
 
 # %% [markdown]
 # ## 9. What do labels buy?
@@ -586,12 +587,16 @@ display(Markdown(f"{len(keep)} of {len(path)} stretches of the run lie on its ow
 recorded = RECORDED / "mock_sentiment.json"
 mock = json.loads(recorded.read_text()) if recorded.exists() else None
 if mock is None:
-    display(Markdown(f"**Not recorded here**: `{recorded.name}` is missing, so this section has no figures. `python data/make_mock_sentiment.py` "
-                     "makes it."))  # fmt: skip
+    show.note(
+        f"**Not recorded here**: `{recorded.name}` is missing, so this section has no figures. `python data/make_mock_sentiment.py` "
+        "makes it."
+    )
 else:
     runs, settings = pd.DataFrame(mock["policies"]), mock["settings"]
-    display(Markdown(f"{len(runs)} policies, {settings['episodes']:,} episodes each, measured on {settings['test']} prompts of the test split. "
-                     "Every label is simulated."))  # fmt: skip
+    show.note(
+        f"{len(runs)} policies, {settings['episodes']:,} episodes each, measured on {settings['test']} prompts of the test split. "
+        "Every label is simulated."
+    )
 
 # %%
 if mock is not None:

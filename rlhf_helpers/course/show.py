@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,6 +13,8 @@ from IPython import get_ipython
 from IPython.display import Code, Markdown, display
 
 from rlhf_helpers.course.plots.style import STYLE
+from rlhf_helpers.labelers import SimulatedLabeler
+from rlhf_helpers.records import Comparison
 
 WIDTH = 96  # characters of a printed line: no notebook breaks it in the middle of a word
 
@@ -32,9 +35,21 @@ def note(text: str) -> None:
     display(Markdown(text))
 
 
-def source(thing: Any) -> Code:
-    """Show the source of a function or class."""
-    return Code(inspect.getsource(thing), language="python")
+def source(*things: Any) -> Code:
+    """Show the source of functions or classes."""
+    return Code("\n\n".join(map(inspect.getsource, things)), language="python")
+
+
+def clear_case(
+    comparisons: Sequence[Comparison], labeler: SimulatedLabeler, first: int = 20
+) -> int:
+    """Find, among the first comparisons, the one whose options differ most for the labeler."""
+
+    def spread(i: int) -> float:
+        utilities = [labeler.utility(option) for option in comparisons[i].options]
+        return max(utilities) - min(utilities)
+
+    return max(range(min(first, len(comparisons))), key=spread)
 
 
 def wrapped(text: str, indent: str = "") -> None:
