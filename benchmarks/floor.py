@@ -8,7 +8,7 @@ passes. No program can be faster than this on the same machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,9 +25,11 @@ class Machine:
     memory: float
 
     @classmethod
-    def measure(cls, device: torch.device, clock: str = "wall", size: int | None = None) -> Machine:
-        """Take the best of several tries; `size` is the side of the largest matrix (default by
-        device)."""
+    def measure(
+        cls, device: torch.device, clock: str = "wall", size: int | None = None,
+        precisions: Sequence[str] = ("fp32", "bf16"),
+    ) -> Machine:  # fmt: skip
+        """Take the best of several tries; `size` is the side of the largest matrix."""
 
         def products(side: int, dtype: torch.dtype) -> float:
             a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
@@ -35,6 +37,7 @@ class Machine:
 
         sides = (size,) if size else (4096, 8192) if device.type == "cuda" else (1024, 2048)
         types = {"fp32": torch.float32, "bf16": torch.bfloat16}
+        types = {name: types[name] for name in precisions}
         source = torch.ones((size or 8192) ** 2, device=device)  # zeros would not be real pages yet
         target = torch.ones_like(source)
         copied = 2 * source.nbytes / _best(lambda: target.copy_(source), device, clock)

@@ -39,7 +39,7 @@ from rlhf_helpers import models, ppo, reward, sampling
 from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.records import Queries
 from rlhf_helpers.reward import Encoded
-from rlhf_helpers.runtime import memory
+from rlhf_helpers.runtime import bf16, memory
 from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
 
@@ -98,6 +98,11 @@ class Work:
             self.device
         )
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Without bf16 where it takes more than twice as long: the benchmark would never end."""
+        return PRECISIONS if bf16.speedup(self.device.type) > 0.5 else PRECISIONS[:1]
+
     def queries(self, rows: int) -> Queries:
         tokens = self.ids(rows, self.query)
         return Queries(tokens, torch.ones_like(tokens, dtype=torch.bool))
@@ -147,13 +152,13 @@ def sampling_part(work: Work) -> Part:
         lm, tokens = work.language_model().eval(), work.queries(work.batch * work.steps).tokens
         return peers.generation(lm, tokens, work.batch, work.response, work.temperature, pad=1)
 
-    contenders = _ours(ours) | {
-        "`generate`": partial(theirs, False),
-        "`generate`, bf16 autocast": partial(theirs, True),
+    contenders = _ours(work, ours) | {
+        "`generate`" + ", bf16 autocast" * (name == "bf16"): partial(theirs, name == "bf16")
+        for name in work.precisions
     }
     contenders |= {
         f"GPT-2's layers written out, {precision}": partial(written_out, precision)
-        for precision in PRECISIONS
+        for precision in work.precisions
     }
     if peers.has_ppo():
         contenders["`generate` as TRL calls it"] = trl
@@ -191,7 +196,7 @@ def reward_part(work: Work, options: int = 4) -> Part:
     def trl():
         return peers.reward(work.classifier(), models.load_tokenizer(), *data(), work.batch, LR)
 
-    contenders = _ours(ours) | {"plain, K rows": theirs}
+    contenders = _ours(work, ours) | {"plain, K rows": theirs}
     if options == 2 and peers.version():
         contenders[f"TRL {peers.version()}"] = trl
 
@@ -218,7 +223,7 @@ def ppo_part(work: Work) -> Part:
         config = ppo.PPOConfig(
             episodes,
             work.batch,
-            1,
+            minibatches=1,
             epochs=work.epochs,
             lr=LR,
             kl_coef=0.1,
@@ -262,7 +267,7 @@ def ppo_part(work: Work) -> Part:
             LR,
         )
 
-    contenders = _ours(ours) | {"plain": theirs}
+    contenders = _ours(work, ours) | {"plain": theirs}
     if peers.has_ppo():
         contenders[f"TRL {peers.version()}"] = trl
 
@@ -275,8 +280,8 @@ def ppo_part(work: Work) -> Part:
     return "episodes/s", episodes, contenders, least
 
 
-def _ours(build: Callable[[str], Callable[[], object]]) -> dict[str, Build]:
-    return {f"ours, {precision}": partial(build, precision) for precision in PRECISIONS}
+def _ours(work: Work, build: Callable[[str], Callable[[], object]]) -> dict[str, Build]:
+    return {f"ours, {precision}": partial(build, precision) for precision in work.precisions}
 
 
 MAKERS = {
@@ -297,13 +302,13 @@ TITLES = {
 
 
 def table(unit: str, found: dict[str, Measured], floors: dict[str, float]) -> str:
-    """Write the rates, how many times as fast ours is in each precision, and the peak memory as a
-    markdown table."""
-    lines = [
-        f"| | {unit} | ours fp32 over it | ours bf16 over it | peak memory, MB |",
-        "|---|---|---|---|---|",
-    ]
-    ours = [found[f"ours, {precision}"] for precision in PRECISIONS]
+    """Write a markdown table: rates, how many times as fast ours is, and the peak memory.
+
+    floors: units a second that the machine could reach, for each precision measured.
+    """
+    over = " | ".join(f"ours {precision} over it" for precision in floors)
+    lines = [f"| | {unit} | {over} | peak memory, MB |", "|---" * (3 + len(floors)) + "|"]
+    ours = [found[f"ours, {precision}"] for precision in floors]
     for name, measured in found.items():
         ratios = " | ".join(f"{ratio(mine, measured):.2f}" for mine in ours)
         peak = "-" if measured.peak_bytes is None else f"{measured.peak_bytes / 1e6:,.0f}"
@@ -324,9 +329,8 @@ def measure(part: str, work: Work, rounds: int, machine: Machine, clock: str = "
     """Measure one part and write its table."""
     unit, units, contenders, least = MAKERS[part](work)
     found = compare(contenders, units, rounds, work.device, clock)
-    return table(
-        unit, found, {precision: units / least(machine, precision) for precision in PRECISIONS}
-    )
+    floors = {precision: units / least(machine, precision) for precision in work.precisions}
+    return table(unit, found, floors)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -368,7 +372,7 @@ def main(arguments: list[str] | None = None) -> None:
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="(trl|transformers|torch|accelerate).*")
-    machine = Machine.measure(work.device, clock, machine_size)
+    machine = Machine.measure(work.device, clock, machine_size, work.precisions)
     speeds = ", ".join(
         f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in machine.products.items()
     )

@@ -45,6 +45,19 @@ def test_every_part_runs_and_reports_a_ratio_for_everybody(bench, capsys, part):
     assert "| 1.00 |" in contenders[0] and contenders[0].startswith("| ours, fp32")
 
 
+@pytest.mark.parametrize("part", ["sampling", "reward"])
+def test_bf16_is_left_out_where_the_processor_has_none(bench, capsys, monkeypatch, part):
+    """At 0.9 GFLOP/s instead of 48 the benchmark never ended."""
+    monkeypatch.setattr(bench("speed").bf16, "speedup", lambda kind: 0.02)
+    real, kinds = torch.Tensor.to, []
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, *a, **o: kinds.extend(a) or real(x, *a, **o))
+    small = "--model toy --batch 8 --query 6 --response 5 --rounds 1 --machine-size 32".split()
+    bench("speed").main([*small, "--clock", "processor", "--parts", part])
+    said = capsys.readouterr().out
+    assert "ours, fp32" in said and "floor, fp32" in said and "bf16" not in said
+    assert torch.float32 in kinds and torch.bfloat16 not in kinds
+
+
 def test_generate_writes_every_token_though_the_model_knows_an_end(bench, work):
     """It stopped at the model's own end token, which transformers 5 takes where the settings say
     None: less work than ours did."""

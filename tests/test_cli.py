@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import types
 
 import datasets
 import pytest
@@ -19,11 +20,11 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel, pipeline
 
 from rlhf_helpers import cli, hub, models, ppo, presets, reward, sampling, tasks
-from rlhf_helpers.cli import commands, options
-from rlhf_helpers.labels import exchange
+from rlhf_helpers.cli import loading, options, training
+from rlhf_helpers.labels import exchange, people
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Comparison, Label
-from rlhf_helpers.runtime import ranks
+from rlhf_helpers.runtime import files, guards, ranks
 
 SHORT = "--ppo.batch 8 --ppo.minibatches 1 --ppo.epochs 1 --device cpu"
 
@@ -388,6 +389,8 @@ def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
         ("sample --model MODEL/config.json", 1, "is a file: name the folder that holds the model"),
         # it was found out after the first step
         ("tune --checkpoint-every 0", 1, "checkpoint_every is 0 steps: give 1 or more"),
+        ("tune --rounds 0", 2, "rounds is 0: give 1 or more"),
+        ("tune --rounds 2 --sharded", 2, "leave --sharded out"),
         ("tune --ppo.minibatches 0", 2, "minibatches is 0: give 1"),
         ("tune --ppo.kl-coef nan", 2, "kl_coef is nan: it must be a finite number"),
         ("fit-reward --config.lr nan", 2, "lr is nan: it must be a finite number"),
@@ -507,7 +510,8 @@ def test_run_json_tells_of_the_attempt_that_trained(run, tmp_path):
 
 @pytest.mark.parametrize("error, code", [
     (FloatingPointError("score is nan"), 3),
-    (RuntimeError("the policy has collapsed; the last checkpoint in x is from before this step"), 3),
+    (guards.Collapsed("the policy gives one answer to everything"), 3),
+    (people.MoreLabels("3 of 8 comparisons wait for an answer"), 4),
     (ranks.RankLost("another process has gone"), 3), (KeyboardInterrupt(), 130),
     (MemoryError("too little memory"), 1),
 ])  # fmt: skip
@@ -519,10 +523,81 @@ def test_training_that_stops_has_its_own_exit_code(run, monkeypatch, error, code
     assert run("tune")[0] == code
 
 
+def test_a_fault_that_mentions_a_checkpoint_is_not_called_a_collapsed_policy(run, monkeypatch):
+    """Any RuntimeError with the word "checkpoint" in its message ended with exit code 3."""
+
+    def stop(command):
+        raise RuntimeError("size mismatch in the checkpoint")
+
+    monkeypatch.setitem(cli.COMMANDS, "tune", (options.Tune, stop))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        run("tune")
+
+
+ONLINE = (
+    "tune --model MODEL --rounds 2 --initial-labels 8 --total-labels 20 --ppo.episodes 32 "
+    f"{SHORT} --prompts 24 --fit.batch 4 --fit.epochs 1 --out online"
+)
+
+
+def test_tune_with_rounds_collects_labels_while_it_trains(run, tmp_path):
+    """The paper's 20 rounds could not be run from the command line."""
+    code, said, complaint = run(ONLINE)
+    assert code == 0 and re.search(
+        r"2 reward models, the last on (\d+) labels \(simulated\); it is in online/reward", said
+    ), complaint
+    rounds = [files.read_json_lines(tmp_path / f"online/rounds/0{i}.jsonl") for i in (0, 1)]
+    assert [sum("comparison" in x for x in records) for records in rounds] == [8, 12]
+    assert [sum("label" in x for x in records) for records in rounds] == [8, 20]
+    assert all(x["label"]["simulated"] for x in rounds[1] if "label" in x)
+    lines, weights = read_run(tmp_path / "online")
+    assert [x["episodes"] for x in lines] == [8, 16, 24, 32]
+    model = models.RewardModel.load(tmp_path / "online/reward/model")
+    assert model.classifier.config.reward_task == "sentiment" and model.gain != 1
+    assert "nothing to do" in run(ONLINE)[1]
+    assert all(
+        torch.equal(w, weights[name]) for name, w in read_run(tmp_path / "online")[1].items()
+    )
+    code, _, said = run(ONLINE.replace("--rounds 2", "--rounds 3"))
+    assert code == 1 and "reward_model.online.rounds is 2 there and 3 now" in said
+    # its reward model serves afterwards like one of `fit-reward`
+    line = f"tune --model MODEL --reward online/reward --out again --ppo.episodes 8 {SHORT}"
+    assert run(f"{line} --prompts 8")[0] == 0
+
+
+def test_tune_with_rounds_waits_for_people(run, tmp_path):
+    line = f"{ONLINE} --labeler ada --store mine.db"
+    for waiting in (8, 12):
+        code, _, said = run(line)
+        assert code == 4 and f"{waiting} of " in said and "wait for an answer of ada" in said
+        assert run("label --store mine.db --labeler ada", typed="2\n" * 40)[0] == 0
+    code, said, _ = run(line)
+    assert code == 0 and "the last on 20 labels (ada)" in said
+    rounds = files.read_json_lines(tmp_path / "online/rounds/01.jsonl")
+    assert not any(x["label"]["simulated"] for x in rounds if "label" in x)
+
+
+def test_the_papers_rounds_bring_equally_many_labels(run, monkeypatch):
+    plans = []
+    monkeypatch.setattr(training, "check_memory", lambda *a: None)
+    monkeypatch.setattr(training, "prompts", lambda *a: None)
+
+    def plan(policy, task, pool, source, run, config, fit, config_of_ppo):
+        plans.append((config, fit, config_of_ppo.steps))
+        raise ValueError("enough")
+
+    monkeypatch.setattr(training.online, "tune", plan)
+    monkeypatch.setattr(training, "load", lambda a, device: (types.SimpleNamespace(tokenizer=0), 0))
+    run("tune --task tldr --preset paper --rounds 20 --labeler everybody --device cpu")
+    ((config, fit, steps),) = plans
+    assert (config.initial, config.total, config.normalize_samples) == (3_000, 60_000, 256)
+    assert fit == presets.get("tldr", "paper").reward and len(config.starts(steps)) == 20
+
+
 def test_an_unfinished_run_holds_no_model_yet(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="has not written its model yet"):
-        commands.model_folder(tmp_path)
+        loading.model_folder(tmp_path)
 
 
 def test_the_card_opens_on_this_machine_only(run, tmp_path, monkeypatch):
@@ -562,7 +637,7 @@ def test_it_runs_as_a_module(tmp_path):
 
 
 def test_the_saved_model_opens_with_its_tokenizer_in_a_plain_pipeline(model, tmp_path):
-    commands.save(models.Policy.load(model), tmp_path)
+    loading.save(models.Policy.load(model), tmp_path)
     write = pipeline("text-generation", model=str(tmp_path / "model"), device="cpu")
     assert write("The harbour", max_new_tokens=3, do_sample=False)[0]["generated_text"].startswith(
         "The harbour"

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from rlhf_helpers import models, ppo, reward, sampling, tasks
-from rlhf_helpers.cli import commands
+from rlhf_helpers.cli import loading
 from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.ppo import PPOConfig
 from rlhf_helpers.records import Comparison, Label
@@ -278,7 +278,7 @@ def test_a_saved_reward_model_knows_the_pad_of_its_tokenizer_where_the_end_is_a_
     policy.lm.config.eos_token_id, policy.lm.config.pad_token_id = [1, 2], None
     model = RewardModel.from_policy(policy, seed=1)
     model.tokenizer = with_begin
-    commands.save(model, tmp_path)
+    loading.save(model, tmp_path)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     texts = ["good day .", "bad", "day day good bad ."]
     batch = with_begin(

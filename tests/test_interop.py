@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from rlhf_helpers import labelers, models, ppo, reward, sampling, tasks
-from rlhf_helpers.cli import commands
+from rlhf_helpers.cli import loading
 from rlhf_helpers.labels import exchange
 from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.records import Comparison, Label
@@ -76,7 +76,7 @@ def test_a_tuned_policy_writes_the_same_greedy_text_in_plain_transformers_and_in
         Run(quiet=True, device="cpu"),
     )
     assert not torch.equal(policy.lm.get_input_embeddings().weight, before)
-    commands.save(policy, tmp_path)
+    loading.save(policy, tmp_path)
     folder = str(tmp_path / "model")
 
     rollout = sampling.sample(policy, tasks.encode(task, PROMPTS, tokenizer), 12, temperature=0)
@@ -103,7 +103,7 @@ def test_a_reward_model_gives_the_same_order_in_plain_transformers(family, tmp_p
     policy, tokenizer = made(family)
     model = RewardModel.from_policy(policy, seed=1)
     model.gain.fill_(3.0)
-    commands.save(model, tmp_path)
+    loading.save(model, tmp_path)
     texts = [
         f"The harbour was {word}."
         for word in ("quiet", "loud and full of gulls", "a ruin", "bright, and glad of it", "gone")
@@ -137,7 +137,7 @@ def test_a_fitted_reward_model_keeps_its_order_too(comparisons, tmp_path):
     data = reward.encode(tasks.get("sentiment"), asked, labels, tokenizer)
     reward.fit(model, data, RewardConfig(batch=4, lr=1e-3), Run(quiet=True, device="cpu"))
     ours = reward.predictions(model, data)
-    commands.save(model, tmp_path)
+    loading.save(model, tmp_path)
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     for comparison, scores in zip(asked, ours):
         with torch.no_grad():
@@ -220,7 +220,7 @@ def trained(trainer):
 
 def test_exported_preferences_train_trls_reward_trainer_from_our_reward_model(trl, pairs, tmp_path):
     policy, tokenizer = made("gpt2")
-    commands.save(RewardModel.from_policy(policy), tmp_path)
+    loading.save(RewardModel.from_policy(policy), tmp_path)
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     config = trl.RewardConfig(output_dir=str(tmp_path / "out"), max_length=128, **SETTINGS)
     trained(trl.RewardTrainer(classifier, config, train_dataset=pairs, processing_class=tokenizer))
@@ -228,7 +228,7 @@ def test_exported_preferences_train_trls_reward_trainer_from_our_reward_model(tr
 
 def test_exported_preferences_train_trls_dpo_trainer_from_our_policy(trl, pairs, tmp_path):
     policy, tokenizer = made("gpt2")
-    commands.save(policy, tmp_path)
+    loading.save(policy, tmp_path)
     lm = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     config = trl.DPOConfig(output_dir=str(tmp_path / "out"), max_length=128, **SETTINGS)
     losses = trained(
@@ -256,7 +256,7 @@ def test_a_saved_reward_model_rewards_a_padded_batch_alike_in_plain_transformers
     model = RewardModel.from_policy(policy, seed=1)
     data = reward.encode(tasks.get("sentiment"), asked, labels, tokenizer)
     ours = reward.predictions(model, data)  # gain 1, bias 0: as plain transformers has it
-    commands.save(model, tmp_path)
+    loading.save(model, tmp_path)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     reader = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
     assert reader.padding_side == "right" and tokenizer.padding_side == "left"

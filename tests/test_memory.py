@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM
 
 from rlhf_helpers import cli, ppo, sampling
-from rlhf_helpers.cli import commands, options
+from rlhf_helpers.cli import options, training
 from rlhf_helpers.models import Policy, RewardModel
 from rlhf_helpers.records import Queries
 from rlhf_helpers.runtime import memory, runs
@@ -225,7 +225,7 @@ def test_free_memory_is_what_the_system_says():
     free = memory.free_bytes(torch.device("cpu"))
     if Path("/proc/meminfo").exists():
         assert 0 < free <= 1024 * int(Path("/proc/meminfo").read_text().split()[1])
-    assert commands.memory is memory
+    assert training.memory is memory
 
 
 def test_ranks_on_one_cpu_share_its_memory(monkeypatch):

@@ -1,5 +1,7 @@
-"""The command line, `python -m rlhf_helpers COMMAND`: options in, exit code out. What the commands
-do is in `commands`."""
+"""The command line, `python -m rlhf_helpers COMMAND`: options in, exit code out.
+
+What the commands do is in `training` and `commands`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import torch
 import tyro
 
 from rlhf_helpers import presets
-from rlhf_helpers.cli import commands
+from rlhf_helpers.cli import commands, training
 from rlhf_helpers.cli.options import (
     Export,
     FitReward,
@@ -23,30 +25,34 @@ from rlhf_helpers.cli.options import (
     SummarizeRun,
     Tune,
 )
+from rlhf_helpers.labels import people
 from rlhf_helpers.labels.store import StoreError
-from rlhf_helpers.runtime import ranks
+from rlhf_helpers.runtime import guards, ranks
 
 # exit codes, with 0 (done) and 2 (the command line itself is wrong)
-WRONG, STOPPED, INTERRUPTED = 1, 3, 130
+WRONG, STOPPED, WAITING, INTERRUPTED = 1, 3, 4, 130
 ABOUT = """Reinforcement learning from human feedback, step by step.
 
-Exit codes: 0 done; 1 something is wrong, and a sentence says what to do; 2 the command line is wrong; 3 training stopped itself, the last
-checkpoint is whole; 130 interrupted with Ctrl-C (the same command goes on)."""
+Exit codes: 0 done; 1 something is wrong, and a sentence says what to do; 2 the command line is
+wrong; 3 training stopped itself, the last checkpoint is complete; 4 training waits for labels; 130
+interrupted with Ctrl-C (the same command continues)."""
 
-OUT_OF_MEMORY = """the GPU has run out of memory. Halve --micro-batch (the result stays the same), add --checkpointing, or close what else
-uses the GPU; docs/launch.md has a table of what fits where"""
+OUT_OF_MEMORY = (
+    "the GPU has run out of memory. Halve --micro-batch (the result stays the same), add "
+    "--checkpointing, or close what else uses the GPU; docs/launch.md has a table of what fits "
+    "where"
+)
 
 COMMANDS: dict[str, tuple[Any, Any]] = {
     "sample": (Sample, commands.sample), "label": (LabelCommand, commands.label),
-    "fit-reward": (FitReward, commands.fit_reward), "tune": (Tune, commands.tune),
+    "fit-reward": (FitReward, training.fit_reward), "tune": (Tune, training.tune),
     "judge": (Judge, commands.judge), "summarize-run": (SummarizeRun, commands.summarize_run),
     "export": (Export, commands.export),
 }  # fmt: skip
 
 
 def with_presets(words: list[str]) -> dict[str, Any]:
-    """Make the default of every command, with the numbers of the task and preset that the command
-    line names."""
+    """Make the defaults of the commands, with the numbers of the task and preset asked for."""
     named = {
         key: value
         for flag, value in zip(words, words[1:], strict=False)
@@ -68,14 +74,16 @@ def with_presets(words: list[str]) -> dict[str, Any]:
             FitReward(), config=chosen.reward, normalize_samples=chosen.normalize_samples
         ),
         "tune": replace(
-            Tune(), ppo=chosen.ppo, prompts=min(50_000, max(2_000, chosen.ppo.episodes // 10))
+            Tune(),
+            ppo=chosen.ppo,
+            fit=chosen.reward,
+            prompts=min(50_000, max(2_000, chosen.ppo.episodes // 10)),
         ),
     }
 
 
 def parse(words: list[str]) -> Any:
-    """Turn the words of a command line into one of the commands above; ends the process with code 2
-    if they make none."""
+    """Parse a command line into one of the commands above; exits with code 2 if it is none."""
     defaults = with_presets(words)
     kinds = [
         Annotated[
@@ -90,29 +98,26 @@ def parse(words: list[str]) -> Any:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run a command and return its exit code; what is wrong is said in a sentence on standard
-    error."""
+    """Run a command and return its exit code; errors go to standard error, in a sentence."""
     command = parse(sys.argv[1:] if words is None else words)
     try:
         next(do for kind, do in COMMANDS.values() if type(command) is kind)(command)
     except KeyboardInterrupt:
         print(
-            "\nInterrupted; what was saved stays, and the same command goes on from there.",
+            "\nInterrupted; what was saved stays, and the same command continues from there.",
             file=sys.stderr,
         )
         return INTERRUPTED
-    except (FloatingPointError, ranks.RankLost) as error:
+    except (FloatingPointError, guards.Collapsed, ranks.RankLost) as error:
         return fail(error, STOPPED)
+    except people.MoreLabels as error:
+        return fail(error, WAITING)
     except torch.OutOfMemoryError as error:
         return fail(
             MemoryError(f"{OUT_OF_MEMORY} (torch says: {str(error).splitlines()[0]})"), WRONG
         )
     except (ValueError, OSError, KeyError, ImportError, MemoryError, StoreError) as error:
         return fail(error, WRONG)
-    except RuntimeError as error:  # a collapsed policy says so, and where the last checkpoint is
-        if "checkpoint" not in str(error):
-            raise
-        return fail(error, STOPPED)
     finally:
         ranks.shut_down()
     return 0

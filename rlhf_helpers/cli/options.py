@@ -39,8 +39,8 @@ class Hardware(Setting):
     """How training meets the machine; the result is the same with all of these but lora, and nearly
     the same with bf16."""
 
-    # bf16 is fast on a GPU; weights and updates stay in fp32
-    precision: Literal["fp32", "bf16"] = "fp32"
+    # bf16 is fast on a GPU; weights and updates stay in fp32; auto measures which is faster
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     # make activations again in the backward pass: less memory, a third more time
     checkpointing: bool = False
     # rank of low-rank additions, trained in place of the weights; 0 trains all weights (needs peft)
@@ -106,22 +106,38 @@ class FitReward(Hardware):
 
 @dataclass(frozen=True)
 class Tune(Hardware):
-    """Fine-tune the language model with PPO against a reward model. A run that was stopped goes on
-    from its last checkpoint.
+    """Fine-tune the language model with PPO against a reward model, or collect labels meanwhile.
+
+    With --rounds, comparisons of the policy as it is now are labelled while it trains, and each
+    round trains a reward model on all labels so far (the paper's summaries: 20 rounds). A run that
+    was stopped, or that waits for people's labels, continues with the same command.
 
     For instance: `python -m rlhf_helpers tune --reward runs/reward --out runs/tuned --ppo.episodes
     6400`
     """
 
-    reward: Path = Path("runs/reward")  # what `fit-reward` wrote
+    reward: Path = Path("runs/reward")  # what `fit-reward` wrote; not used with --rounds
     # folder of the run: metrics, checkpoint, and the model in model/
     out: Path = Path("runs/tuned")
+    rounds: int | None = None  # reward models trained while the policy trains
+    initial_labels: int | None = None  # before training begins; by default the same in each round
+    total_labels: int | None = None  # by default as many as the preset has
+    # who labels: "simulated", "everybody" who answers in --store, or one name that answers there
+    labeler: str = "simulated"
+    store: Path = Path("runs/labels.db")  # where people find the questions (made if missing)
+    fit: RewardConfig = field(default_factory=RewardConfig)  # of each round's reward model
     ppo: PPOConfig = field(default_factory=PPOConfig)
     prompts: int = 2_000  # in the pool
     checkpoint_every: int = 25  # steps
     # spread the weights over all GPUs (FSDP), where one copy on each does not fit
     sharded: bool = False
     tensorboard: bool = False  # write the numbers for TensorBoard too
+
+    def __post_init__(self) -> None:
+        if self.rounds is not None and self.sharded:
+            raise ValueError("--rounds trains whole reward models: leave --sharded out")
+        if self.rounds is not None and self.rounds < 1:
+            raise ValueError(f"rounds is {self.rounds}: give 1 or more, or leave it out")
 
 
 @dataclass(frozen=True)
