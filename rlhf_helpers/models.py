@@ -193,8 +193,9 @@ class Policy(Trunk):
         """Load a policy with its tokenizer from a folder or by a Hub name.
 
         The value head is fresh where none was saved; LoRA begins from `seed`; precision "auto"
-        takes bf16 where a measurement finds it faster (`runtime.bf16`). Raises FileNotFoundError that says what to do when nothing is there, ValueError if it is no causal
-        language model that we can read.
+        takes bf16 where a measurement finds it faster (`runtime.bf16`). Raises FileNotFoundError
+        that says what to do when nothing is there, ValueError if it is no causal language model
+        that we can read.
         """
         lm = pretrained.load(AutoModelForCausalLM, source)
         families.check(cls(lm))
