@@ -84,3 +84,11 @@ def test_the_models_kept_are_those_of_the_seed_whose_answers_vary_most(
     assert record("descriptiveness", 0, 9.0, choose=False) == ([1], "1")
     assert record("sentiment", 1, 5.5) == ([1], "1") and record("sentiment", 1, 2.0) == ([2], "2")
     assert (tmp_path / "README.md").read_text().count("(kept)") == 1
+
+
+def test_the_readmes_example_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("episodes=1_280", "episodes=64"), {})
+    assert (tmp_path / "runs/commas/model.safetensors").exists()
+    assert (tmp_path / "runs/commas/tokenizer.json").exists()
