@@ -146,6 +146,8 @@ def test_a_file_that_gives_nothing_is_an_error_that_names_what_it_is(tmp_path, k
 def test_a_folder_is_named_and_a_missing_file_stays_missing(tmp_path):
     with pytest.raises(ValueError, match="is a folder: name a file in it"):
         exchange.read(tmp_path, "pairs", "t")
+    with pytest.raises(ValueError, match="/dev/null is a pipe or a device"):
+        exchange.read("/dev/null", "pairs", "t")
     with pytest.raises(FileNotFoundError):
         exchange.read(tmp_path / "none", "pairs", "t")
 

@@ -132,8 +132,9 @@ def _split_messages(
     if prompt is None:
         end = min(same, len(chosen) - 1, len(rejected) - 1)
         # a dialogue that goes on differently after a shared answer: the answer is compared too
-        starts = [n for n in range(end, 0, -1) if _replies(chosen[n]) and _replies(rejected[n])]
-        prompt, cut = chosen[: starts[0] if starts else end], starts[0] if starts else end
+        both = (n for n in range(end, 0, -1) if _replies(chosen[n]) and _replies(rejected[n]))
+        cut = next(both, end)
+        prompt = chosen[:cut]
         if not prompt:
             raise ValueError('there is no "prompt", and chosen and rejected begin differently')
     else:

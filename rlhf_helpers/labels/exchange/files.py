@@ -76,6 +76,8 @@ def opened(path: Path | str) -> Iterator[Text]:
             f'{path} is a folder: name a file in it; a data set is loaded with '
             f'`datasets.load_dataset("{path}")` and read with `exchange.from_dataset`'
         )  # fmt: skip
+    if path.exists() and not path.is_file():
+        raise Refused(f"{path} is a pipe or a device: write what comes out of it to a file first")
     with path.open("rb") as file:
         start = file.read(16)
     unpack = next((f for magic, f in _COMPRESSED.items() if start.startswith(magic)), open)
