@@ -288,11 +288,11 @@ def test_fit_reward_skips_faulty_records_if_told_to_and_names_those_too_long(run
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     line = "fit-reward --model MODEL --config.batch 4 --held-out 0 --normalize-samples 8 --device cpu --labels p.jsonl --format pairs"
     code, _, complaint = run(line)
-    assert code == 1 and "p.jsonl, record 3: query and longest option take 20" in complaint
+    assert code == 1 and "p.jsonl, line 3: query and longest option take 20" in complaint
     assert "but the model's context is 1024; nothing was read" in complaint
     assert "--skip-faulty, leaves it out" in complaint
     code, said, _ = run(line + " --skip-faulty")
-    assert code == 0 and "2 faulty records were left out; the first: record 3, query and" in said
+    assert code == 0 and "2 faulty records were left out; the first: line 3: query and" in said
     assert "1 comparisons of equal texts were left out." in said and "Fitted on 8 labels" in said
 
 

@@ -5,6 +5,7 @@ import csv
 import itertools
 import json
 import math
+import time
 from datetime import datetime
 
 import pytest
@@ -170,7 +171,7 @@ def test_faults_have_a_line_and_a_reason_and_the_good_ones_can_be_kept(tmp_path)
         good | {"choice": 3},
         "[1]",
     )
-    with pytest.raises(ValueError, match=r"x.jsonl, record 2: .*nothing was read"):
+    with pytest.raises(ValueError, match=r"x.jsonl, line 2: .*nothing was read"):
         exchange.read(file, "pairwise", "t")
     read = exchange.read(file, "pairwise", "t", errors="skip")
     assert len(read.comparisons) == len(read.labels) == 1
@@ -356,6 +357,16 @@ def test_what_cannot_be_parsed_never_escapes_as_another_error(tmp_path):
 ROW = {"query": "q", "options": ["a", "b"], "choice": 0}
 
 
+@pytest.fixture
+def far_away(monkeypatch):
+    """A machine in another zone than the one where times are counted."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
 def label(**more):
     (made,) = exchange.from_dataset([ROW | more], "t").labels
     return made
@@ -399,7 +410,7 @@ def test_labeler_0_is_a_labeler(given, name):
         (math.nan, 0.0),
     ],
 )
-def test_times_may_be_iso_dates_and_milliseconds(given, seconds):
+def test_times_may_be_iso_dates_and_milliseconds(given, seconds, far_away):
     assert label(created=given).created == seconds
 
 
@@ -471,7 +482,7 @@ def test_what_does_not_fit_is_a_fault_of_its_line(tmp_path):
         (2, "too long for the model"),
         (4, "too long for the model"),
     ]
-    with pytest.raises(ValueError, match="record 2: too long for the model; nothing was read"):
+    with pytest.raises(ValueError, match="line 2: too long for the model; nothing was read"):
         exchange.read(file, "pairwise", "t", fits=fits)
 
 

@@ -121,11 +121,11 @@ OTHERS = {
     "bad bzip2": (b"BZh9 nonsense", "damaged or incomplete"),
     "bad xz": (b"\xfd7zXZ\x00 nonsense", "damaged or incomplete"),
     "cut array": (ARRAY[:-9].encode(), "was the download complete"),
-    "prose": (b"Dear all,\nhere are the labels.\n", "record|gave no labels"),
+    "prose": (b"Dear all,\nhere are the labels.\n", "gave no labels: .* first: line 2"),
     "words": (b"Nothing to see here\n", "neither JSON nor a table"),
     "header": (b"query,option_0,option_1,choice\n", "gave no labels: it is empty"),
     "brackets": (b"[]", "gave no labels: it is empty"),
-    "numbers": (b"[1, 2]", "record 1: expected an object"),
+    "numbers": (b"[1, 2]", "the first: record 1: expected an object"),
 }
 
 
@@ -173,7 +173,7 @@ def test_a_damaged_first_line_is_one_fault_and_a_line_in_another_encoding_too(tm
     read = exchange.read(file, "pairs", "t", errors="skip")
     assert written(read) == EXPECTED and [f.line for f in read.faults] == [1, 4, 6]
     assert "no JSON" in read.faults[0].reason and "not UTF-8" in read.faults[1].reason
-    with pytest.raises(ValueError, match="record 1: the line is no JSON"):
+    with pytest.raises(ValueError, match="line 1: the line is no JSON"):
         list(exchange.records(file))
 
 
@@ -389,6 +389,12 @@ def shapes():
         "a nested comparison set with scores": [
             nested | {"scores": [2, 7]},
             nested | {"scores": [7, 7]},
+        ],
+        "a nested comparison set of objects": [
+            {
+                "prompt": "P",
+                "responses": [{"text": "one", "score": 1.5}, {"text": "two", "score": 4}],
+            }
         ],
         "a nested comparison set with a ranking": [nested | {"ranking": [1, 0]}],
         "one object that holds the records in a field": [

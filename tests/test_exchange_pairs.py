@@ -236,6 +236,16 @@ def test_what_is_written_as_pairs_is_read_back_whatever_it_begins_with(query, op
     assert pairs == {(options[choice], o) for o in different}
 
 
+def test_replies_of_ours_that_begin_with_the_prompt_by_chance_stay_whole(tmp_path):
+    asked = [Comparison("t", "Why", ("Why not?", "Why yes."))]
+    labels = [Label(asked[0].id, "ada", 1)]
+    exchange.write(tmp_path / "p.jsonl", "pairs", asked, labels)
+    read = exchange.read(tmp_path / "p.jsonl", "pairs", "t")
+    assert set(read.comparisons[0].options) == set(asked[0].options)
+    theirs = {"prompt": "Why", "chosen": "Why yes.", "rejected": "Why not?"}
+    assert parts(theirs) == ("Why", " yes.", " not?")
+
+
 def _pairs(comparison, label):
     from rlhf_helpers.labels.exchange import pairs
 

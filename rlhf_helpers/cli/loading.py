@@ -72,8 +72,8 @@ def read_labels(a: FitReward, policy: Policy) -> tuple[list[Comparison], list[La
     )
     if read.faults:
         print(
-            f"{len(read.faults)} faulty records were left out; the first: record "
-            f"{read.faults[0].line}, {frontend.visible(read.faults[0].reason)}."
+            f"{len(read.faults)} faulty records were left out; the first: "
+            f"{frontend.visible(str(read.faults[0]))}."
         )
     if read.equal:
         print(f"{read.equal} comparisons of equal texts were left out.")

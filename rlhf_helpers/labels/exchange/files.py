@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, TextIO
 
 # what a record that makes no sense can raise
 FAULTS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-# (line, or number in an array, from 1; function that gives the record or raises one of FAULTS)
-Records = Iterator[tuple[int, Callable[[], Any]]]
+# ("line" or "record", its number from 1, function that gives the record or raises one of FAULTS)
+Records = Iterator[tuple[str, int, Callable[[], Any]]]
 
 HEAD = 1 << 16  # bytes that are looked at to tell what a file is
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -142,18 +142,18 @@ def json_records(text: Text) -> Records:
         value = _parsed(whole)
         if isinstance(value, list):
             for number, record in enumerate(value, 1):
-                yield number, partial(_same, record)
+                yield "record", number, partial(_same, record)
             return
         if value is None and first.lstrip()[0] == "[" and _parsed(first) is None:
             raise Refused(
                 f"{text.path} begins as a JSON array but is no JSON: was the download complete?"
             )
         if isinstance(value, dict):
-            yield 1, partial(_same, value)
+            yield "record", 1, partial(_same, value)
             return
     for number, line in enumerate(text.file, 1):
         if line.strip():
-            yield number, partial(_from_line, line)
+            yield "line", number, partial(_from_line, line)
 
 
 def _same(record: Any) -> Any:

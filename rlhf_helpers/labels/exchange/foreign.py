@@ -29,6 +29,11 @@ def _is_nested(record: dict[str, Any]) -> bool:
     return "chosen" not in record and any(len(x) > 1 for x in lists)
 
 
+def _holds_objects(record: dict[str, Any]) -> bool:
+    lists = [record[name] for name in _LISTS if isinstance(record.get(name), list)]
+    return any(isinstance(item, dict) for items in lists for item in items)
+
+
 def _is_row(record: dict[str, Any]) -> bool:
     return _has("query", "choice")(record) and isinstance(record.get("options"), list)
 
@@ -142,6 +147,16 @@ read = exchange.from_dataset(rows, "TASK")""",
 rows = [{"query": r["prompt"], "options": r["responses"],
          "choice": r["scores"].index(max(r["scores"]))}
         for r in exchange.records("FILE") if r["scores"].count(max(r["scores"])) == 1]
+read = exchange.from_dataset(rows, "TASK")""",
+    ),
+    Shape(
+        "a nested comparison set of objects",
+        lambda record: _is_nested(record) and _holds_objects(record),
+        """\
+scores = lambda r: [x["score"] for x in r["responses"]]
+rows = [{"query": r["prompt"], "options": [x["text"] for x in r["responses"]],
+         "choice": scores(r).index(max(scores(r)))}
+        for r in exchange.records("FILE") if scores(r).count(max(scores(r))) == 1]
 read = exchange.from_dataset(rows, "TASK")""",
     ),
     Shape(

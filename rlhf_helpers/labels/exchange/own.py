@@ -75,7 +75,7 @@ def load(
     nothing, or something else, is refused in any case.
     """
     comparisons, given, sittings, gold, systems, faults = [], [], [], {}, {}, []
-    for number, read in _lines(Path(path)):
+    for unit, number, read in _lines(Path(path)):
         try:
             record = read()
             if isinstance(record, dict) and "sitting" in record:
@@ -87,17 +87,17 @@ def load(
         except FAULTS as error:
             if errors == "raise":
                 raise ValueError(
-                    f"{path}, line {number}: {explain(error)}; nothing was imported "
+                    f"{path}, {unit} {number}: {explain(error)}; nothing was imported "
                     '(errors="skip" leaves it out)'
                 ) from error
-            faults.append(Fault(number, explain(error)))
+            faults.append(Fault(number, explain(error), unit))
             continue
         comparisons.append(comparison)
         given += events
         gold |= {comparison.id: record["gold"]} if "gold" in record else {}
         systems |= {comparison.id: tuple(record["systems"])} if "systems" in record else {}
     if not comparisons and not sittings:
-        reason = faults[0].reason if faults else "it is empty"
+        reason = faults[0] if faults else "it is empty"
         raise Refused(f"{path} holds nothing that could be imported: {reason}")
     given.sort(key=lambda e: (e.id or 0, e.created))
     taken = store.append(
@@ -111,10 +111,10 @@ def _lines(path: Path) -> files.Records:
     with files.opened(path) as text:
         if not files.is_json(text):
             raise Refused(f"{path} is not what `export` writes; read a table with `exchange.read`")
-        for number, read in files.json_records(text):
+        for unit, number, read in files.json_records(text):
             if number == 1:
                 _check_format(read, path)
-            yield number, read
+            yield unit, number, read
 
 
 def _check_format(read: Callable[[], Any], path: Path) -> None:

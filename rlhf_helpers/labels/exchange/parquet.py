@@ -59,7 +59,7 @@ def from_dataset(
     ValueError with its number and reason. `fits` is that of `read`.
     """
     reader = Reader("the data set", task, labeler, simulated, errors, _parse, fits=fits)
-    return reader.read((number, partial(dict, row)) for number, row in enumerate(rows, 1))
+    return reader.read(("record", n, partial(dict, row)) for n, row in enumerate(rows, 1))
 
 
 def _parse(row: dict[str, Any]) -> Parsed:

@@ -4,7 +4,7 @@ or none, as the caller chooses."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -29,11 +29,15 @@ _MILLISECONDS = 1e11  # a time from here on is not in seconds: they would be in 
 
 @dataclass(frozen=True)
 class Fault:
-    """A record that could not be read: its line (in an array or a data set its number, from 1), and
-    why."""
+    """A record that could not be read, and why; `line` is its number from 1 where `unit` says that
+    it has no line, in an array or a data set."""
 
     line: int
     reason: str
+    unit: str = "line"
+
+    def __str__(self) -> str:
+        return f"{self.unit} {self.line}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,11 @@ def records(path: Path | str) -> Iterator[dict[str, Any]]:
     Raises ValueError, with the line, for one that is damaged.
     """
     with files.opened(path) as text:
-        for line, load in _records(text):
+        for unit, number, load in _records(text):
             try:
                 record = _object(load())
             except FAULTS as error:
-                raise ValueError(f"{path}, record {line}: {explain(error)}") from error
+                raise ValueError(f"{path}, {unit} {number}: {explain(error)}") from error
             yield record
 
 
@@ -133,14 +137,14 @@ class Reader:
     least: float = math.inf  # choice of all
     last: bool = False  # whether a choice was the number of options, one too many
 
-    def read(self, records: Iterable[tuple[int, Callable[[], Any]]]) -> Read:
+    def read(self, records: files.Records) -> Read:
         """Read all; raises ValueError for the first fault, unless faults are skipped."""
         if self.errors not in ("raise", "skip"):
             raise ValueError(
                 f'errors is {self.errors!r}; use "raise" (keep nothing) or "skip" (keep the good '
                 "ones)"
             )
-        for line, load in records:
+        for unit, number, load in records:
             try:
                 self.take(_object(load()))
             except Refused as error:
@@ -148,10 +152,10 @@ class Reader:
             except FAULTS as error:
                 if self.errors == "raise":
                     raise ValueError(
-                        f"{self.name}, record {line}: {explain(error)}; nothing was read "
+                        f"{self.name}, {unit} {number}: {explain(error)}; nothing was read "
                         '(errors="skip", or --skip-faulty, leaves it out)'
                     ) from error
-                self.faults.append(Fault(line, explain(error)))
+                self.faults.append(Fault(number, explain(error), unit))
         if self.last and self.least > 0:
             raise Refused(
                 f"{self.name} seems to count choices from 1: none is 0, and one is the number of "
@@ -232,10 +236,8 @@ class Reader:
     def _nothing(self) -> str:
         if self.faults:
             fields = ", ".join(map(str, self.first or {}))[:200]
-            return (
-                f"{len(self.faults)} records are faulty, the first of them record "
-                f"{self.faults[0].line}: {self.faults[0].reason}"
-                + (f". The first record has the fields {fields}" if fields else "")
+            return f"{len(self.faults)} records are faulty; the first: {self.faults[0]}" + (
+                f". The first record has the fields {fields}" if fields else ""
             )
         return f"all {self.equal} comparisons are of equal texts" if self.equal else "it is empty"
 

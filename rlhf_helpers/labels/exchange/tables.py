@@ -42,10 +42,10 @@ def rows(text: Text) -> Records:
         except StopIteration:
             return
         except csv.Error as error:
-            yield line, partial(_broken, error)
+            yield "line", line, partial(_broken, error)
             continue
         if any(cells):  # spreadsheets leave empty rows at the end
-            yield line, partial(_row, names, cells)
+            yield "line", line, partial(_row, names, cells)
 
 
 def _delimiter(text: Text) -> str:
