@@ -194,6 +194,16 @@ def test_messages_of_one_turn_and_of_several(prompt, chosen, rejected, expected)
     assert parts(record) == expected
 
 
+def test_turns_with_from_and_value_are_messages_and_printed_ones_are_not_texts():
+    turns = [{"from": "human", "value": "Hi"}]
+    replies = {name: [{"from": "gpt", "value": name}] for name in ("chosen", "rejected")}
+    assert parts({"prompt": turns} | replies) == ("Hi", "chosen", "rejected")
+    printed = {name: str(turn) for name, turn in replies.items()}
+    with pytest.raises(ValueError, match="lists of messages that were printed as text"):
+        parts({"prompt": "Hi"} | printed)
+    assert parts({"prompt": "Hi", "repeats_prompt": False} | printed)[1] == printed["chosen"]
+
+
 def test_replies_that_hold_the_prompt_only_or_begin_differently_are_faults():
     with pytest.raises(ValueError, match="its reply is missing"):
         parts({"prompt": [user("Hi")], "chosen": [user("Hi")], "rejected": [user("Hi"), said("A")]})

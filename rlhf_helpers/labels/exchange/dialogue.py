@@ -28,6 +28,7 @@ _ROLES = re.compile(
     re.VERBOSE,
 )
 _REPLIES = ("assistant", "gpt", "bot", "chatbot", "ai", "model")  # roles of messages
+_PRINTED = re.compile(r"\s*\[\s*\{\s*['\"](role|content|from|value)['\"]\s*:")
 _ENDS = "。！？"  # ends of sentences in scripts that put no space between words
 _JOINER = "\u200d"  # between the parts of one emoji
 
@@ -49,6 +50,11 @@ def split(prompt: Any, chosen: Any, rejected: Any, repeated: bool = True) -> tup
     for value in (chosen, rejected, *([] if prompt is None else [prompt])):
         if not isinstance(value, str):
             raise ValueError(f"expected a text or a list of messages, got {str(value)[:40]!r}")
+    if repeated and _PRINTED.match(chosen) and _PRINTED.match(rejected):
+        raise ValueError(
+            "chosen and rejected are lists of messages that were printed as text, as tables do: "
+            "read the JSON or parquet file that they come from"
+        )
     if prompt is None:
         prompt = chosen[: _end_of_prompt(chosen, rejected)]
     elif not (repeated and _repeats(prompt, chosen) and _repeats(prompt, rejected)):
@@ -110,15 +116,17 @@ def _whole(x: str, end: int) -> bool:
 
 
 def _messages(value: Any, role: str) -> list[Message]:
+    """Read messages with role and content, or as ShareGPT has them, with from and value."""
     if isinstance(value, str):
         return [(role, value)]
-    if (
-        not isinstance(value, list)
-        or not value
-        or any(not isinstance(m, dict) or not isinstance(m.get("content"), str) for m in value)
-    ):
-        raise ValueError(f"expected a text or a list of messages, got {str(value)[:40]!r}")
-    return [(str(m.get("role", role)), m["content"]) for m in value]
+    if isinstance(value, list) and value and all(isinstance(m, dict) for m in value):
+        read = [
+            (str(m.get("role", m.get("from", role))), m.get("content", m.get("value")))
+            for m in value
+        ]
+        if all(isinstance(content, str) for _, content in read):
+            return read
+    raise ValueError(f"expected a text or a list of messages, got {str(value)[:40]!r}")
 
 
 def _split_messages(

@@ -135,9 +135,8 @@ read = exchange.from_dataset(rows, "TASK")""",
         "ShareGPT",
         _is_sharegpt,
         """\
-said = lambda turns: [{"role": t["from"], "content": t["value"]} for t in turns]
-rows = [{"prompt": said(r["conversations"]), "chosen": said([r["chosen"]]),
-         "rejected": said([r["rejected"]])} for r in exchange.records("FILE")]
+rows = [{"prompt": r["conversations"], "chosen": [r["chosen"]], "rejected": [r["rejected"]]}
+        for r in exchange.records("FILE")]
 read = exchange.from_dataset(rows, "TASK")""",
     ),
     Shape(

@@ -27,9 +27,13 @@ def rows(text: Text) -> Records:
     """
     # Texts may be longer than the 131,072 letters that the module allows unless told otherwise.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
+    told = re.match("sep=(.)[\r\n]+", text.head)  # a first line that only Excel understands
+    delimiter = told[1] if told else _delimiter(text)
     # strict: else one quote swallows the rest
-    reader = csv.reader(text.file, delimiter=_delimiter(text), strict=True)
+    reader = csv.reader(text.file, delimiter=delimiter, strict=True)
     try:
+        if told:
+            next(reader)
         names = [name.strip() for name in next(reader)]
     except csv.Error as error:
         raise Refused(f"{text.path}: the header of the table cannot be read ({error})") from error
