@@ -36,6 +36,7 @@ sys.path.insert(0, str(DATA.parent))
 from rlhf_helpers import evaluation, labelers, models, ppo, presets, reward, tasks  # noqa: E402
 from rlhf_helpers.course import profile  # noqa: E402
 from rlhf_helpers.records import Comparison, Rollout  # noqa: E402
+from rlhf_helpers.runtime import files  # noqa: E402
 from rlhf_helpers.runtime.runs import Run  # noqa: E402
 
 TASK = tasks.SENTIMENT
@@ -284,9 +285,9 @@ def jobs_of(s: Settings) -> list[Job]:
 def perform(job: Job, s: Settings) -> float:
     """Do a job and write its file, whole or not at all; returns the seconds it took."""
     start = time.time()
-    new = Path(s.folder) / f"{job.file}.new"
-    new.write_text(json.dumps(job.do(s, *job.with_)) + "\n")
-    new.rename(Path(s.folder) / job.file)
+    content = json.dumps(job.do(s, *job.with_)) + "\n"
+    with files.replacing(Path(s.folder) / job.file) as new:
+        new.write_text(content)
     return time.time() - start
 
 

@@ -1,14 +1,13 @@
-"""The paper's texts and labels, from the Hub through `datasets` or from a local copy, prepared as
-the paper did.
+"""The paper's texts and labels, from the Hub or a local copy, prepared as the paper did.
 
-    hub.queries(tasks.PAPER["tldr"], tokenizer, 512)                     prompts, ready for `sampling.sample`
-    hub.texts("imdb", data_dir="downloads")                              a stream of texts, from files on this machine
-    hub.labels_file("sentiment")                                         the labels that were released with the paper
+    hub.queries(tasks.PAPER["tldr"], tokenizer, 512)    prompts, ready for `sampling.sample`
+    hub.texts("imdb", data_dir="downloads")             texts from files on this machine
+    hub.labels_file("sentiment")                        the labels released with the paper
 
 A folder with copies of everything, for `data_dir`:
 
-    downloads/imdb/train.parquet, test.parquet                           one folder for each set, under its name here
-    downloads/labels/sentiment/offline_5k.json                           the labels, as published
+    downloads/imdb/train.parquet, test.parquet          a folder for each set, with its name here
+    downloads/labels/sentiment/offline_5k.json          the labels, as published
 
 Each set is tested on a small file of ours with the published columns. None of it was run against
 the live Hub.
@@ -44,8 +43,7 @@ NO_ROWS = "corresponds to no data|BatchSize must be greater than 0|No columns to
 
 
 def detokenized(text: str) -> str:
-    """Undo the spaces that BookCorpus has before punctuation: GPT-2 knows "." and " ." as two
-    different tokens."""
+    """Undo BookCorpus's spaces before punctuation: " ." is another token than "." to GPT-2."""
     text = text.replace("``", '"').replace("''", '"').replace(" n't", "n't")
     text = re.sub(r"\s+([.,!?;:%)\]])", r"\1", text)
     text = re.sub(r"([(\[])\s+", r"\1", text)
@@ -53,11 +51,10 @@ def detokenized(text: str) -> str:
 
 
 def one_sentence_a_line(text: str) -> str:
-    """Drop an agency's dateline, straighten quotes, and put each sentence on a line of its own
-    where the article is one long line.
+    """Drop an agency's dateline, straighten quotes, and put each sentence on its own line.
 
     The paper cuts an article at its last line break inside 500 tokens; the set on the Hub has
-    joined the lines.
+    joined the lines. Articles that still have line breaks keep them.
     """
     text = text.replace("\u2019", "'").replace("\u2018", "'")
     text = re.sub(
@@ -90,10 +87,25 @@ class Source:
 
 
 SOURCES = {
-    "bookcorpus": Source( "SamuelYang/bookcorpus", "text", detokenized, rows=16, streamed=True, has_test=False, about="a stand-in: the passages of books that the paper used are lost; one sentence a row, lower case; 16 rows make a passage", ),
-    "cnndm": Source("abisee/cnn_dailymail", "article", one_sentence_a_line, config="3.0.0", about="CNN and Daily Mail articles"),
-    "tldr": Source( "webis/tldr-17", "content", str.strip, revision="refs/convert/parquet", streamed=True, has_test=False, about="Reddit posts with a TL;DR; the paper used a subset, filtered by length and subreddit", ),
-    "imdb": Source("stanfordnlp/imdb", "text", without_markup, about="film reviews with a label (1 is positive), for mock sentiment"),
+    "bookcorpus": Source(
+        "SamuelYang/bookcorpus", "text", detokenized, rows=16, streamed=True, has_test=False,
+        about="a stand-in: the passages of books that the paper used are lost; one sentence a row, "
+        "lower case; 16 rows make a passage",
+    ),
+    "cnndm": Source(
+        "abisee/cnn_dailymail", "article", one_sentence_a_line, config="3.0.0",
+        about="CNN and Daily Mail articles",
+    ),
+    "tldr": Source(
+        "webis/tldr-17", "content", str.strip, revision="refs/convert/parquet", streamed=True,
+        has_test=False,
+        about="Reddit posts with a TL;DR; the paper used a subset, filtered by length and "
+        "subreddit",
+    ),
+    "imdb": Source(
+        "stanfordnlp/imdb", "text", without_markup,
+        about="film reviews with a label (1 is positive), for mock sentiment",
+    ),
 }  # fmt: skip
 
 
@@ -105,8 +117,11 @@ def get(name: str) -> Source:
 
 
 def place_of(name: str, data_dir: Path | str | None = None, repo: str | None = None) -> str:
-    """Say where a set is read from: its own folder in `data_dir`, `data_dir` itself, another
-    repository on the Hub, or its usual one."""
+    """Say where a set is read from.
+
+    That is its own folder in `data_dir`, `data_dir` itself, another repository on the Hub, or its
+    usual one.
+    """
     if data_dir is None:
         return repo or get(name).repo
     if not Path(data_dir).is_dir():
@@ -120,8 +135,7 @@ def place_of(name: str, data_dir: Path | str | None = None, repo: str | None = N
 
 @contextmanager
 def _reading(name: str, split: str, place: str) -> Iterator[None]:
-    """Turn the errors of opening a set, or of a stream that is read, into three that say what to
-    do."""
+    """Turn the many errors of opening or streaming a set into three that say what to do."""
     import datasets
 
     try:
@@ -187,12 +201,11 @@ def texts(
     name: str, split: str = "train", *, data_dir: Path | str | None = None,
     streaming: bool | None = None, seed: int = 0, repo: str | None = None,
 ) -> Iterator[str]:  # fmt: skip
-    """Yield the prepared texts of a set in an order fixed by `seed`; a stream is shuffled within a
-    buffer of 10,000 texts.
+    """Yield the prepared texts of a set, in an order fixed by `seed`.
 
-    Where a set has no split "test", the texts that `held_out` chooses are it, and "train" leaves
-    them out. Rows without a text (null) are left out too; raises ValueError if there is anything
-    else in its place.
+    A stream is shuffled within a buffer of 10,000 texts. Where a set has no split "test", the texts
+    that `held_out` chooses are it, and "train" leaves them out. Rows without a text (null) are left
+    out too; raises ValueError if there is anything else in its place.
     """
     source = get(name)
     published = split if source.has_test else "train"
@@ -233,8 +246,7 @@ def _rows(
 
 
 def held_out(text: str) -> bool:
-    """Say whether a text belongs to the one in twenty that training never sees; depends on the text
-    alone."""
+    """Say whether a text is one of the one in twenty that training never sees, by its hash."""
     return hashlib.sha256(text.encode()).digest()[0] < 13
 
 
@@ -243,8 +255,10 @@ def queries(
     seed: int = 0, data_dir: Path | str | None = None, streaming: bool | None = None,
     repo: str | None = None,
 ) -> Queries:  # fmt: skip
-    """Draw `count` prompts of one of the paper's tasks (`tasks.PAPER`): start and end cut, length,
-    prefix, suffix. Returns (count, Q)."""
+    """Draw `count` prompts of one of the paper's tasks (`tasks.PAPER`); returns (count, Q).
+
+    Start and end of the texts are cut, length, prefix and suffix are the task's.
+    """
     stream = texts(
         task.dataset, split, data_dir=data_dir, streaming=streaming, seed=seed, repo=repo
     )
@@ -252,8 +266,7 @@ def queries(
 
 
 def labels_file(task: str, data_dir: Path | str | None = None) -> Path:
-    """Find the file of comparisons that people labelled for the paper, or fetch it from the mirror
-    on the Hub.
+    """Find, or fetch from the mirror on the Hub, the comparisons labelled for the paper.
 
     data_dir: a folder with the file, under its own name or as published
     (`sentiment/offline_5k.json`). Raises FileNotFoundError with the address to download from.

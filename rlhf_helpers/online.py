@@ -215,4 +215,5 @@ def retrain(
 
 
 def round_half_up(x: float) -> int:
+    """Round to the nearest integer, halves up: Python rounds them to even."""
     return int(x + 0.5)

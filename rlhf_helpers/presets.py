@@ -1,5 +1,4 @@
-"""The numbers of the paper, task by task: what was published as code, what was printed, and what
-the bundled world scales down.
+"""The numbers of the paper, task by task: as released, as printed, and scaled down.
 
     presets.get("sentiment", "released").ppo        a PPOConfig, ready for `ppo.tune`
 

@@ -124,5 +124,6 @@ def main(words: list[str] | None = None) -> int:
 
 
 def fail(error: Exception, code: int) -> int:
+    """Print what is wrong and return the exit code."""
     print(f"error: {error}", file=sys.stderr)
     return code

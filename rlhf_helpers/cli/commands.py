@@ -20,6 +20,7 @@ from rlhf_helpers.runtime import files
 
 
 def sample(a: Sample) -> None:
+    """Sample continuations of prompts, show them, and put them into a store if one is named."""
     policy, task = load(a)
     asked = labelers.collect(
         policy,
@@ -40,6 +41,7 @@ def sample(a: Sample) -> None:
 
 
 def label(a: LabelCommand) -> None:
+    """Ask for the answers that are missing in a store."""
     store = open_store(a.store)
     if a.card:
         return open_card(a)
@@ -47,6 +49,7 @@ def label(a: LabelCommand) -> None:
 
 
 def judge(a: Judge) -> None:
+    """Judge a tuned model against its base, blind, and print the win rate."""
     base, task = load(a)
     tuned = Policy.load(model_folder(a.tuned)).to(base.device)
     queries = prompts(a, task, base.tokenizer, a.count, "test")
@@ -72,6 +75,7 @@ def judge(a: Judge) -> None:
 
 
 def summarize_run(a: SummarizeRun) -> None:
+    """Print what a run was, and six of its lines from first to last."""
     path = a.folder / "metrics.jsonl"
     if not path.exists():
         raise FileNotFoundError(
@@ -95,6 +99,7 @@ def summarize_run(a: SummarizeRun) -> None:
 
 
 def export(a: Export) -> None:
+    """Write the labels of a store in one of the formats."""
     store = open_store(a.store)
     comparisons, labels = store.comparisons(a.task), store.labels(a.task)
     if not comparisons:
@@ -114,8 +119,7 @@ def export(a: Export) -> None:
 
 
 def check_target(out: Path, folder: bool) -> None:
-    """Raise ValueError if exporting to `out` would write over a label store, or into a folder that
-    holds something else."""
+    """Raise ValueError if an export would overwrite a label store or other people's files."""
     if out.is_file():
         with out.open("rb") as file:
             if file.read(15) == b"SQLite format 3":
@@ -139,11 +143,14 @@ def ask(card: Any) -> Any:
 
 
 def open_card(a: LabelCommand) -> None:
-    """Write a notebook of one cell beside the store and open it in JupyterLab, reachable from this
-    machine only."""
+    """Open the card in JupyterLab, in a notebook of one cell beside the store.
+
+    It can be reached from this machine only. Raises OSError if JupyterLab does not start.
+    """
     import nbformat
 
-    cell = f"from rlhf_helpers.labels import cards\ncards.label({str(a.store.resolve())!r}, {a.task!r}, {a.labeler!r})"
+    settings = f"{str(a.store.resolve())!r}, {a.task!r}, {a.labeler!r}"
+    cell = f"from rlhf_helpers.labels import cards\ncards.label({settings})"
     page = a.store.with_suffix(".label.ipynb")
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)]), page)
     print(f"Run the one cell of {page}; stop with Ctrl-C when you are done.")

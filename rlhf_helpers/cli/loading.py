@@ -110,8 +110,7 @@ def open_store(path: Path | str, make: bool = False) -> LabelStore:
 
 
 def model_folder(path: Path | str) -> Path | str:
-    """Find a model: the bundled one, the folder model/ of a run, any other folder, or a name on the
-    Hub."""
+    """Find a model: "bundled", the model of a run, any other folder, or a name on the Hub."""
     if str(path) == "bundled":
         return BASE
     inside = Path(path) / "model"
@@ -134,8 +133,7 @@ def reward_folder(path: Path) -> Path | str:
 
 
 def name_of(model: str) -> str:
-    """Name a language model as a reward model remembers it: without the folder, or the owner on the
-    Hub, that it lay in."""
+    """Name a language model as a reward model remembers it: without its folder or owner."""
     return Path(model).resolve().name
 
 

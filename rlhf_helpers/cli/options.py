@@ -1,5 +1,4 @@
-"""The options of the command line: one dataclass per command; its fields are the options, their
-comments the help.
+"""The options of the command line: a dataclass per command, with the help as its comments.
 
 The configs inside are those of the notebooks, and `--task` with `--preset` chooses their numbers.
 """
@@ -36,8 +35,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Hardware(Setting):
-    """How training meets the machine; the result is the same with all of these but lora, and nearly
-    the same with bf16."""
+    """How training uses the machine: the result stays the same, except with lora and bf16."""
 
     # bf16 is fast on a GPU; weights and updates stay in fp32; auto measures which is faster
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
@@ -65,8 +63,9 @@ class Sample(Setting):
 
 @dataclass(frozen=True)
 class LabelCommand:
-    """Choose the best continuation, by typing 1 to 4 here or with the card in JupyterLab. Every
-    answer is saved at once.
+    """Choose the best continuation, by typing 1 to 4 here or with the card in JupyterLab.
+
+    Every answer is saved at once.
 
     For instance: `python -m rlhf_helpers label --store runs/labels.db --labeler ada --card`
     """
@@ -142,8 +141,7 @@ class Tune(Hardware):
 
 @dataclass(frozen=True)
 class Judge(Setting):
-    """Compare two models blind: which continuation is better? Gives a win rate with its 95 %
-    interval.
+    """Compare two models blind, and give a win rate with its 95 % interval.
 
     For instance: `python -m rlhf_helpers judge --tuned runs/tuned --count 64 --by me`
     """

@@ -140,8 +140,7 @@ def save_reward(model: RewardModel, a: FitReward | Tune, folder: Path) -> None:
 
 
 def check_memory(a: Tune, run: Run) -> None:
-    """Raise MemoryError before anything is loaded, with the micro-batch that would fit, if PPO
-    needs more than is free."""
+    """Raise MemoryError before anything is loaded if PPO needs more memory than is free."""
     config, task = (
         pretrained.load(AutoConfig, model_folder(a.model), {"trust_remote_code": False}),
         presets.get(a.task, a.preset).task,
@@ -161,8 +160,10 @@ def check_memory(a: Tune, run: Run) -> None:
 
 
 def check_origin(model: RewardModel, a: Tune, run: Run) -> None:
-    """Raise ValueError if the reward model learned another task; say so if it was fitted on another
-    language model."""
+    """Raise ValueError if the reward model learned another task.
+
+    One that was fitted on another language model is only reported.
+    """
     config = model.classifier.config
     if (task := getattr(config, "reward_task", a.task)) != a.task:
         raise ValueError(

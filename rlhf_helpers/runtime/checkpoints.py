@@ -135,7 +135,7 @@ def read_metrics(folder: Path, state: dict[str, Any]) -> list[dict[str, float]]:
     if lines and lines[-1].get("step") != done - 1:
         raise ValueError(
             f"the first {size:,} bytes of {path} do not end with step {done - 1}, the last that "
-            "the checkpoint beside it has done: restore the file from a copy, or remove the checkpoint "
-            "to start again"
+            "the checkpoint beside it has done: restore the file from a copy, or remove the "
+            "checkpoint to start again"
         )
     return lines

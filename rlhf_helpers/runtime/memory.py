@@ -1,11 +1,10 @@
-"""How much memory PPO takes, before a machine is rented: weights, reference, reward model,
-gradients, optimizer, activations.
+"""How much memory PPO takes on each device, known before a machine is rented.
 
     memory_map(SIZES["774M"], batch=512, query=64, response=24, precision="bf16", micro_batch=64)
 
 Weights are counted; activations and cache are traced: the real forward pass is run on tensors
 without contents (torch's FakeTensorMode), and what it keeps for the backward pass is added up. So
-it holds for every family, and no memory is needed to ask.
+it holds for every family, and asking takes no memory.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ def memory_map(
     checkpointing: bool = False, lora: int = 0, minibatches: int = 1,
     micro_batch: int | None = None, ranks: int = 1, sharded: bool = False,
 ) -> dict[str, int]:  # fmt: skip
-    """Estimate the bytes that PPO takes on each device, part by part; `total` is the most that is
-    held at one time.
+    """Estimate the bytes that PPO takes on each device, part by part, and their `total`.
 
     batch: rows of a step on all ranks together, learned from in `minibatches`; query, response:
     tokens. Weights, reference, reward model (of the same size), gradients and Adam's two moments
-    are in float32. While it samples there are no activations, and the other way round, so `total`
-    counts the larger of the two. What the allocator wastes, and other programs, come on top.
+    are in float32. Activations and the cache of sampling are never held at the same time, so
+    `total` counts the larger of the two. What the allocator wastes, and other programs, come on
+    top.
     """
     sampled, learned = (
         min(micro_batch or batch, -(-rows // ranks)) for rows in (batch, batch // minibatches)
@@ -71,8 +70,10 @@ def memory_map(
 def largest_micro_batch(
     config: PretrainedConfig, free: int, *, batch: int, ranks: int = 1, **settings: Any
 ) -> int | None:
-    """Find the largest micro-batch (a share of the batch, halved again and again) that fits into
-    `free` bytes; None if none does."""
+    """Find the largest micro-batch that fits into `free` bytes; None if none does.
+
+    The share of the batch is halved until it fits.
+    """
     rows = -(-batch // ranks)
     while rows >= 1:
         if (
@@ -88,11 +89,10 @@ def check(
     config: PretrainedConfig, free: int | None, *, batch: int, micro_batch: int | None = None,
     ranks: int = 1, **settings: Any
 ) -> None:  # fmt: skip
-    """Raise MemoryError, with the micro-batch that would fit, if PPO needs more than `free` bytes
-    (None: not known, nothing is checked).
+    """Raise MemoryError, naming a micro-batch that would fit, if PPO needs more than `free` bytes.
 
-    Where a family cannot be traced (its code asks for contents), a line says so: an estimate stops
-    no run.
+    Without `free` (None: not known) nothing is checked. Where a family cannot be traced (its code
+    asks for contents), a line says so: an estimate stops no run.
     """
     if free is None:
         return
@@ -121,10 +121,9 @@ def check(
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Say how many bytes may be used on a device: of a GPU's nine tenths (allocators waste some), a
-    CPU's shared out among the ranks on it.
+    """Return how many bytes may be used on a device; None where the system does not tell.
 
-    None where the system does not tell.
+    Of a GPU nine tenths (allocators waste some), of a CPU an equal share for each rank on it.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] * 9 // 10
@@ -214,8 +213,11 @@ def _traced_pass(
     frozen: _Frozen, rows: int, query: int, response: int, precision: str, checkpointing: bool,
     lora: int
 ) -> tuple[int, int, int, int]:  # fmt: skip
-    """Count weights, trained weights, those of a reward model; add up what the forward pass keeps,
-    in bytes (with copies in bf16)."""
+    """Count the weights, and add up what the forward pass keeps for the backward pass.
+
+    Returns the number of weights, of trained ones and of a reward model's, and bytes (with the
+    copies in bf16).
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
@@ -249,9 +251,11 @@ def _traced_pass(
 
 @cache
 def _traced_cache(frozen: _Frozen, rows: int, length: int, precision: str) -> int:
-    """Add up what sampling holds: keys and values of `rows` texts of `length` tokens, old and new
-    while they grow, the last logits (as they are, divided, as probabilities), and with bf16 the
-    copies of the weights."""
+    """Add up, in bytes, what sampling holds for `rows` texts of `length` tokens.
+
+    Keys and values, old and new while they grow; the last logits (as they are, divided, as
+    probabilities); with bf16 the copies of the weights.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode(), torch.no_grad():

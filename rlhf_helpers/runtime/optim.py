@@ -1,10 +1,9 @@
-"""Adam as TensorFlow 1 has it, which the paper's code used. The place of one small number decides
-how training begins.
+"""Adam as in TensorFlow 1, which the paper's code used: one small number stands in another place.
 
-Both divide by sqrt(v) + eps. PyTorch corrects v for its bias first, TensorFlow does not, so its eps
-weighs more while v is young: eps / sqrt(1 - beta2^t), 32 times as much at the first step. First
-steps come out short, a warm-up that nobody wrote down; with PyTorch's rule the first updates of PPO
-move the policy several times as far (released code, `core.minimize`; appendix on Adam).
+Both divide by sqrt(v) + eps. PyTorch corrects the bias of v first and TensorFlow does not, so its
+eps weighs more while v is young: eps / sqrt(1 - beta2^t), 32 times as much at the first step. The
+first steps come out short, a warm-up that nobody wrote down; with PyTorch's rule the first updates
+of PPO move the policy several times as far (released code, `core.minimize`; appendix on Adam).
 """
 
 from __future__ import annotations
@@ -24,8 +23,10 @@ PyTorchAdam = partial(torch.optim.Adam, eps=EPS)
 
 
 class TensorFlowAdam(torch.optim.Adam):
-    """Adam with lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t) and p <- p - lr_t m / (sqrt(v) + eps);
-    no weight decay, no clipping."""
+    """Adam with TensorFlow's eps; no weight decay, no clipping.
+
+    lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t) and p <- p - lr_t m / (sqrt(v) + eps).
+    """
 
     def __init__(
         self,

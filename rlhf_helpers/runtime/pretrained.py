@@ -1,7 +1,6 @@
-"""Models from a folder or the Hub, errors in plain words; no dropout; LoRA put in, and merged again
-for saving.
+"""Models from a folder or the Hub, without dropout; LoRA put in, and merged again for saving.
 
-Weights are read from safetensors only, code of strangers never. `models` is built on this.
+Weights are read from safetensors only, and code from the Hub is never run.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ HUB_OPTIONS: dict[str, Any] = {
 
 
 def without_dropout(model: nn.Module) -> nn.Module:
-    """Set every dropout to 0, so that train and eval mode are the same thing (the paper never drops
-    out)."""
+    """Set every dropout to 0, so that train and eval mode are the same (as in the paper)."""
     config = model.config.get_text_config()
     # families that read the rate there in every pass: Falcon
     for name, rate in config.to_dict().items():
@@ -48,8 +46,7 @@ def without_dropout(model: nn.Module) -> nn.Module:
 
 
 def with_fused_gelu(model: nn.Module) -> nn.Module:
-    """Put torch's tanh GELU in the place of the one that GPT-2 composes of eight operations: the
-    same function, with less to remember."""
+    """Replace GPT-2's GELU, made of eight operations, by torch's: the same, in less memory."""
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
@@ -65,8 +62,10 @@ def float32_attention(
     mask: Tensor | None,
     **options: Any,
 ) -> tuple:
-    """Attend as `sdpa` does; on a CPU in float32 even inside an autocast to bfloat16, where its
-    gradient loses more than the rest gains."""
+    """Attend as `sdpa` does, but on a CPU always in float32.
+
+    Inside an autocast to bfloat16 its gradient would lose more than the rest gains.
+    """
     if query.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return sdpa_attention_forward(module, query, key, value, mask, **options)
     with torch.autocast("cpu", enabled=False):
@@ -81,11 +80,10 @@ AttentionMaskInterface.register(SDPA[1], sdpa_mask)
 
 
 def with_float32_attention(model: nn.Module) -> nn.Module:
-    """Let a model that attends by torch's `scaled_dot_product_attention` do so by
-    `float32_attention`; leave others as they are.
+    """Let a model that attends by torch's `scaled_dot_product_attention` use `float32_attention`.
 
-    Saved models do not remember it. Where transformers has not opened a family to other ways
-    (Falcon), nothing changes.
+    Saved models do not remember it. Families that transformers has not opened to other ways of
+    attending (Falcon) stay as they are.
     """
     if model.config._attn_implementation == SDPA[0]:
         with _without_report():
@@ -108,8 +106,11 @@ def takes_any_mask(model: nn.Module, length: int) -> bool:
 
 
 def add_lora(model: nn.Module, rank: int, seed: int = 0) -> None:
-    """Hold all weights still and add trainable products of rank `rank`, drawn from `seed`, to every
-    linear layer of the trunk, in place."""
+    """Freeze all weights and add trainable low-rank products to every linear layer of the trunk.
+
+    In place; the products have rank `rank` and are drawn from `seed`. Raises ImportError without
+    peft.
+    """
     try:
         import peft
     except ImportError as error:
@@ -129,8 +130,7 @@ def add_lora(model: nn.Module, rank: int, seed: int = 0) -> None:
 
 
 def merged(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights under transformers' own names, the products of LoRA added to the weights
-    they stand beside."""
+    """Return the weights under transformers' own names, with LoRA's products added in."""
     state = {
         name.replace(".base_layer.", "."): w
         for name, w in model.state_dict().items()
@@ -143,8 +143,10 @@ def merged(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load(kind: Any, source: Path | str, options: dict[str, Any] = HUB_OPTIONS) -> Any:
-    """Load a model or tokenizer with one of transformers' Auto classes; its errors in plain words,
-    with the way out."""
+    """Load a model or tokenizer with one of transformers' Auto classes.
+
+    Its errors are raised again in plain words that say what to do.
+    """
     place = existing(source)
     try:
         with _without_report():
@@ -169,12 +171,12 @@ def load(kind: Any, source: Path | str, options: dict[str, Any] = HUB_OPTIONS) -
 
 
 def is_unknown(error: ValueError) -> bool:
-    """Say whether transformers knows no causal language model of this kind (it lists all that it
-    knows)."""
+    """Say whether an error means that transformers knows no causal model of this kind."""
     return "nrecognized" in str(error)
 
 
 def not_causal(source: Path | str) -> ValueError:
+    """Make the error for a model that transformers does not know as a causal language model."""
     return ValueError(
         f"{source} holds no causal language model that transformers knows: choose one that writes "
         "from left to right, such as "
@@ -202,8 +204,10 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def _whole(model: nn.Module, keys: dict[str, Any], source: Path | str) -> nn.Module:
-    """Return the model if its weights were all there and are of its kind; transformers draws those
-    that are missing at random."""
+    """Return the model, or raise ValueError if weights are missing or of another kind.
+
+    transformers would draw missing weights at random.
+    """
     missing = ", ".join(sorted(keys["missing_keys"])[:3])
     # a head tied to the embeddings is never missing
     if not missing and "score.weight" not in keys["unexpected_keys"]:
@@ -235,8 +239,7 @@ def _damaged(place: Path | str, error: SafetensorError) -> OSError:
 
 
 def existing(source: Path | str) -> str:
-    """Return `source` if it is a model folder or looks like a Hub name (a Path never does); say
-    what to do otherwise."""
+    """Return `source` if it is a model folder or looks like a Hub name; raise otherwise."""
     path = Path(source)
     if path.is_dir():
         if not (path / "config.json").exists() and not (path / "tokenizer_config.json").exists():

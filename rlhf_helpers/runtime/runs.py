@@ -25,6 +25,7 @@ BAR = {"score": "score", "kl_nats_per_response": "KL", "loss": "loss", "accuracy
 
 
 def default_device() -> torch.device:
+    """Return the GPU if there is one, the CPU otherwise."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
