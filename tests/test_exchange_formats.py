@@ -11,6 +11,8 @@ import lzma
 import pickle
 import re
 import sqlite3
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -308,6 +310,16 @@ def test_whatever_is_written_is_read_back(tmp_path_factory, query, options, data
         exchange.write(file, format, asked, labels)
         read = exchange.read(file, format, "t")
         assert (read.comparisons, read.labels) == (asked, labels), format
+
+
+def test_exchange_needs_none_of_the_notebooks_packages():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['pandas', 'pyarrow', 'datasets']))\n"
+        "from rlhf_helpers.labels import exchange\n"
+        "rows = [{'prompt': 'p', 'chosen': 'a', 'rejected': 'b'}]\n"
+        "assert exchange.from_dataset(rows, 't').labels"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # ---- other programs ------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def explain(error: Exception) -> str:
 class Reader:
     """Reads records one at a time.
 
-    A labeler who contradicts himself is a fault; labels without a name are of different people.
+    A labeler who contradicts themselves is a fault; labels without a name are of different people.
     """
 
     name: str  # of the file, for messages
