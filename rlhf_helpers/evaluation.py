@@ -98,7 +98,7 @@ def judge(
     wins, total, ties = 0.0, 0, 0
     for comparison, is_zero in zip(comparisons, first_is_zero, strict=True):
         if comparison.id in chosen or comparison.id in undecided:
-            tie = comparison.id in undecided or comparison.options[0] == comparison.options[1]
+            tie = comparison.id in undecided or comparison.has_equal_options
             wins += 0.5 if tie else float((chosen[comparison.id] == 0) == is_zero)
             total, ties = total + 1, ties + tie
     return wilson(wins, total, ties)

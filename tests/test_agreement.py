@@ -157,6 +157,7 @@ def test_two_who_disagree_on_gold_or_on_who_wrote_what_are_reported(tmp_path):
     for store, choice, systems in ((target, 0, ("tuned", "base")), (other, 1, ("base", "tuned"))):
         store.add_judgements([pair], [systems])
         store.set_gold({pair.id: choice})
+    other.record("ann", pair.id, "tie")
     conflicts = agreement.merge(target, [other])
     assert (
         len(conflicts) == 2
@@ -164,6 +165,13 @@ def test_two_who_disagree_on_gold_or_on_who_wrote_what_are_reported(tmp_path):
         and "tuned and base here but by base and tuned there" in conflicts[1]
     )
     assert target.gold() == {pair.id: 0}
+
+
+def test_equal_options_are_given_to_nobody():
+    alike = [Comparison("sentiment", f"alike {i}", ("a", " a")) for i in range(9)]
+    given = agreement.assign([*ITEMS[:12], *alike], ["ada", "ben", "cleo"], overlap=2)
+    assert [len(theirs) for theirs in given.values()] == [8, 8, 8]
+    assert not {c.id for theirs in given.values() for c in theirs} & {c.id for c in alike}
 
 
 def test_pseudonyms_hide_names_and_stay_the_same(tmp_path):

@@ -9,9 +9,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from rlhf_helpers import labelers
-from rlhf_helpers.labels.sessions import IDLE_SECONDS, Session, balanced_sides
+from rlhf_helpers.labels.orders import balanced_sides
+from rlhf_helpers.labels.people import People
+from rlhf_helpers.labels.sessions import IDLE_SECONDS, Session
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Comparison
 
@@ -134,7 +137,7 @@ def test_old_tokens_double_clicks_and_nonsense_change_nothing(
     assert len(store.events()) == 1 and session.progress.done == 1
     with pytest.raises(ValueError, match="slot 7 is not on the card"):
         session.answer("choose", 7)
-    with pytest.raises(ValueError, match="'like' is no answer"):
+    with pytest.raises(ValueError, match="'like' is not an answer"):
         session.answer("like")
 
 
@@ -422,7 +425,7 @@ def test_undo_takes_back_only_what_this_card_asks(store: LabelStore) -> None:
 
 
 def test_a_session_needs_a_name_and_something_to_ask(store: LabelStore) -> None:
-    with pytest.raises(ValueError, match="who is labelling"):
+    with pytest.raises(ValueError, match="needs the name or pseudonym"):
         Session(store, "sentiment", "")
     with pytest.raises(ValueError, match="no comparisons of task 'tldr'"):
         Session(store, "tldr", "ann")
@@ -526,3 +529,81 @@ def test_an_order_that_is_given_is_kept(store: LabelStore) -> None:
         and store.labels()[0].choice == 3
     )
     assert sorted(session.order) == [0, 1, 2, 3]
+
+
+# ---- comparisons whose options are equal ---------------------------------------------------------
+
+ALIKE = [Comparison("sentiment", f"alike {i}", (" same", "same\n", "same")) for i in range(3)]
+PARTLY = Comparison("sentiment", "partly alike", ("same", "same", "other"))
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_comparisons_with_equal_options_are_never_asked(tmp_path: Path, listed: bool) -> None:
+    """44 of 82 comparisons from a tuned policy had equal options, and people were asked about them."""
+    store, (first, second) = LabelStore(tmp_path / "labels.db"), questions(2)
+    items = [ALIKE[0], first, ALIKE[1], PARTLY, second, ALIKE[2]]
+    store.add(items)
+    session = Session(store, "sentiment", "ann", items if listed else None, repeat_every=0)
+    assert session.left_out == 3 and session.progress == (0, 0, 3, 0)
+    asked = []
+    while session.current is not None:
+        asked.append(session.current)
+        session.answer("choose", 0)
+    # where only some are equal, the choice still tells something
+    assert asked == [first, PARTLY, second]
+    assert session.progress == (3, 0, 3, 0) and session.elsewhere == 0
+    session.answer("undo")
+    assert session.current == second and session.progress.left == 1
+
+
+def test_answers_to_equal_options_from_elsewhere_do_not_end_a_session_early(
+    tmp_path: Path,
+) -> None:
+    store, asked = LabelStore(tmp_path / "labels.db"), questions(3)
+    store.add([*ALIKE, *asked])
+    store.record("ann", ALIKE[0].id, "choose", 0)
+    store.record("ann", ALIKE[1].id, "skip")
+    session = Session(store, "sentiment", "ann", repeat_every=1)
+    assert session.progress == (0, 0, 3, 0)
+    seen = []
+    while session.current is not None and len(seen) < 20:
+        seen.append(session.current.query)
+        session.answer("choose", 0)
+    assert set(seen) == {c.query for c in asked} and session.progress[:3] == (3, 0, 3)
+
+
+def test_a_session_of_nothing_but_equal_options_is_over(tmp_path: Path) -> None:
+    session = Session(LabelStore(tmp_path / "labels.db"), "sentiment", "ann", ALIKE)
+    assert session.current is None and session.left_out == 3 and session.elsewhere == 0
+
+
+def test_a_gold_item_has_options_that_differ(store: LabelStore) -> None:
+    store.add(ALIKE)
+    with pytest.raises(ValueError, match="is not among the comparisons to be asked"):
+        Session(store, "sentiment", "ann", gold={ALIKE[0].id: 1})
+
+
+def test_online_training_does_not_wait_for_equal_options(store: LabelStore) -> None:
+    store.add(ALIKE)
+    first = questions(1)[0]
+    store.record("ann", first.id, "choose", 2)
+    assert [x.choice for x in People(store)([*ALIKE, first])] == [2]
+
+
+# ---- one click, one wait for the disk ------------------------------------------------------------
+
+
+def test_a_click_writes_once(session: Session, store: LabelStore) -> None:
+    """Each commit waits for the disk. The answer, and the claim of what is shown next, are one."""
+    written = []
+
+    @sa.event.listens_for(store._engine, "before_cursor_execute")
+    def note(connection, cursor, statement, *_) -> None:
+        if statement.split()[0] in ("INSERT", "UPDATE", "DELETE"):
+            written.append(id(connection.get_transaction()))
+
+    for press in ("choose", "tie", "skip", "undo"):
+        written.clear()
+        assert session.answer(press, 0 if press == "choose" else None)
+        assert written and len(set(written)) == 1, press
+    assert store.claimed("ann") == {(session.current.id, False)}

@@ -171,8 +171,8 @@ def test_judging_is_blind_and_apart_from_the_labels(
     )
     shown = []
     while card.session.current is not None:
-        scene = card.scene()
-        assert "tuned" not in str(scene) and "base" not in str(scene)
+        shown_now = card.describe()
+        assert "tuned" not in str(shown_now) and "base" not in str(shown_now)
         shown.append(card.session.order)
         # option 0 each time: `first` in three pairs
         card.answer("choose", card.session.order.index(0))
@@ -307,18 +307,18 @@ def test_the_picture_obeys_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyP
         and "<i>" not in page
         and "\u202e" not in page
     )
-    assert "&lt;script&gt;" in page and "[U+202E]" in page and "\u202e" not in str(card.scene())
+    assert "&lt;script&gt;" in page and "[U+202E]" in page and "\u202e" not in str(card.describe())
 
 
 def test_a_bad_text_is_flagged_through_the_card(card, store: LabelStore) -> None:
     order = card.session.order
     assert (
         card.answer("flag", 1, note="broken off")
-        and card.scene()["state"] == "item"
-        and card.scene()["done"] == 0
+        and card.describe()["state"] == "item"
+        and card.describe()["done"] == 0
     )
     assert (
-        "Flagged" in card.scene()["message"]
+        "Flagged" in card.describe()["message"]
         and store.events()[0].note == f"option {order[1]}: broken off"
     )
     while card.session.current is not None:
@@ -334,7 +334,7 @@ def test_the_summary_tells_attention_and_the_labels_leave_gold_out(
     card = cards.label(
         asked, labeler="ann", store=store, gold={asked[1].id: 2, asked[3].id: 2}, repeat_every=0
     )
-    assert "gold" not in str(card.scene()) and not card.session.attention()[1]
+    assert "gold" not in str(card.describe()) and not card.session.attention()[1]
     while card.session.current is not None:
         card.answer(
             "choose", card.session.order.index(2 if card.session.current == asked[1] else 0)
@@ -355,7 +355,7 @@ def test_labelling_by_typing(
     )
     typed = iter(["2", "t", "u", "9", "hm", "?", "f too short", "s", "4", "never read"])
     order = card.session.order
-    card.ask(lambda _: next(typed))
+    card.answer_by_typing(lambda _: next(typed))
     assert [e.kind for e in store.events()] == [
         "choose",
         "tie",
@@ -376,7 +376,7 @@ def test_labelling_by_typing(
         def gone(_: str, end: type[BaseException] = end) -> str:
             raise end
 
-        card.ask(gone)
+        card.answer_by_typing(gone)
         assert "what you answered is saved" in capsys.readouterr().out
 
 
@@ -391,7 +391,7 @@ def test_a_failed_save_is_told_to_who_types(
 
     monkeypatch.setattr(store, "record", full)
     typed = iter(["1", "q"])
-    card.ask(lambda _: next(typed))
+    card.answer_by_typing(lambda _: next(typed))
     assert "Not saved: database or disk is full" in capsys.readouterr().out and store.events() == []
 
 
@@ -408,7 +408,7 @@ def test_no_text_moves_a_terminals_cursor(
         question=evil,
         rubric=evil,
     )
-    card.ask(lambda _: next(typed))
+    card.answer_by_typing(lambda _: next(typed))
     said = capsys.readouterr().out
     assert "\x1b" not in said and "\x07" not in said and "\u202e" not in said
     # the question, prompt and option twice, the rubric
@@ -449,3 +449,59 @@ def test_where_nobody_is_there_nothing_waits(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(frontend, "find_spec", lambda _: None)
     monkeypatch.setattr(frontend.sys, "stdin", open(os.devnull))
     assert frontend.way_to_ask() == "still"
+
+
+# ---- comparisons whose options are equal ---------------------------------------------------------
+
+
+def test_the_card_says_how_many_comparisons_were_left_out(
+    store: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+    alike = [Comparison("sentiment", f"alike {i}", ("same", " same ")) for i in range(3)]
+    card = cards.label([*alike, *questions(2)], labeler="ann", store=store, repeat_every=0)
+    said = "3 comparisons with equal options were left out."
+    assert card.describe()["notes"][1:] == [said] and said in card.picture()
+    assert card.describe()["total"] == 2
+    card.answer("choose", 0)
+    card.answer("choose", 0)
+    assert card.summary() == ["Choices: 2. Cannot tell: 0. Skipped: 0.", said]
+    one = cards.label([alike[0]], labeler="ann", store=store)
+    assert one.summary()[-1] == "1 comparison with equal options was left out."
+
+
+def test_equal_pairs_are_ties_without_being_asked(
+    store: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+    a, b, c = questions(3, options=2)
+    alike = [Comparison("sentiment", f"alike {i}", ("same", " same")) for i in range(3)]
+    pairs = [alike[0], a, alike[1], b, alike[2], c]
+    first_is_zero = [True, True, False, True, True, True]
+    card = cards.judge(
+        pairs, "ann", store=store, first_is_zero=first_is_zero, names=("tuned", "base")
+    )
+    assert card.ties() == [] and card.describe()["total"] == 3
+    results = []
+    for wanted in (0, 0, 1):
+        card.answer("choose", card.session.order.index(wanted))
+        found = evaluation.judge(pairs, first_is_zero, card.labels(), card.ties())
+        results.append((found.successes, found.total, found.ties))
+    # equal pairs count up to the last answer, so that one who stops early is not pulled to a half
+    assert results == [(1.5, 2, 1), (3.0, 4, 2), (3.5, 6, 3)]
+    assert card.ties() == [x.id for x in alike] and card.session.current is None
+    assert card.summary()[-1] == "3 comparisons with equal options were left out."
+
+
+def test_sides_are_balanced_among_the_pairs_that_are_asked(
+    store: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+    pairs = []
+    for pair in questions(10, options=2):
+        pairs += [pair, Comparison("sentiment", f"alike {pair.query}", ("same", "same"))]
+    card, left = cards.judge(pairs, "ann", store=store), 0
+    while card.session.current is not None:
+        left += card.session.order[0] == 0
+        card.answer("choose", 0)
+    assert left == 5

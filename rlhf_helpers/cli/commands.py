@@ -138,7 +138,7 @@ def check_target(out: Path, folder: bool) -> None:
 def ask(card: Any) -> Any:
     """Let the card ask in the terminal, if it has not done so already."""
     if frontend.way_to_ask() != "typed":
-        card.ask()
+        card.answer_by_typing()
     return card
 
 

@@ -1,8 +1,7 @@
-"""A class labels together. Who gets what, one store out of many, and how far the labelers agree
-beyond luck.
+"""A class labels together: who gets what, one store out of many, and agreement beyond chance.
 
     assign        every comparison to as many labelers as wanted, the same work for each
-    merge         several students' stores into one; harmless to repeat, contradictions are reported
+    merge         handed-in files into one store; harmless to repeat, contradictions are reported
     raw, cohen, fleiss, krippendorff     agreement with bootstrap intervals over comparisons
 
 The coefficients come from statsmodels and the krippendorff package. A choice is one of K options
@@ -19,9 +18,11 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
+from rlhf_helpers.labels import handin
 from rlhf_helpers.labels.store import Contents, LabelStore, Sitting
 from rlhf_helpers.records import Comparison, Label
 
@@ -59,10 +60,10 @@ class Agreement:
 def assign(
     comparisons: Sequence[Comparison], people: Sequence[str], overlap: int = 2, *, seed: int = 0
 ) -> dict[str, list[Comparison]]:
-    """Give every comparison to `overlap` different people, in a random order, so that nobody gets
-    more than one more than another.
+    """Give every comparison to `overlap` different people, in a random order.
 
-    Raises ValueError if there are fewer people than `overlap`, or one is named twice.
+    Nobody gets more than one more than another. Comparisons whose options are all equal are left
+    out. Raises ValueError if there are fewer people than `overlap`, or one is named twice.
     """
     if not 1 <= overlap <= len(people) or len(set(people)) < len(people):
         raise ValueError(
@@ -71,7 +72,8 @@ def assign(
         )
     rng = random.Random(seed)
     given: dict[str, list[Comparison]] = {person: [] for person in people}
-    for comparison in rng.sample(list(comparisons), len(comparisons)):
+    asked = [c for c in comparisons if not c.has_equal_options]
+    for comparison in rng.sample(asked, len(asked)):
         least_busy = sorted(people, key=lambda person: (len(given[person]), rng.random()))
         for person in least_busy[:overlap]:
             given[person].append(comparison)
@@ -79,8 +81,7 @@ def assign(
 
 
 def pseudonym(name: str, secret: str) -> str:
-    """Turn a name into one that only who has the secret can recompute: the same name always becomes
-    the same pseudonym."""
+    """Turn a name into a pseudonym that only the holder of the secret can compute again."""
     if not secret:
         raise ValueError("a pseudonym needs a secret: any text that the class does not know")
     return (
@@ -90,20 +91,27 @@ def pseudonym(name: str, secret: str) -> str:
 
 
 def merge(
-    target: LabelStore, sources: Iterable[LabelStore],
+    target: LabelStore, sources: Iterable[LabelStore | Path | str],
     rename: Callable[[str, str], str] = lambda name, file: name, *, same: Collection[str] = (),
 ) -> list[str]:  # fmt: skip
-    """Take all that the sources hold over into `target`; returns the contradictions that were left
-    out, in words.
+    """Merge handed-in files (`NAME_labels.jsonl`) and label stores into `target`.
 
-    The whole history comes along: ties, skips, repeats, flags, the order on the screen, and what
-    was taken back since the last merge. Repeating a merge changes nothing. A contradiction is a
-    labeler who answered otherwise in the target. `rename(name, file)` may give pseudonyms; who gets
-    another name loses the name of the computer too. Raises ValueError, before anything is merged,
-    where one name may be two people: it has labelled in two files that share no sitting. `same`
-    lists names that are one person at two computers.
+    Returns, in words, the contradictions that were left out: where a labeler answered otherwise in
+    the target. The whole history comes along: ties, skips, repeats, flags, the order on the screen,
+    and what was taken back since the last merge. Repeating a merge changes nothing.
+    `rename(name, file)` may give pseudonyms; the computer's name is then removed too. Raises
+    ValueError, before anything is merged, for sources without labels, and where one name may be two
+    people: it has labelled in two files that share no sitting. `same` lists names that are one
+    person at two computers.
     """
-    renamed = [(source.name, _renamed(source, rename)) for source in sources]
+    read = [handin.read(source) for source in sources]
+    if empty := [name for name, held in read if not held.events]:
+        raise ValueError(
+            f"there are no labels in {', '.join(empty)}: leave it out, or ask for the file that "
+            "handin.hand_in writes (a copy of an open database may lack its labels). Nothing was "
+            "merged"
+        )
+    renamed = [(name, _renamed(held, name, rename)) for name, held in read]
     _refuse_to_mix(
         [(target.name, target.sittings()), *((file, held.sittings) for file, held in renamed)], same
     )
@@ -115,9 +123,8 @@ def merge(
     ]
 
 
-def _renamed(source: LabelStore, rename: Callable[[str, str], str]) -> Contents:
-    held = source.contents()
-    names = {x.labeler: rename(x.labeler, source.name) for x in (*held.events, *held.sittings)}
+def _renamed(held: Contents, file: str, rename: Callable[[str, str], str]) -> Contents:
+    names = {x.labeler: rename(x.labeler, file) for x in (*held.events, *held.sittings)}
     events = [event._replace(labeler=names[event.labeler]) for event in held.events]
     hosts = {name: {"host": ""} if new != name else {} for name, new in names.items()}
     sittings = [

@@ -18,7 +18,8 @@ class People:
     """A source of labels for `online.tune`: what people have answered in a store.
 
     Called with comparisons, it puts them into the store, so that `cards.label(store, task)` shows
-    them, and raises MoreLabels until each has an answer; to skip one is an answer too. With a
+    them, and raises MoreLabels until each has an answer; to skip one is an answer too. Those whose
+    options are all equal are never asked, so nobody waits for them. With a
     `labeler`, only that person's answers count; without, everybody's do. An answer that was taken
     back is missing, one that was changed counts as it is now.
     """
@@ -28,7 +29,7 @@ class People:
 
     def __call__(self, comparisons: Sequence[Comparison]) -> list[Label]:
         self.store.add(comparisons)
-        wanted = {c.id for c in comparisons}
+        wanted = {c.id for c in comparisons if not c.has_equal_options}
         labels = [x for x in self.store.labels(labeler=self.labeler) if x.comparison_id in wanted]
         standing = self.store.events(labeler=self.labeler, standing=True)
         if missing := wanted - {event.comparison_id for event in standing}:

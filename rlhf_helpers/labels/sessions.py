@@ -1,10 +1,10 @@
-"""One labeler at work, without any widget: what is shown, in which order, whether an answer counts,
-when it is saved.
+"""One labeler at work, without any widget: what is shown next, which answers count, when they are
+saved.
 
-Cards draw what a session says and pass on what was pressed, with the token of what they showed. An
-answer with an old token is ignored, so a double click can never label an item that nobody has read.
-What is on the screen is claimed in the store, so that another window of the same labeler shows
-something else.
+A card draws what its session says and passes on what was pressed, with the token of the item that
+it showed. An answer with an old token is ignored, so a double click never labels an item that
+nobody has read. The item on the screen is claimed in the store, so another window of the same
+labeler shows another one.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlhf_helpers.labels.orders import shuffled
 from rlhf_helpers.labels.store import ANSWERS, AlreadyAnswered, LabelStore, Progress
 from rlhf_helpers.records import Comparison, Label
 
 KINDS = (*ANSWERS, "undo", "flag", "next")  # what a card may send
 # nobody reads and answers faster: such an answer was meant for the item before
 SETTLE_SECONDS = 0.15
-IDLE_SECONDS = 180.0  # longer is a coffee, not thought: times are capped here
+IDLE_SECONDS = 180.0  # longer is a break, not thought: times are capped here
 NOTE_LETTERS = 500  # of a remark on a bad text
-REMEMBERED = 1_000  # answers back from the latest: from these come the items that are asked again
+REMEMBERED = 1_000  # items that are asked again come from so many latest answers
+SAID = {"tie": "Saved: cannot tell", "skip": "Saved: skipped"}
 
 
 class Session:
-    """One labeler at work on one task of a store, or on some `items` of it: what is shown now, and
-    what an answer does.
+    """One labeler at work on a task of a store, or on some `items` of it.
 
-    `orders` says for some items (by id) in which order their options stand; the others are shuffled
-    by labeler and item. `gold` names the right option of items whose answer is known, and is kept
-    in the store: they measure attention, and no labels are read from them. `cell` names the
-    notebook's cell: when it runs again its new session takes the place of the old one, and leaves
-    other cells alone.
+    Comparisons whose options all read the same are not asked; `left_out` counts them.
+    `orders` fixes for some items (by id) the order of their options; the others are shuffled by
+    labeler and item. `gold` names the right option of items whose answer is known. It is kept in
+    the store; gold items measure attention, and no labels are read from them. `cell` names the
+    notebook's cell: when it runs again, its new session takes over from the old one, and the
+    sessions of other cells go on.
     """
 
     def __init__(
@@ -48,27 +50,23 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         if not labeler:
-            raise ValueError("say who is labelling: a name or a pseudonym")
-        self.items = None if items is None else {c.id: c for c in items}
-        if not (store.progress(labeler, task).total if items is None else self.items):
+            raise ValueError("a session needs the name or pseudonym of its labeler")
+        if not (store.progress(labeler, task).total if items is None else items):
             raise ValueError(
                 f"{store.name} holds no comparisons of task {task!r}: add() some first"
             )
-        self.store, self.task, self.labeler, self.simulated, self.clock = (
-            store,
-            task,
-            labeler,
-            simulated,
-            clock,
-        )
-        self.repeat_every, self.orders, self.gold = (
-            repeat_every,
-            orders or {},
-            self._keep_gold(gold or {}),
-        )
+        self.store, self.task, self.labeler = store, task, labeler
+        self.simulated, self.clock = simulated, clock
+        if items is None:
+            self.items, self.equal = None, store.equal(task)
+        else:
+            self.items = {c.id: c for c in items if not c.has_equal_options}
+            self.equal = {c.id for c in items if c.has_equal_options}
+        self.repeat_every, self.orders = repeat_every, orders or {}
+        self.gold = self._keep_gold(gold or {})
         self.message = self.error = ""
         self.pending: dict[str, Any] | None = None  # an answer that could not be saved yet
-        # clicks arrive on another thread than the cells; who draws holds it too
+        # clicks arrive on another thread than the cells; whoever draws holds it too
         self.lock = threading.RLock()
         self.pace: list[float] = []  # seconds of the answers given here, newest last
         place = f"{socket.gethostname()}/{os.getpid()}/{cell}-"
@@ -78,8 +76,7 @@ class Session:
         self.refresh()
 
     def refresh(self, prefer: str | None = None) -> None:
-        """Look up where the labeler stands and show the next item (`prefer`: this one, if it is
-        still open)."""
+        """Count again, and show the next item (`prefer`: this one, if it is still open)."""
         self.progress = self._count()
         self.current, self.repeat = self._take(prefer)
         self.order = self._order()
@@ -89,23 +86,27 @@ class Session:
 
     @property
     def elsewhere(self) -> int:
-        """Count the items that are still open, but on another window of this labeler."""
+        """The number of items that are still open, but in other windows of this labeler."""
         return self.progress.left if self.current is None else 0
+
+    @property
+    def left_out(self) -> int:
+        """The number of comparisons that are not asked because their options are equal."""
+        return len(self.equal)
 
     def answer(
         self, kind: str, slot: int | None = None, *, note: str = "", token: str | None = None,
         seconds: float | None = None
     ) -> bool:  # fmt: skip
-        """Save an answer (choose with a slot from 0, tie, skip, undo), then show the next item.
-        Returns whether it was saved.
+        """Save an answer, show the next item, and return whether anything was saved.
 
-        "flag" saves a remark (`note`) on the text in the slot, or on the whole comparison, which
-        stays to be answered; "next" saves nothing and looks for an item again. Without a token the
-        answer is meant for what is shown now. What could not be saved is kept in `pending`, with
-        the reason in `error`.
+        Kinds: choose (with a slot, from 0), tie, skip, undo. "flag" saves a remark (`note`) on the
+        text in the slot, or on the whole comparison, which stays open; "next" saves nothing and
+        looks for an item again. Without a token the answer is meant for what is shown now. What
+        could not be saved is kept in `pending`, and `error` says why.
         """
         if kind not in KINDS:
-            raise ValueError(f"{kind!r} is no answer; use one of {', '.join(KINDS)}")
+            raise ValueError(f"{kind!r} is not an answer; use one of {', '.join(KINDS)}")
         with self.lock:
             if (token is not None and token != self.token) or (
                 self.current is None and kind not in ("undo", "next")
@@ -130,45 +131,36 @@ class Session:
             return saved
 
     def handle(self, message: Mapping[str, Any]) -> bool:
-        """Take a message of the card. Unlike `answer` it trusts nothing: a wrong, late or too early
-        message changes nothing."""
+        """Take a message of the card; unlike `answer`, ignore one that is wrong, late or early."""
         kind, slot, ms, note = (message.get(name) for name in ("kind", "slot", "ms", "note"))
-        seconds = (
-            ms / 1000
-            if isinstance(ms, int | float) and 0 <= ms < 1e9
-            else self.clock() - self.shown_at
-        )
-        if (
-            message.get("token") != self.token
-            or kind not in KINDS
-            or (seconds < SETTLE_SECONDS and not self.pending)
-        ):
+        is_time = isinstance(ms, int | float) and 0 <= ms < 1e9
+        seconds = ms / 1000 if is_time else self.clock() - self.shown_at
+        if message.get("token") != self.token or kind not in KINDS:
+            return False
+        if seconds < SETTLE_SECONDS and not self.pending:
             return False
         if isinstance(slot, bool) or not self._fits(str(kind), slot):
             return False
-        return self.answer(
-            str(kind),
-            slot,
-            note=note if isinstance(note, str) else "",
-            token=self.token,
-            seconds=seconds,
-        )
+        note = note if isinstance(note, str) else ""
+        return self.answer(str(kind), slot, note=note, token=self.token, seconds=seconds)
 
     def labels(self, *, repeats: bool = False) -> list[Label]:
-        """Read this labeler's choices from the store, without gold items; `repeats` gives the
-        second choices for items that came back."""
+        """Read this labeler's choices, without gold items; `repeats`: the second choices instead.
+
+        Second choices are those for items that were asked again.
+        """
         labels = self.store.labels(self.task, self.labeler, repeats=repeats)
         return [x for x in labels if self.items is None or x.comparison_id in self.items]
 
     def ties(self) -> list[str]:
-        """Name the comparisons of which this labeler could not tell, without gold items."""
+        """Name the comparisons answered with "cannot tell", without gold items."""
         found = self.store.answered(self.labeler, self.task, self.items)
         return [
             i for i, kind, repeat in found if kind == "tie" and not repeat and i not in self.gold
         ]
 
     def attention(self) -> tuple[int, int]:
-        """Count the gold items answered as they should be, and the gold items answered at all."""
+        """Count the gold items answered correctly, and the gold items answered at all."""
         standing = self.store.events(self.task, self.labeler, standing=True) if self.gold else []
         given = [
             e
@@ -178,7 +170,7 @@ class Session:
         return sum(e.choice == self.gold[e.comparison_id] for e in given), len(given)
 
     def minutes_left(self) -> float | None:
-        """Estimate from the median pace of this sitting; None until three answers are given."""
+        """Estimate from the median pace of this session; None before three answers are given."""
         if len(self.pace) < 3:
             return None
         return statistics.median(self.pace[-20:]) * self.progress.left / 60
@@ -191,57 +183,47 @@ class Session:
         )
 
     def _save(self, kind: str, slot: int | None, took: float) -> tuple[bool, str, str | None]:
-        """Write one answer to the store; return whether anything was saved, what to say, and the
-        item to show again."""
-        if kind == "next" or self.current is None and kind != "undo":
-            return False, "", None
+        """Write one answer to the store.
+
+        Returns whether anything was saved, the message, and the item to show again, if there is
+        one.
+        """
         if kind == "undo":
-            back = self.store.undo(self.labeler, self.task, among=self.items)
+            back = self.store.undo(self.labeler, self.task, among=self.items, holder=self.window)
             self.pace = self.pace[:-1]
-            return (
-                back is not None,
-                "There is nothing to take back." if back is None else "Taken back. Choose again.",
-                back,
-            )
+            if back is None:
+                return False, "There is nothing to take back.", None
+            return True, "Taken back. Choose again.", back
+        if kind == "next" or self.current is None:
+            return False, "", None
         choice = None if slot is None or kind != "choose" else self.order[slot]
         try:
-            # shown here for so long that another window was given it
+            # it was shown here for so long that another window was given it
             if not self._claim(self.current.id, self.repeat):
-                return (
-                    False,
-                    "That one is in another window of yours by now, so nothing was saved here.",
-                    None,
-                )
+                return False, "Nothing was saved: another window of yours shows that one now.", None
+            following = self._first_open(self._shown_elsewhere() | {self.current.id})
             self.store.record(
                 self.labeler, self.current.id, kind, choice, self.order, took,
-                simulated=self.simulated, repeat=self.repeat
+                simulated=self.simulated, repeat=self.repeat, holder=self.window,
+                following=None if following is None else following.id,
             )  # fmt: skip
         except AlreadyAnswered:
             return False, "You answered that one in another window; that answer stands.", None
         if kind != "skip":
             self.pace.append(took)
-        return (
-            True,
-            {"tie": "Saved: cannot tell", "skip": "Saved: skipped"}.get(
-                kind, f"Saved: option {(slot or 0) + 1}"
-            ),
-            None,
-        )
+        return True, SAID.get(kind, f"Saved: option {(slot or 0) + 1}"), None
 
     def _flag(self, slot: int | None, note: str) -> bool:
-        """Write a remark down; the item stays, and so does the time since it was shown. Options are
-        named by their own index."""
+        """Save a remark; the item stays, and its clock runs on. Options go by their own index."""
+        assert self.current is not None
         about = "" if slot is None else f"option {self.order[slot]}: "
         # the browser may have cut a letter in half
         note = note.strip()[:NOTE_LETTERS].encode(errors="replace").decode()
         self.store.record(
             self.labeler, self.current.id, "flag", order=self.order, note=about + note
-        )  # type: ignore[union-attr]
-        self.message, self.error, self.pending = (
-            "Flagged, thank you. Please still choose, or skip.",
-            "",
-            None,
         )
+        self.message = "Flagged, thank you. Please still choose, or skip."
+        self.error, self.pending = "", None
         self.token = secrets.token_hex(8)
         return True
 
@@ -253,42 +235,49 @@ class Session:
             self.refresh(prefer=back)
             # with the count, or a screen reader would not hear the second of two equal choices
             if message.startswith("Saved"):
-                self.message = f"{message} ({self.progress.done + self.progress.skipped} of {self.progress.total})."
+                p = self.progress
+                self.message = f"{message} ({p.done + p.skipped} of {p.total})."
         except Exception as error:
-            self.error, self.pending = (
-                f"The next comparison could not be read: {reason(error)}",
-                {"kind": "next", "slot": None},
-            )
+            self.error = f"The next comparison could not be read: {reason(error)}"
+            self.pending = {"kind": "next", "slot": None}
 
     # ---- what is asked next ----------------------------------------------------------------------
 
     def _count(self) -> Progress:
-        if self.items is None:
-            return self.store.progress(self.labeler, self.task)
-        mine = self.store.answered(self.labeler, self.task, self.items)
-        self._answered = {i: kind for i, kind, repeat in mine if not repeat}
-        skipped = sum(kind == "skip" for kind in self._answered.values())
-        return Progress(
-            len(self._answered) - skipped, skipped, len(self.items), len(mine) - len(self._answered)
-        )
+        if self.items is not None:
+            mine = self.store.answered(self.labeler, self.task, self.items)
+            self._answered = {i: kind for i, kind, repeat in mine if not repeat}
+            skipped = sum(kind == "skip" for kind in self._answered.values())
+            done, repeats = len(self._answered) - skipped, len(mine) - len(self._answered)
+            return Progress(done, skipped, len(self.items), repeats)
+        p = self.store.progress(self.labeler, self.task)
+        if not self.equal:
+            return p
+        # labels from elsewhere may answer what is not asked here
+        kinds = [
+            kind
+            for _, kind, repeat in self.store.answered(self.labeler, self.task, self.equal)
+            if not repeat
+        ]
+        skipped = kinds.count("skip")
+        done = p.done - (len(kinds) - skipped)
+        return Progress(done, p.skipped - skipped, p.total - self.left_out, p.repeats)
 
     def _take(self, prefer: str | None) -> tuple[Comparison | None, bool]:
-        """Claim and return the next item: the preferred one, one that comes back, or the first that
-        is open and in no other window."""
-        if prefer is not None:
-            # what was taken back was the second answer
+        """Claim and return the next item, and whether it is asked again.
+
+        That is the preferred one, one that is due again, or the first that is open and in no other
+        window.
+        """
+        if prefer is not None and prefer not in self.equal:
+            # if the first answer stands, the second was taken back
             repeat = bool(self.store.answered(self.labeler, self.task, [prefer]))
             if self._claim(prefer, repeat):
                 return self.store.get(prefer), repeat
-        elsewhere = self.store.claimed(self.labeler, but=self.window)
         again = self._due_again()
-        if (
-            again is not None
-            and (again.id, True) not in elsewhere
-            and self._claim(again.id, repeat=True)
-        ):
+        if again is not None and self._claim(again.id, repeat=True):
             return again, True
-        taken = {i for i, repeat in elsewhere if not repeat}
+        taken = self._shown_elsewhere()
         while (item := self._first_open(taken)) is not None:
             if self._claim(item.id):
                 return item, False
@@ -299,57 +288,51 @@ class Session:
     def _claim(self, comparison_id: str, repeat: bool = False) -> bool:
         return self.store.claim(self.labeler, comparison_id, self.window, repeat=repeat)
 
+    def _shown_elsewhere(self) -> set[str]:
+        claimed = self.store.claimed(self.labeler, but=self.window)
+        return {i for i, repeat in claimed if not repeat}
+
     def _first_open(self, taken: set[str]) -> Comparison | None:
-        if self.items is None:
-            return (
-                self.store.next(self.labeler, self.task, without=taken)
-                if self.progress.left
-                else None
-            )
-        return next(
-            (c for i, c in self.items.items() if i not in self._answered and i not in taken), None
-        )
+        if self.items is not None:
+            items = self.items.items()
+            return next((c for i, c in items if i not in self._answered and i not in taken), None)
+        if not self.progress.left:
+            return None
+        return self.store.next(self.labeler, self.task, without=taken | self.equal)
 
     def _order(self) -> tuple[int, ...]:
-        """Shuffle the options by labeler and item: the same after a restart, another for another
-        person, another when asked again."""
+        """Order the options: as given or shuffled, and otherwise when an item is asked again."""
         if self.current is None:
             return ()
-        size = len(self.current.options)
-        first = tuple(self.orders.get(self.current.id, ())) or tuple(
-            random.Random(f"{self.labeler} {self.current.id}").sample(range(size), size)
-        )  # fmt: skip
+        given = tuple(self.orders.get(self.current.id, ()))
+        first = given or shuffled(self.labeler, self.current)
         return first[1:] + first[:1] if self.repeat else first
 
     def _due_again(self) -> Comparison | None:
-        """When `repeat_every` answers followed the last repeat pick an earlier choice to ask again,
-        unmarked; a restart picks the same."""
+        """Pick an earlier choice to ask again, if `repeat_every` answers followed the last repeat.
+
+        A restart picks the same. Nothing on the card marks it.
+        """
         if not 0 < self.repeat_every <= self.progress.done:
             return None
-        latest = [
-            x
-            for x in self.store.answered(self.labeler, self.task, self.items, REMEMBERED)
-            if x[1] != "skip"
-        ]
+        answered = self.store.answered(self.labeler, self.task, self.items, REMEMBERED)
+        latest = [x for x in answered if x[1] != "skip"]
         if any(repeat for _, _, repeat in latest[-self.repeat_every :]):
             return None
-        seen = {i for i, _, repeat in latest if repeat} | set(self.gold)
-        # not the ones still in mind
+        never = {i for i, _, repeat in latest if repeat} | set(self.gold) | self.equal
+        # not the latest three, which the labeler still remembers
         chosen = [i for i, kind, repeat in latest if kind == "choose" and not repeat][:-3]
-        if not (chosen := [i for i in chosen if i not in seen]):
+        if not (chosen := [i for i in chosen if i not in never]):
             return None
-        return self.store.get(
-            random.Random(f"{self.labeler} {self.task} {self.progress.repeats}").choice(chosen)
-        )
+        seed = f"{self.labeler} {self.task} {self.progress.repeats}"
+        return self.store.get(random.Random(seed).choice(chosen))
 
     def _keep_gold(self, gold: Mapping[str, int]) -> dict[str, int]:
-        """Write gold items into the store, and return all that it has of them among the items."""
+        """Write gold items to the store; return all gold items that it has among these items."""
         for name, right in gold.items():
             item = self.store.get(name) if self.items is None else self.items.get(name)
-            if item is None:
-                raise ValueError(
-                    f"gold item {name!r} is not among the comparisons to be asked: put it there too"
-                )
+            if item is None or name in self.equal:
+                raise ValueError(f"gold item {name!r} is not among the comparisons to be asked")
             if not 0 <= right < len(item.options):
                 raise ValueError(
                     f"gold item {name!r}: its right option is {right}, but there are options 0 to "
@@ -357,36 +340,11 @@ class Session:
                 )
         if gold:
             self.store.set_gold(gold)
-        return {
-            i: right
-            for i, right in self.store.gold(self.task).items()
-            if self.items is None or i in self.items
-        }
-
-
-def balanced_sides(
-    labeler: str, pairs: Sequence[Comparison], first: Sequence[int] = ()
-) -> dict[str, tuple[int, int]]:
-    """Order the sides of pairs so that option `first` (0 unless given) stands on the left in half
-    of them, in no pattern.
-
-    Of every two neighbours in the list one has it left and one right; chance, fixed by labeler and
-    content, says which.
-    """
-    orders: dict[str, tuple[int, int]] = {}
-    for i, pair in enumerate(pairs):
-        heads = random.Random(f"{labeler} {pairs[i - i % 2].id}").random() < 0.5
-        left = first[i] if i < len(first) else 0
-        if heads == bool(i % 2):
-            left = 1 - left
-        orders[pair.id] = (left, 1 - left)
-    return orders
+        known = self.store.gold(self.task)
+        return {i: right for i, right in known.items() if self.items is None or i in self.items}
 
 
 def reason(error: Exception) -> str:
-    """Say in a few words why something failed: without the statement a database was busy with, and
-    without what the card says itself."""
-    return (
-        str(getattr(error, "orig", None) or error).partition("; nothing was saved")[0]
-        or type(error).__name__
-    )
+    """Say briefly why something failed, without the SQL statement and what the card says itself."""
+    said = str(getattr(error, "orig", None) or error).partition("; nothing was saved")[0]
+    return said or type(error).__name__

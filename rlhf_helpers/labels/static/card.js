@@ -70,6 +70,11 @@ function elsewhere(card) {
     el("p", {}, "Answer there, or close that window and look again here."), tool("Look again", "", () => card.press("next")));
 }
 
+// Where the labels are saved, and what was left out.
+function notes(view) {
+  return text("p", "lm-notes", (view.notes || []).join(" "));
+}
+
 // Replaces the tools while a bad text is flagged: which text, what is wrong with it.
 function flagForm(card) {
   const which = el("select", { class: "lm-which", "aria-label": "Which text is bad" }, el("option", { value: "" }, "All of it"));
@@ -125,7 +130,7 @@ class Card {
     const flagged = this.sent && this.sent.kind === "flag" && heard && !view.error;
     if (fresh || flagged) this.form = null;
     const body = { item, done: () => finished(view), elsewhere }[view.state](this);
-    this.content.replaceChildren(header(view), body, this.form || this.tools());
+    this.content.replaceChildren(header(view), body, this.form || this.tools(), notes(view));
     this.fit();
     Object.assign(this.root.dataset, { token: view.token, done: view.done });
     if (!this.waiting) this.root.dataset.state = view.error ? "error" : view.state;

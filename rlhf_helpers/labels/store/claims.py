@@ -1,5 +1,5 @@
-"""What is on a labeler's screen just now, so that her second window shows something else. Functions
-of an open connection."""
+"""What each window of a labeler shows just now, so that a second window shows something else.
+Functions of an open connection."""
 
 from __future__ import annotations
 
@@ -15,21 +15,28 @@ CLAIM_SECONDS = 600.0  # a window that shows an item longer than this has been l
 
 
 def claim(db: sa.Connection, labeler: str, comparison_id: str, holder: str, repeat: bool) -> bool:
-    """Give the item to the holder, who lets go of any other, or return False if another window
-    shows it."""
-    c, key = claims.c, {"labeler": labeler, "comparison_id": comparison_id, "repeat": repeat}
+    """Give the item to this window and drop its other claims, or return False if another shows it.
+
+    A claim that the window already has is renewed only when half of its time is over, because each
+    write waits for the disk.
+    """
+    c, now = claims.c, time.time()
+    key = {"labeler": labeler, "comparison_id": comparison_id, "repeat": repeat}
     same = sa.and_(*(c[name] == value for name, value in key.items()))
     row = db.execute(sa.select(c.holder, c.until).where(same)).first()
     if row is not None and row.holder != holder and is_shown(*row):
         return False
+    count = db.scalar(sa.select(sa.func.count()).where(c.holder == holder))
+    if row is not None and row.holder == holder and count == 1:
+        if row.until > now + CLAIM_SECONDS / 2:
+            return True
     db.execute(sa.delete(claims).where(sa.or_(same, c.holder == holder)))
-    db.execute(sa.insert(claims).values(**key, holder=holder, until=time.time() + CLAIM_SECONDS))
+    db.execute(sa.insert(claims).values(**key, holder=holder, until=now + CLAIM_SECONDS))
     return True
 
 
 def claimed(db: sa.Connection, labeler: str, but: str) -> set[tuple[str, bool]]:
-    """Return the items on the labeler's screens, as (id, whether a repeat), but for those of one
-    holder."""
+    """Return the items that the labeler's other windows show, as (id, whether it is a repeat)."""
     rows = db.execute(
         sa.select(claims).where(claims.c.labeler == labeler, claims.c.holder != but)
     ).all()
@@ -37,7 +44,7 @@ def claimed(db: sa.Connection, labeler: str, but: str) -> set[tuple[str, bool]]:
 
 
 def release(db: sa.Connection, labeler: str, holders: str) -> None:
-    """Drop the labeler's claims by every window whose name begins with `holders`."""
+    """Drop the claims of every window of the labeler whose name begins with `holders`."""
     db.execute(
         sa.delete(claims).where(
             claims.c.labeler == labeler, claims.c.holder.startswith(holders, autoescape=True)
@@ -46,8 +53,10 @@ def release(db: sa.Connection, labeler: str, holders: str) -> None:
 
 
 def is_shown(holder: str, until: float) -> bool:
-    """Say whether a window may still show what it claimed: it is not too old, and its process lives
-    (as far as this host can tell)."""
+    """Tell whether a window may still show what it claimed.
+
+    It does unless its claim is too old, or its process ran on this host and has ended.
+    """
     host, process, _ = holder.rsplit("/", 2)
     # on Windows asking after a process would end it
     if until < time.time() or host != socket.gethostname() or os.name == "nt":

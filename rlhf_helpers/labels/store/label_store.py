@@ -1,4 +1,4 @@
-"""The door of the label store: every method is one transaction, on any thread, in any process."""
+"""The label store itself: every method is one transaction, on any thread, in any process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from rlhf_helpers.labels.store import claims, history, opening
+from rlhf_helpers.labels.store import claims, history, merging, opening, queries
 from rlhf_helpers.labels.store.events import (
     Contents,
     Event,
@@ -26,24 +26,17 @@ from rlhf_helpers.labels.store.events import (
     fits,
 )
 from rlhf_helpers.labels.store.opening import StoreError
-from rlhf_helpers.labels.store.tables import (
-    answers,
-    comparisons,
-    events,
-    labelers,
-    labels,
-    sessions,
-    standings,
-    tasks,
-)
+from rlhf_helpers.labels.store.tables import answers, comparisons, events, labelers, sessions
 from rlhf_helpers.records import Comparison, Label
 
-BREAK_SECONDS = 1_800.0  # who comes back after a longer break begins another sitting
+BREAK_SECONDS = 1_800.0  # a longer break ends the sitting
 
 
 class LabelStore:
-    """Comparisons and what people said of them, in one SQLite file (a path) or in a server database
-    (an SQLAlchemy URL)."""
+    """Comparisons and their labels, in one SQLite file (a path) or a server database (a URL).
+
+    URLs are SQLAlchemy's. Raises StoreError for a database that is not a label store.
+    """
 
     def __init__(self, url_or_path: str | Path) -> None:
         text = str(url_or_path)
@@ -59,15 +52,15 @@ class LabelStore:
         self._sittings: dict[tuple[str, str], tuple[Sitting, float]] = {}
         self._engine = opening.engine(url)
         opening.prepare(self._engine, self.name)
-        self._file = (
+        self.file = (
             Path(str(url.database)).resolve() if url.get_backend_name() == "sqlite" else None
         )
-        self._inode = self._file and self._file.stat().st_ino
+        self._inode = self.file and self.file.stat().st_ino
 
     def __repr__(self) -> str:
         return f"LabelStore({self.name!r})"
 
-    # ---- what is asked ---------------------------------------------------------------------------
+    # ---- comparisons -------------------------------------------------------------------------------
 
     def add(self, items: Iterable[Comparison]) -> int:
         """Add comparisons to be asked, and return how many of them are new."""
@@ -88,82 +81,71 @@ class LabelStore:
             return history.as_comparison(history.find(db, comparison_id))
 
     def set_gold(self, choices: Mapping[str, int | None]) -> None:
-        """Say of comparisons (by id) which option is right, or None: not gold any more. Labelers'
-        answers to gold measure attention."""
+        """Say which option of comparisons (by id) is right, or None for one that is not gold.
+
+        Answers to gold comparisons measure attention.
+        """
         with self._transaction(write=True) as db:
             for comparison_id, choice in choices.items():
                 history.set_gold(db, comparison_id, choice)
 
     def gold(self, task: str | None = None) -> dict[str, int]:
         """Read the gold comparisons (of one task): the right choice by id."""
-        query = (
-            sa.select(comparisons.c.id, comparisons.c.gold)
-            .where(comparisons.c.gold.is_not(None))
-            .order_by(comparisons.c.position)
-        )
         with self._transaction() as db:
-            return dict(
-                db.execute(query if task is None else query.where(comparisons.c.task == task)).all()
-            )
+            return queries.gold_choices(db, task)
 
-    # ---- what is answered ------------------------------------------------------------------------
+    def equal(self, task: str) -> set[str]:
+        """Name the comparisons of a task whose options all read the same, and are never asked."""
+        with self._transaction() as db:
+            return queries.equal_options(db, task)
+
+    # ---- answers -----------------------------------------------------------------------------------
 
     def record(
         self, labeler: str, comparison_id: str, kind: str, choice: int | None = None,
         order: Sequence[int] = (), seconds: float = 0.0, note: str = "", simulated: bool = False,
-        repeat: bool = False,
+        repeat: bool = False, holder: str = "", following: str | None = None,
     ) -> int:  # fmt: skip
-        """Write an event down for good and return its number; raises AlreadyAnswered on a second
-        answer without an undo.
+        """Save an event and return its number; raises AlreadyAnswered for a second answer.
 
-        Kinds: choose (with `choice`), tie, skip, and "flag" with a `note`, which remarks on a text
-        and leaves the comparison open.
+        Kinds: choose (with `choice`), tie, skip, and "flag", whose `note` is a remark on a bad text
+        and leaves the comparison open. A window (`holder`) may claim the comparison that it shows
+        next (`following`) in the same transaction, so that one click waits for the disk once.
         """
         if kind == "undo":
-            raise ValueError(
-                "'undo' is no kind of event to record; undo() takes the latest answer back"
-            )
+            raise ValueError("an undo is not recorded: undo() takes the latest answer back")
         given = Event(
-            comparison_id,
-            labeler,
-            kind,
-            choice,
-            tuple(order),
-            seconds,
-            time.time(),
-            simulated,
-            repeat,
-            note,
-        )
+            comparison_id, labeler, kind, choice, tuple(order), seconds, time.time(), simulated,
+            repeat, note
+        )  # fmt: skip
         with self._transaction(write=True) as db:
             item = history.find(db, comparison_id)
             check(given, len(item.options))
             sitting = self._sit_down(db, given, item.task)
             number = history.write(db, given._replace(session=sitting.id), item)
+            if following is not None:
+                claims.claim(db, labeler, following, holder, repeat=False)
         self._sittings[labeler, item.task] = sitting, given.created
         return number
 
     def undo(
-        self, labeler: str, task: str | None = None, *, among: Collection[str] | None = None
-    ) -> str | None:
-        """Take the labeler's latest standing answer (to one task, or `among` some comparisons)
-        back.
+        self, labeler: str, task: str | None = None, *, among: Collection[str] | None = None,
+        holder: str = "",
+    ) -> str | None:  # fmt: skip
+        """Take back the labeler's latest answer (of one task, or `among` some comparisons).
 
-        Returns its comparison, or None if there is nothing left.
+        Returns the id of its comparison, or None if there is nothing to take back. A window
+        (`holder`) claims that comparison in the same transaction.
         """
-        a = answers.c
-        latest = sa.select(answers).where(a.labeler == labeler).order_by(a.event_id.desc())
-        latest = latest if task is None else latest.where(a.task == task)
         with self._transaction(write=True) as db:
-            with db.execute(latest if among is not None else latest.limit(1)) as rows:
-                row = next(
-                    (row for row in rows if among is None or row.comparison_id in among), None
-                )
+            row = queries.latest_answer(db, labeler, task, among)
             if row is None:
                 return None
             undo = Event(row.comparison_id, labeler, "undo", created=time.time(), repeat=row.repeat)
             sitting = self._sit_down(db, undo, row.task)
             history.take_back(db, row, undo._replace(session=sitting.id))
+            if holder:
+                claims.claim(db, labeler, row.comparison_id, holder, row.repeat)
         self._sittings[labeler, row.task] = sitting, undo.created
         return row.comparison_id
 
@@ -171,62 +153,41 @@ class LabelStore:
         self, task: str | None = None, labeler: str | None = None, *, repeats: bool = False,
         gold: bool = False
     ) -> list[Label]:  # fmt: skip
-        """Read the choices that stand, oldest first, to learn from: without those on gold
-        comparisons, unless `gold`.
+        """Read the choices that stand, oldest first; those on gold comparisons only with `gold`.
 
-        `repeats` gives the second answers to comparisons asked again, and only those.
+        `repeats` gives the second answers to comparisons that were asked again, and only those.
         """
-        c = labels.c
-        query = sa.select(
-            c.comparison_id, c.labeler, c.choice, c.seconds, c.created, c.simulated, c.task
-        ).order_by(c.event_id)
-        query = query.where(c.repeat if repeats else sa.not_(c.repeat))
-        if not gold:
-            query = query.where(
-                c.comparison_id.not_in(
-                    sa.select(comparisons.c.id).where(comparisons.c.gold.is_not(None))
-                )
-            )
-        if task is not None:
-            query = query.where(c.task == task)
-        if labeler is not None:
-            query = query.where(c.labeler == labeler)
         with self._transaction() as db:
-            return [Label(*row) for row in db.execute(query)]
+            return queries.find_labels(db, task, labeler, repeats, gold)
 
     def add_labels(self, labels: Iterable[Label]) -> int:
-        """Add labels made elsewhere (all or none), and return how many are new; raises ValueError
-        if one contradicts a label here."""
+        """Add labels made elsewhere (all or none), and return how many are new.
+
+        Raises ValueError if one contradicts a label in this store.
+        """
         given = [
             Event(
-                x.comparison_id,
-                x.labeler,
-                "choose",
-                x.choice,
-                (),
-                x.seconds,
-                x.created,
-                x.simulated,
+                x.comparison_id, x.labeler, "choose", x.choice, (), x.seconds, x.created,
+                x.simulated
             )
             for x in labels
-        ]
+        ]  # fmt: skip
         return self.append(Contents(events=given), strict=True).events
 
     def contents(self, task: str | None = None) -> Contents:
-        """Read everything (of one task): comparisons, the whole history, sittings, gold, and who
-        wrote the options of blind pairs."""
+        """Read everything (of one task), with the whole history."""
         with self._transaction() as db:
-            return history.contents(db, task)
+            return merging.contents(db, task)
 
     def append(self, contents: Contents, *, strict: bool = False) -> Taken:
-        """Take over the contents of another store (all or none). What is here stands;
-        contradictions are left out and reported.
+        """Take over the contents of another store (all or none).
 
-        Harmless to repeat, and an answer that its labeler took back stays taken back. `strict`
-        makes a contradiction a ValueError.
+        What is in this store stands; contradictions are left out and reported, or raise ValueError
+        if `strict`. Repeating it is harmless: an answer that its labeler took back stays taken
+        back.
         """
         with self._transaction(write=True) as db:
-            taken = history.append(db, contents)
+            taken = merging.append(db, contents)
             if strict and taken.conflicts:
                 raise ValueError(f"{taken.conflicts[0]}; nothing was added")
         return taken
@@ -234,8 +195,7 @@ class LabelStore:
     def events(
         self, task: str | None = None, labeler: str | None = None, *, standing: bool = False
     ) -> list[Event]:
-        """Read the whole history, oldest first, or only the answers that stand, each with the order
-        in which options were shown."""
+        """Read the whole history, oldest first, or only the answers that stand (`standing`)."""
         where = [] if labeler is None else [events.c.labeler == labeler]
         if standing:
             where.append(answers.c.event_id.is_not(None))
@@ -246,164 +206,100 @@ class LabelStore:
         self, labeler: str, task: str, among: Collection[str] | None = None,
         latest: int | None = None
     ) -> list[tuple[str, str, bool]]:  # fmt: skip
-        """Read a labeler's answers that stand (to some comparisons; the `latest` so many):
-        comparison, kind, whether a repeat, in order."""
-        a = answers.c
-        query = sa.select(a.event_id, a.comparison_id, a.kind, a.repeat).where(a.labeler == labeler)
-        # by these alone: asked for an order too, SQLite reads the whole task
-        if among is not None and len(among) <= history.CHUNK:
-            query = query.where(a.comparison_id.in_(list(among)))
-        else:
-            query = query.where(a.task == task).order_by(a.event_id.desc()).limit(latest)
-        with self._transaction() as db:
-            rows = sorted(db.execute(query).all())
-        return [tuple(row[1:]) for row in rows if among is None or row.comparison_id in among][
-            -(latest or 0) :
-        ]
+        """Read a labeler's answers that stand, oldest first.
 
-    # ---- what is next, and how far ---------------------------------------------------------------
+        Each is (comparison, kind, whether a repeat). They can be limited to some comparisons
+        (`among`) and to the `latest` so many.
+        """
+        with self._transaction() as db:
+            return queries.answered(db, labeler, task, among, latest)
+
+    # ---- what is next ------------------------------------------------------------------------------
 
     def next(self, labeler: str, task: str, without: Iterable[str] = ()) -> Comparison | None:
-        """Find the first comparison of the task that this labeler has not answered, or None when
-        all are (but for those `without`)."""
-        a, c, s = answers.c, comparisons.c, standings.c
-        mine = sa.select(a.comparison_id).where(
-            a.labeler == labeler, a.comparison_id == c.id, sa.not_(a.repeat)
-        )
+        """Find the first comparison of the task that this labeler has not answered, or None.
+
+        Those in `without` are passed over.
+        """
         with self._transaction() as db:
-            start = db.scalar(sa.select(s.open_at).where(s.labeler == labeler, s.task == task)) or 0
-            query = (
-                sa.select(comparisons)
-                .where(c.task == task, c.position >= start, ~mine.exists())
-                .order_by(c.position)
-                .limit(1)
-            )
-            if without := list(without):
-                query = query.where(c.id.not_in(without))
-            row = db.execute(query).first()
-        return None if row is None else history.as_comparison(row)
+            return queries.next_open(db, labeler, task, without)
 
     def progress(self, labeler: str, task: str) -> Progress:
-        """Tell what this labeler has done, skipped and been asked again, and how many comparisons
-        the task has."""
-        s = standings.c
+        """Count what this labeler has done, skipped and been asked again, and the task's total."""
         with self._transaction() as db:
-            total = db.scalar(sa.select(tasks.c.total).where(tasks.c.name == task)) or 0
-            row = db.execute(
-                sa.select(s.done, s.skipped, s.repeats).where(s.labeler == labeler, s.task == task)
-            ).first()
-        return Progress(row.done, row.skipped, total, row.repeats) if row else Progress(0, 0, total)
+            return queries.progress(db, labeler, task)
 
     def claim(self, labeler: str, comparison_id: str, holder: str, *, repeat: bool = False) -> bool:
-        """Put an item on the screen of this window (`holder`: host/process/number), or return False
-        if another one shows it now.
+        """Claim an item for a window, or return False if another window shows it now.
 
-        A window claims one item at a time. Claims of windows that are gone, or were left alone for
-        ten minutes, count for nothing.
+        `holder` names the window: host/process/number. A window claims one item at a time. Claims
+        of windows that are gone, or were left alone for ten minutes, count for nothing.
         """
         with self._transaction(write=True) as db:
             return claims.claim(db, labeler, comparison_id, holder, repeat)
 
     def claimed(self, labeler: str, but: str = "") -> set[tuple[str, bool]]:
-        """Return the items on the labeler's screens just now, as (id, whether a repeat); not those
-        of the holder `but`."""
+        """Return the items that the labeler's windows show now, except `but`: (id, is a repeat)."""
         with self._transaction() as db:
             return claims.claimed(db, labeler, but)
 
     def release(self, labeler: str, holders: str) -> None:
-        """Drop the labeler's claims by every window whose name begins with `holders`."""
+        """Drop the claims of every window of the labeler whose name begins with `holders`."""
         with self._transaction(write=True) as db:
             claims.release(db, labeler, holders)
 
     # ---- who, when, and blind judging ------------------------------------------------------------
 
     def labelers(self) -> list[str]:
-        """Name who has labelled here, in the order in which they came."""
+        """Name everybody who has labelled here, in the order of their first answers."""
         with self._transaction() as db:
             return list(
                 db.scalars(sa.select(labelers.c.name).order_by(labelers.c.created, labelers.c.name))
             )
 
     def sit_down(self, labeler: str, task: str, question: str = "", rubric: str = "") -> Sitting:
-        """Begin a sitting, and keep the question and rubric that its labeler reads; without it one
-        begins with the first answer."""
-        sitting = Sitting(
-            secrets.token_hex(8),
-            labeler,
-            task,
-            time.time(),
-            socket.gethostname(),
-            _version(),
-            question,
-            rubric,
-        )
-        fits(sessions, sitting._asdict())
+        """Begin a sitting, and keep the question and rubric that its labeler reads.
+
+        Without it a sitting begins with the first answer.
+        """
+        sitting = _sitting(labeler, task, time.time(), question, rubric)
         with self._transaction(write=True) as db:
             db.execute(sa.insert(sessions).values(sitting._asdict()))
         self._sittings[labeler, task] = sitting, sitting.started
         return sitting
 
     def sittings(self, labeler: str | None = None) -> list[Sitting]:
-        """Read when people sat down to label (one of them, or all), oldest first."""
-        query = sa.select(*(sessions.c[name] for name in Sitting._fields)).order_by(
-            sessions.c.started, sessions.c.id
-        )
+        """Read the sittings (of one labeler), oldest first."""
         with self._transaction() as db:
-            return [
-                Sitting(*row)
-                for row in db.execute(
-                    query if labeler is None else query.where(sessions.c.labeler == labeler)
-                )
-            ]
+            return queries.sittings(db, labeler)
 
     def add_judgements(
         self, pairs: Iterable[Comparison], systems: Iterable[tuple[str, str]]
     ) -> int:
-        """Add pairs to be judged blind, and who wrote their options 0 and 1, which no card reads;
-        return how many pairs are new."""
+        """Add pairs to be judged blind, with the systems that wrote options 0 and 1.
+
+        No card reads who wrote what. Returns how many pairs are new.
+        """
         pairs = list(pairs)
         by_id = dict(zip((pair.id for pair in pairs), systems, strict=True))
         return self.append(Contents(pairs, systems=by_id), strict=True).comparisons
 
     def judgements(self, task: str | None = None) -> list[Judgement]:
-        """Read the verdicts that stand on blind pairs, with the sides uncovered; a skipped pair
-        gives none."""
+        """Read the verdicts that stand on blind pairs, with the winners; a skipped pair has none."""
         with self._transaction() as db:
-            systems = history.systems_of(db)
-            found = history.read(
-                db,
-                answers.c.event_id.is_not(None),
-                sa.not_(events.c.repeat),
-                events.c.kind != "skip",
-                task=task,
-            )
-            return [
-                Judgement(e.comparison_id, e.labeler, systems[e.comparison_id], e.choice, e.seconds, e.created, e.simulated) for e,
-                _ in found if e.comparison_id in systems
-            ]  # fmt: skip
+            return queries.judgements(db, task)
 
     def close(self) -> None:
         """Close all connections; the store opens them again when it is used."""
         self._engine.dispose()
 
     def _sit_down(self, db: sa.Connection, event: Event, task: str) -> Sitting:
-        """Return the sitting that an event belongs to; after a long break, or at the beginning, it
-        is a new one."""
+        """Return the sitting of an event: a new one at the beginning and after a long break."""
         before, latest = self._sittings.get((event.labeler, task), (None, 0.0))
         if before is not None and event.created - latest <= BREAK_SECONDS:
             return before
         question, rubric = (before.question, before.rubric) if before else ("", "")
-        sitting = Sitting(
-            secrets.token_hex(8),
-            event.labeler,
-            task,
-            event.created,
-            socket.gethostname(),
-            _version(),
-            question,
-            rubric,
-        )
-        fits(sessions, sitting._asdict())
+        sitting = _sitting(event.labeler, task, event.created, question, rubric)
         db.execute(sa.insert(sessions).values(sitting._asdict()))
         return sitting
 
@@ -413,8 +309,8 @@ class LabelStore:
         if os.getpid() != self._pid:
             self._engine.dispose(close=False)
             self._pid, self._sittings = os.getpid(), {}
-        if self._file is not None and (
-            not self._file.exists() or self._file.stat().st_ino != self._inode
+        if self.file is not None and (
+            not self.file.exists() or self.file.stat().st_ino != self._inode
         ):
             raise StoreError(
                 f"{self.name} was moved, deleted or replaced while it was open; nothing was saved. "
@@ -429,5 +325,11 @@ class LabelStore:
             raise
 
 
-def _version() -> str:
-    return str(sys.modules[__name__.partition(".")[0]].__version__)
+def _sitting(labeler: str, task: str, started: float, question: str, rubric: str) -> Sitting:
+    version = str(sys.modules[__name__.partition(".")[0]].__version__)
+    made = Sitting(
+        secrets.token_hex(8), labeler, task, started, socket.gethostname(), version, question,
+        rubric
+    )  # fmt: skip
+    fits(sessions, made._asdict())
+    return made

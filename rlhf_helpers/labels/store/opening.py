@@ -1,80 +1,35 @@
-"""Opening a label store: the engine, tables made or brought up to date, and errors in plain
-words."""
+"""Opening a label store: the engine, the tables, the journal, and errors in plain words.
+
+SQLite keeps a rollback journal here (`journal_mode = DELETE`) and no write-ahead log. After a commit
+the one file holds everything and nothing lies beside it, so a download, a mail attachment or a copy
+of the file has every label that was shown as saved. A write-ahead log would keep new labels in
+`labels.db-wal`, which such copies leave behind, and it does not work on network file systems.
+"""
 
 from __future__ import annotations
 
 import random
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
-from rlhf_helpers.labels.store.tables import (
-    VIEW,
-    answers,
-    claims,
-    comparisons,
-    events,
-    judgements,
-    labelers,
-    meta,
-    recount,
-    sessions,
-    standings,
-    tables,
-    tasks,
-)
+from rlhf_helpers.labels.store.tables import VIEW, meta, tables
 
-# raise it with every change of the tables, and say in MIGRATIONS how an older file gets there
-SCHEMA = 3
+SCHEMA = 3  # raise it with every change of the tables
 APPLICATION = "rlhf_helpers labels"
 WAIT_SECONDS = 10.0  # for another writer
+LEFT_OVER = (
+    "-wal.left-over"  # the name, after the store's own, of a log that belongs to another file
+)
 
 
 class StoreError(RuntimeError):
     """A database that is not a label store this version can use, or that cannot be written just
     now."""
-
-
-# ---- older files ---------------------------------------------------------------------------------
-
-
-def _to_3(db: sa.Connection) -> None:
-    for table in (tasks, labelers, sessions, standings, judgements):
-        table.create(db)
-    db.execute(sa.text("ALTER TABLE comparisons ADD COLUMN gold INTEGER"))
-    db.execute(
-        sa.text("ALTER TABLE events ADD COLUMN session VARCHAR(32) REFERENCES sessions (id)")
-    )
-    for index in answers.indexes:  # it had other columns
-        index.drop(db)
-        index.create(db)
-    e, a = events.c, answers.c
-    simulated = sa.func.min(sa.case((e.simulated, 1), else_=0)) == 1
-    people = sa.select(e.labeler, sa.func.min(e.created), simulated).group_by(e.labeler)
-    db.execute(sa.insert(labelers).from_select(list(labelers.c), people))
-    c = comparisons.c
-    db.execute(
-        sa.insert(tasks).from_select(
-            list(tasks.c), sa.select(c.task, sa.func.count()).group_by(c.task)
-        )
-    )
-    for labeler, task in db.execute(sa.select(a.labeler, a.task).distinct()).all():
-        recount(db, labeler, task)
-    db.execute(sa.text(VIEW))
-
-
-MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {  # from each older schema to the next
-    1: lambda db: claims.create(db),
-    2: _to_3,
-}
-
-
-# ---- opening -------------------------------------------------------------------------------------
 
 
 def engine(url: sa.URL) -> sa.Engine:
@@ -102,17 +57,22 @@ def engine(url: sa.URL) -> sa.Engine:
 
 
 def prepare(engine: sa.Engine, name: str) -> None:
-    """Make the tables where there are none; raises StoreError for a database that is not a label
-    store, and leaves it alone."""
-    if engine.dialect.name == "sqlite":
-        _make_folder(Path(str(engine.url.database)))
+    """Make the tables where there are none, and see to it that the one file holds everything.
+
+    Raises StoreError for a database that is not a label store, and leaves it as it is.
+    """
+    is_file = engine.dialect.name == "sqlite"
+    if is_file:
+        path = Path(str(engine.url.database))
+        _make_folder(path)
+        _set_aside_log(path)
     try:
         with engine.begin() as db:
-            known = _verify(db, name)
-        if known < SCHEMA:
-            _bring_up_to_date(engine, name, known)
-        if engine.dialect.name == "sqlite":
-            _use_log(engine)
+            is_new = not _verify(db, name)
+        if is_new:
+            _create(engine, name)
+        if is_file:
+            _leave_log(engine)
     except OperationalError as error:
         if (better := explain(error, name)) is not error:
             raise better from error
@@ -124,34 +84,34 @@ def prepare(engine: sa.Engine, name: str) -> None:
         raise explain(error, name) from error
 
 
-_WAY_OUT = "it was not changed. Move it away or name another file; an export made earlier can be read with exchange.load()"
-_REASONS = {  # a database's own words, and what to say instead
-    ("not a database", "malformed"): "{name} is no label store, or a damaged one ({word}); "
-    + _WAY_OUT,
-    (
-        "locked",
-        "lock timeout",
-    ): "{name} is locked by another program ({word}); nothing was saved. Close what has it open, then try again",
-    (
-        "is full",
-        "disk I/O",
-        "No space left",
-    ): "the disk of {name} is full or failing ({word}); nothing was saved. Make room, try again",
-    (
-        "readonly",
-        "read-only",
-        "unable to open",
-    ): "{name} cannot be written ({word}); is it in a folder you may write to?",
-    (
-        "connection",
-        "terminat",
-    ): "the server of {name} cannot be reached ({word}); nothing was saved. Try again when it is back",
+_WAY_OUT = (
+    "it was not changed. Move it away or name another file; an export can be read with "
+    "exchange.load()"
+)
+_REASONS = {  # what a database says, and what to say instead
+    ("not a database", "malformed"): (
+        "{name} is not a label store, or it is damaged ({word}); " + _WAY_OUT
+    ),
+    ("locked", "lock timeout"): (
+        "{name} is locked by another program ({word}); nothing was saved. Close the program that "
+        "has it open, then try again"
+    ),
+    ("is full", "disk I/O", "No space left"): (
+        "the disk of {name} is full or failing ({word}); nothing was saved. Make room, then try "
+        "again"
+    ),
+    ("readonly", "read-only", "unable to open"): (
+        "{name} cannot be written ({word}); is it in a folder you may write to?"
+    ),
+    ("connection", "terminat"): (
+        "the server of {name} cannot be reached ({word}); nothing was saved. Try again when it is "
+        "back"
+    ),
 }
 
 
 def explain(error: DBAPIError, name: str) -> Exception:
-    """Turn a database's word for a damaged, locked, full, read-only or lost store into an error
-    that names it and the way out."""
+    """Turn a database's error into one that names the store and says what to do, if it is known."""
     word = str(error.orig).strip()
     if isinstance(error, DataError):
         return StoreError(f"{name} cannot hold this text or number ({word}); nothing was saved")
@@ -175,59 +135,48 @@ def _make_folder(path: Path) -> None:
         ) from error
 
 
-def _bring_up_to_date(engine: sa.Engine, name: str, known: int) -> None:
-    """Make the tables, or change those of an older schema step by step, in one transaction."""
-    # there is no row to lock yet, so another process may make the same tables
-    if known == 0 and engine.dialect.name != "sqlite":
-        try:
-            with engine.begin() as db:
-                _create(db)
-        except (ProgrammingError, IntegrityError, OperationalError):
-            with engine.begin() as db:
-                if _verify(db, name) != SCHEMA:
-                    raise
-        return
-    with engine.execution_options(write=True).begin() as db:
-        known = _verify(db, name)  # looked at again, now that nobody else can be doing it too
-        if known == 0:
-            _create(db)
-        for schema in range(known or SCHEMA, SCHEMA):
-            MIGRATIONS[schema](db)
-        db.execute(sa.update(meta).where(meta.c.key == "schema").values(value=str(SCHEMA)))
+def _create(engine: sa.Engine, name: str) -> None:
+    """Make the tables in one transaction, unless another process makes them at the same time."""
+    try:
+        with engine.execution_options(write=engine.dialect.name == "sqlite").begin() as db:
+            if _verify(db, name):  # looked at again, now that nobody else can be doing it too
+                return
+            tables.create_all(db)
+            db.execute(sa.text(VIEW))
+            values = {"application": APPLICATION, "schema": str(SCHEMA)}
+            db.execute(sa.insert(meta), [{"key": k, "value": v} for k, v in values.items()])
+    except (ProgrammingError, IntegrityError, OperationalError):
+        # on a server there is no row to lock yet, so another process may have made them first
+        with engine.begin() as db:
+            if not _verify(db, name):
+                raise
 
 
-def _create(db: sa.Connection) -> None:
-    tables.create_all(db)
-    db.execute(sa.text(VIEW))
-    db.execute(
-        sa.insert(meta),
-        [{"key": "application", "value": APPLICATION}, {"key": "schema", "value": str(SCHEMA)}],
-    )
+def _verify(db: sa.Connection, name: str) -> bool:
+    """Tell whether the tables of a label store are there, False for an empty database.
 
-
-def _verify(db: sa.Connection, name: str) -> int:
-    """Return the schema of the tables, 0 if there are none; raises StoreError for somebody else's
-    database or one of a later version."""
+    Raises StoreError for a database of another program or another version.
+    """
     found = set(sa.inspect(db).get_table_names())
     if not found:
-        return 0
+        return False
     values: dict[str, str] = {}
-    if "meta" in found and {c["name"] for c in sa.inspect(db).get_columns("meta")} == {
-        "key",
-        "value",
-    }:
-        values = {row.key: row.value for row in db.execute(sa.select(meta))}
+    if "meta" in found:
+        columns = {c["name"] for c in sa.inspect(db).get_columns("meta")}
+        if columns == {"key", "value"}:
+            values = {row.key: row.value for row in db.execute(sa.select(meta))}
     if values.get("application") != APPLICATION:
         raise StoreError(
             f"{name} is a database, but not one of labels (tables: "
             f"{', '.join(sorted(found)[:5])}); {_WAY_OUT}"
         )
-    if int(values["schema"]) > SCHEMA:
+    if values["schema"] != str(SCHEMA):
         raise StoreError(
-            f"{name} was written by a newer rlhf_helpers (schema {values['schema']}, this one "
-            f"knows {SCHEMA}): update, or name another file"
+            f"{name} was written by another version of rlhf_helpers (its schema is "
+            f"{values['schema']}, this version reads {SCHEMA}); it was not changed. Open it with "
+            "that version, or name another file"
         )
-    return int(values["schema"])
+    return True
 
 
 def _sqlite_engine(url: sa.URL) -> sa.Engine:
@@ -239,8 +188,11 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     def _set_up(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # Python's sqlite3 must not begin transactions of its own
         connection.execute("PRAGMA foreign_keys = ON")
-        # a committed label survives a power cut, not only a killed kernel
-        connection.execute("PRAGMA synchronous = FULL")
+        # A committed label survives a power cut, not only a killed kernel. EXTRA also waits until
+        # the removal of the journal is on the disk: a journal that came back would undo the commit.
+        connection.execute("PRAGMA synchronous = EXTRA")
+        # the file changes only while a transaction commits, never in the middle of a long one
+        connection.execute("PRAGMA cache_spill = OFF")
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
@@ -274,21 +226,36 @@ def _take_turn(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {WAIT_SECONDS * 1000:.0f}")
 
 
-def _use_log(engine: sa.Engine) -> None:
-    """Turn the write-ahead log on, once the file is known to be ours: readers then never wait for a
-    writer."""
-    raw = engine.raw_connection()
-    try:
-        if raw.cursor().execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+def _set_aside_log(path: Path) -> None:
+    """Rename a write-ahead log that lies beside a file which has none: it belongs to another file.
+
+    That happens when a label store is saved over one of an earlier version. SQLite would take the
+    log for the file's own and show what the other file held.
+    """
+    log = Path(f"{path}-wal")
+    # the file is read only where a log lies beside it: closing it drops this process's locks on it
+    if not log.exists():
+        return
+    header = path.read_bytes()[:20] if path.exists() else b""
+    if header[18:20] != b"\x02\x02":  # version 2: the file is in write-ahead mode
+        log.replace(f"{path}{LEFT_OVER}")
+
+
+def _leave_log(engine: sa.Engine) -> None:
+    """Move what a write-ahead log holds into the file itself, and keep a rollback journal."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        raw = engine.raw_connection()
+        try:
+            cursor = raw.cursor()
+            if cursor.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+                cursor.execute("PRAGMA journal_mode = DELETE")
             return
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            try:
-                raw.cursor().execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:  # SQLite does not wait here by itself
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise OperationalError("PRAGMA journal_mode = WAL", None, error) from error
-                time.sleep(0.02)
-    finally:
-        raw.close()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise OperationalError("PRAGMA journal_mode = DELETE", None, error) from error
+        finally:
+            raw.close()
+        # whoever has it open blocks the change, and so would this process block another
+        engine.dispose()
+        time.sleep(random.uniform(0.01, 0.1))

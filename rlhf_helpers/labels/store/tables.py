@@ -94,8 +94,8 @@ tasks = sa.Table(
     sa.Column("total", sa.Integer, nullable=False),  # comparisons of the task
 )  # fmt: skip
 
-standings = sa.Table(
-    "standings",
+counters = sa.Table(
+    "standings",  # the name in files that exist
     tables,
     sa.Column("labeler", sa.String(120), primary_key=True),
     sa.Column("task", sa.String(80), primary_key=True),
@@ -165,5 +165,5 @@ def recount(db: sa.Connection, labeler: str, task: str) -> None:
         "repeats": sum(n for (repeat, _), n in counts.items() if repeat),
         "open_at": first_open(db, labeler, task),
     }
-    db.execute(sa.delete(standings).where(standings.c.labeler == labeler, standings.c.task == task))
-    db.execute(sa.insert(standings).values(labeler=labeler, task=task, **row))
+    db.execute(sa.delete(counters).where(counters.c.labeler == labeler, counters.c.task == task))
+    db.execute(sa.insert(counters).values(labeler=labeler, task=task, **row))

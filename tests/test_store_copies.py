@@ -1,0 +1,241 @@
+"""A copy of the one file holds everything that was shown as saved, whenever it is made, and nothing
+else is beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlhf_helpers.labels.sessions import Session
+from rlhf_helpers.labels.store import LabelStore, StoreError
+from rlhf_helpers.labels.store.opening import LEFT_OVER
+from rlhf_helpers.records import Comparison
+
+
+def questions(count: int = 20) -> list[Comparison]:
+    return [Comparison("sentiment", f"query {i}", ("a", "b", "c")) for i in range(count)]
+
+
+def inside(path: Path, folder: Path) -> tuple[int, int, str]:
+    """Copy the one file alone, and count its comparisons and labels with Python's sqlite3."""
+    copy = folder / f"copy-{len(list(folder.iterdir()))}.db"
+    shutil.copy(path, copy)
+    with sqlite3.connect(copy) as db:
+        counts = db.execute(
+            "select (select count(*) from comparisons), (select count(*) from labels)"
+        ).fetchone()
+        (state,) = db.execute("pragma integrity_check").fetchone()
+    return *counts, state
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "copies"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "labels.db"
+
+
+def write_ahead(path: Path) -> sqlite3.Connection:
+    """Put a store into write-ahead mode, as earlier versions kept it, and hold it open."""
+    db = sqlite3.connect(path, isolation_level=None)
+    assert db.execute("pragma journal_mode = wal").fetchone() == ("wal",)
+    return db
+
+
+def test_a_copy_after_every_answer_holds_that_answer(path: Path, folder: Path) -> None:
+    """A copy of labels.db alone held 0 labels and 0 comparisons: all was in labels.db-wal."""
+    store = LabelStore(path)
+    store.add(questions())
+    session = Session(store, "sentiment", "ann", questions(), repeat_every=0)
+    window = LabelStore(path)  # a second window that looks on
+    for number in range(1, 21):
+        assert session.answer("choose", 0) and "Saved" in session.message
+        assert len(window.labels()) == number
+        assert inside(path, folder) == (20, number, "ok")
+        assert [p.name for p in path.parent.iterdir()] == ["labels.db"]
+    session.answer("undo")
+    assert inside(path, folder) == (20, 19, "ok")
+    store.close()
+    window.close()
+    assert inside(path, folder) == (20, 19, "ok")
+
+
+def test_a_copy_beside_a_reader_in_mid_transaction_holds_the_answer_too(
+    path: Path, folder: Path
+) -> None:
+    store = LabelStore(path)
+    store.add(questions())
+    reader = sqlite3.connect(path, isolation_level=None)
+    for number, c in enumerate(questions(), 1):
+        # a statement that is not finished holds its lock; the writer waits until it lets go
+        rows = reader.execute("select * from comparisons")
+        rows.fetchone()
+        rows.close()
+        store.record("ann", c.id, "choose", 1)
+        assert inside(path, folder) == (20, number, "ok")
+    reader.close()
+
+
+KERNEL = """
+import os, sys, time
+from rlhf_helpers.labels import cards
+from rlhf_helpers.labels.store import LabelStore
+os.environ["RLHF_HEADLESS"] = "1"
+card = cards.label(LabelStore(sys.argv[1]), "sentiment", "ann", repeat_every=0)
+for line in sys.stdin:
+    print(card.answer("choose", 0), card.session.message, flush=True)
+    if line.strip() == "end":
+        sys.exit()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+@pytest.mark.parametrize("end", ["exit", "kill", "terminate"])
+def test_a_copy_is_complete_however_the_kernel_ends(path: Path, folder: Path, end: str) -> None:
+    LabelStore(path).add(questions())
+    for round_ in range(3):  # and again in the kernel that is started next
+        kernel = subprocess.Popen(
+            [sys.executable, "-c", KERNEL, str(path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        for press in ("go", "go", "end" if end == "exit" else "go"):
+            kernel.stdin.write(press + "\n")
+            kernel.stdin.flush()
+            assert kernel.stdout.readline().startswith("True Saved")
+        if end != "exit":
+            kernel.send_signal(signal.SIGKILL if end == "kill" else signal.SIGTERM)
+        kernel.communicate()
+        assert inside(path, folder) == (20, 3 * round_ + 3, "ok")
+        assert [p.name for p in path.parent.iterdir()] == ["labels.db"]
+
+
+def test_a_hot_journal_takes_back_only_what_was_never_shown_as_saved(path: Path) -> None:
+    """The file as a power cut leaves it in the middle of a commit: pages written, journal there."""
+    store = LabelStore(path)
+    store.add(questions())
+    store.record("ann", questions()[0].id, "choose", 1)
+    store.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("pragma cache_size = 1")  # so that pages go to the file before the commit
+    other.execute("begin immediate")
+    other.execute("update comparisons set query = query || ?", ("x" * 5_000,))
+    other.execute("update events set choice = 2")
+    journal = Path(f"{path}-journal")
+    assert journal.stat().st_size > 5_000
+    cut = path.with_name("cut.db")
+    shutil.copy(path, cut)
+    shutil.copy(journal, f"{cut}-journal")
+    other.close()
+    assert cut.read_bytes() != path.read_bytes()
+    store = LabelStore(cut)
+    assert [x.choice for x in store.labels()] == [1] and store.comparisons() == questions()
+
+
+# ---- other files saved over it -------------------------------------------------------------------
+
+
+def test_a_newer_or_older_file_saved_over_the_store_is_what_is_read(
+    path: Path, folder: Path
+) -> None:
+    """With a write-ahead log the old data were shown, and their integrity was "ok"."""
+    store = LabelStore(path)
+    store.add(questions())
+    store.record("ann", questions()[0].id, "choose", 0)
+    shutil.copy(path, folder / "older.db")
+    store.record("ann", questions()[1].id, "choose", 1)
+    store.close()
+    shutil.copy(path, folder / "newer.db")
+    for name, choices in (("older.db", [0]), ("newer.db", [0, 1]), ("older.db", [0])):
+        shutil.copy(folder / name, path)  # into the same file, as a download or an upload does
+        assert [x.choice for x in store.labels()] == choices
+        assert [x.choice for x in LabelStore(path).labels()] == choices
+        store.close()
+
+
+def test_a_store_saved_over_one_with_a_write_ahead_log_is_not_mixed_with_it(
+    path: Path, folder: Path
+) -> None:
+    """The log of the other file stayed behind, and was shown in the place of what had been saved."""
+    newer = LabelStore(folder / "newer.db")
+    newer.add(questions(3))
+    for c in questions(3):
+        newer.record("ann", c.id, "choose", 2)
+    newer.close()
+    LabelStore(path).close()
+    old = write_ahead(path)
+    old.execute("insert into labelers values ('old', 1, 0)")
+    log = Path(f"{path}-wal")
+    content = log.read_bytes()
+    old.close()
+    log.write_bytes(content)  # as a killed kernel leaves it
+    path.write_bytes((folder / "newer.db").read_bytes())
+    store = LabelStore(path)
+    assert [x.choice for x in store.labels()] == [2, 2, 2] and store.labelers() == ["ann"]
+    assert not log.exists() and Path(f"{path}{LEFT_OVER}").read_bytes() == content
+
+
+def test_a_log_whose_file_is_gone_is_kept(path: Path) -> None:
+    """SQLite deletes a log beside an empty file, and with it labels that were only there."""
+    path.parent.mkdir()
+    Path(f"{path}-wal").write_bytes(b"labels of an earlier version")
+    LabelStore(path)
+    assert Path(f"{path}{LEFT_OVER}").read_bytes() == b"labels of an earlier version"
+
+
+# ---- stores of an earlier version ----------------------------------------------------------------
+
+
+def test_a_store_with_a_write_ahead_log_is_converted_and_keeps_its_labels(
+    path: Path, folder: Path
+) -> None:
+    store = LabelStore(path)
+    store.add(questions())
+    store.close()
+    old = write_ahead(path)
+    old.execute("insert into labelers values ('old', 1, 0)")
+    killed = folder / "killed.db"  # both files, as a killed kernel leaves them
+    for end in ("", "-wal"):
+        shutil.copy(f"{path}{end}", f"{killed}{end}")
+    old.close()
+    store = LabelStore(killed)
+    assert store.labelers() == ["old"] and not Path(f"{killed}-wal").exists()
+    store.close()
+    with sqlite3.connect(killed) as db:
+        assert db.execute("pragma journal_mode").fetchone() == ("delete",)
+    assert killed.read_bytes()[18:20] == b"\x01\x01"  # the header says so, too
+
+
+def test_a_store_that_an_earlier_version_has_open_is_an_error_in_words(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlhf_helpers.labels.store.opening.WAIT_SECONDS", 0.2)
+    LabelStore(path).close()
+    old = write_ahead(path)
+    old.execute("select * from meta").fetchall()
+    with pytest.raises(StoreError, match="labels.db is locked by another program.*Close"):
+        LabelStore(path)
+    old.close()
+    LabelStore(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_many_windows_convert_a_store_at_once(path: Path) -> None:
+    LabelStore(path).close()
+    write_ahead(path).close()
+    code = "import sys; from rlhf_helpers.labels.store import LabelStore; LabelStore(sys.argv[1])"
+    windows = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(4)]
+    assert [w.wait() for w in windows] == [0, 0, 0, 0]
+    with sqlite3.connect(path) as db:
+        assert db.execute("pragma journal_mode").fetchone() == ("delete",)
