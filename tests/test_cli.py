@@ -103,7 +103,11 @@ def test_the_whole_road(run, tmp_path):
     pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     assert code == 0 and len(pairs) == 36 and {"prompt", "chosen", "rejected"} <= pairs[0].keys()
 
-    for form, size in (("csv", 12), ("openai", 12), ("store", 12), ("dataset", 12)):
+    code, said, _ = run("export --store labels.db --format store --out mine.jsonl")
+    assert code == 0 and re.fullmatch(
+        r"12 labels and \d+ other answers? by ada inside mine.jsonl, sha256 [0-9a-f]{12}\n", said
+    )
+    for form, size in (("csv", 12), ("openai", 12), ("dataset", 12)):
         code, said, _ = run(
             f"export --store labels.db --format {form} --out mine.{form} --model MODEL"
         )

@@ -35,7 +35,7 @@ from rlhf_helpers import labelers, tasks
 from rlhf_helpers.course import checks, plots, show
 from rlhf_helpers.course.profile import folder, profile
 from rlhf_helpers.labels import agreement as measures  # you will write a function of that name
-from rlhf_helpers.labels import cards, frontend, reports
+from rlhf_helpers.labels import cards, frontend, handin, reports
 from rlhf_helpers.labels.sessions import Session
 from rlhf_helpers.labels.store import LabelStore
 
@@ -100,8 +100,8 @@ folder().mkdir(parents=True, exist_ok=True)
 # ## 2. Label
 #
 # Click the card once; then **1 to 4** chooses, **t** says "cannot tell", **s** skips, **u** takes the last answer back, **Esc**
-# leaves the card. Every answer is written to the file `labels.db` in your runs folder before the next comparison appears. Close the
-# laptop, restart the kernel, run the cell again: you go on where you stopped.
+# leaves the card. Every answer is written to the file `labels.db` in your runs folder before the next comparison appears; the card names
+# the file. Close the laptop, restart the kernel, run the notebook again up to the card: you go on where you stopped.
 #
 # ![The labelling card: a question, a prompt, four continuations with the numbers 1 to 4 to choose by click or key, and buttons for cannot tell, skip, flag and undo](../docs/card.png)
 #
@@ -160,10 +160,18 @@ whose = (
 print("From here on this notebook looks at", whose)
 
 # %% [markdown]
+# **Hand in.** If a teacher collects the labels of your class, do not send `labels.db`. This cell writes all your answers, with their whole
+# history, to one file in your runs folder, reads the file back and counts. The receipt says what is inside; compare its first digits of the
+# hash if you want to know that the same file has arrived.
+
+# %%
+handin.hand_in(desk.store, me, folder())
+
+# %% [markdown]
 # ## 3. What the store holds
 #
-# A label store is a single SQLite file. Nothing hides in it: open it with Python's own `sqlite3` and read it with pandas. The table
-# `comparisons` holds what was asked.
+# A label store is a single SQLite file, and once an answer is shown as saved, it is in that file. Nothing hides in it: open it with Python's
+# own `sqlite3` and read it with pandas. The table `comparisons` holds what was asked.
 
 # %%
 with closing(sqlite3.connect(path)) as database:
@@ -717,7 +725,7 @@ given = measures.assign(crowd[: 2 * size.own_labels], people, overlap=2)
 
 
 def sit(person):
-    """One simulated student works through what was given to them; returns their file."""
+    """One simulated student works through what was given to them, and hands in a file."""
     file, dice = LabelStore(place / f"{person}.db"), random.Random(person)
     file.add(given[person])
     session = Session(file, task.name, "me", given[person], simulated=True, repeat_every=4)
@@ -729,10 +737,11 @@ def sit(person):
             session.order.index(choice) if reads else 0,
             seconds=dice.uniform(4, 12) if reads else dice.uniform(0.3, 1),
         )
-    return file
+    return handin.hand_in(file, "me", place / person).path
 
 
-files, together = [sit(person) for person in people], LabelStore(place / "class.db")
+files = [sit(person) for person in people]
+together = LabelStore(place / "class.db")
 
 # %% [markdown]
 # **Predict**: what would become of four files in which everybody is called "me"?
@@ -744,12 +753,12 @@ except ValueError as problem:
     print(str(problem).replace(f"{place}/", ""))
 
 # %% [markdown]
-# The merge refuses, as it would take them for one person who answers everything twice. Here the files bear the right names, so `rename` takes
-# them from there. Merging a second time changes nothing: a student may go on labelling and hand the file in again.
+# The merge refuses, as it would take them for one person who answers everything twice. Here the folders bear the right names, so `rename`
+# takes them from there. Merging a second time changes nothing: a student may go on labelling, write the file anew and hand it in again.
 
 # %%
 for _ in range(2):
-    conflicts = measures.merge(together, files, rename=lambda name, file: Path(file).stem)
+    conflicts = measures.merge(together, files, rename=lambda name, file: Path(file).parent.name)
 labels = together.labels(task.name)
 assert (
     conflicts == []

@@ -14,7 +14,7 @@ from typing import Any
 from rlhf_helpers import evaluation, labelers, models
 from rlhf_helpers.cli.loading import load, model_folder, open_store, prompts
 from rlhf_helpers.cli.options import Export, Judge, LabelCommand, Sample, SummarizeRun
-from rlhf_helpers.labels import cards, exchange, frontend
+from rlhf_helpers.labels import cards, exchange, frontend, handin
 from rlhf_helpers.models import Policy
 from rlhf_helpers.runtime import files
 
@@ -108,8 +108,11 @@ def export(a: Export) -> None:
         )
     check_target(a.out, folder=a.format == "dataset")
     if a.format == "store":
-        count = exchange.export(store, a.out)
-    elif a.format == "dataset":
+        print(handin.export(store, a.out))
+        return
+    if not labels:
+        raise ValueError(f"{a.store} holds {len(comparisons):,} comparisons, but no labels yet")
+    if a.format == "dataset":
         exchange.save_dataset(a.out, comparisons, labels, licence=a.licence)
         count = len(labels)
     else:

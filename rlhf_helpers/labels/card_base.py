@@ -151,12 +151,13 @@ class CardBase:
             if v["prompt"]
             else ""
         )
+        # a saved notebook keeps this picture, so it does not name your folders
+        left_out = "".join(f"<p>{html.escape(line)}</p>" for line in v["notes"][1:] if cells)
         way = "run the cell to label, or call <code>answer_by_typing()</code> on the card to type"
         return (
             f"<div><p><strong>{html.escape(v['question'])}</strong> ({v['done']} of {v['total']} "
             f"done; {way})</p>"
-            f"{prompt}{f'<ol>{cells}</ol>' if cells else text}"
-            f"<p><small>{html.escape(' '.join(v['notes']))}</small></p></div>"
+            f"{prompt}{f'<ol>{cells}</ol>' if cells else text}{left_out}</div>"
         )
 
     def answer_by_typing(self, read: Callable[[str], str] = input) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ class Receipt:
     sha256: str
 
     def __str__(self) -> str:
+        if not self.labels + self.others:
+            return f"No labels inside {self.path.name}"
         what = "1 label" if self.labels == 1 else f"{self.labels:,} labels"
         if self.simulated:
             count = "" if self.simulated == self.labels else f"{self.simulated:,} of them "
@@ -46,7 +49,7 @@ class Receipt:
     def _repr_html_(self) -> str:
         return (
             f"<p><strong>{html.escape(str(self))}</strong><br>"
-            f"Hand in this file: <code>{html.escape(str(self.path.resolve()))}</code></p>"
+            f"Hand in this file: <code>{html.escape(os.path.relpath(self.path))}</code></p>"
         )
 
 

@@ -19,9 +19,9 @@ class People:
 
     Called with comparisons, it puts them into the store, so that `cards.label(store, task)` shows
     them, and raises MoreLabels until each has an answer; to skip one is an answer too. Those whose
-    options are all equal are never asked, so nobody waits for them. With a
-    `labeler`, only that person's answers count; without, everybody's do. An answer that was taken
-    back is missing, one that was changed counts as it is now.
+    options are all equal are never asked, and not waited for. With a `labeler`, only that person's
+    answers count; without, everybody's do. An answer that was taken back is missing, one that was
+    changed counts as it is now.
     """
 
     store: LabelStore
