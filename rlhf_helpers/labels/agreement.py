@@ -260,22 +260,25 @@ def _krippendorff(table: np.ndarray) -> float:
 
 
 def _bootstrap(table: np.ndarray, statistic: Callable[[np.ndarray], float]) -> Agreement:
-    generator, size = np.random.default_rng(0), table.shape[1]
-
     # where all say the same, there is no luck to correct for: kappa and alpha are not defined
     def value(sample: np.ndarray) -> float:
         one = len(set(sample[sample != MISSING].tolist())) == 1
         return np.nan if one and statistic is not _raw else statistic(sample)
 
-    found = [
-        value(table[:, generator.integers(size, size=size)])
-        for _ in range(RESAMPLES if size > 1 else 0)
-    ]
-    low, high = (
-        np.nanpercentile(found, [2.5, 97.5])
-        if found and not np.isnan(found).all()
-        else (np.nan, np.nan)
-    )
-    low, high = (low, high) if low < high else (np.nan, np.nan)
-    people = int((table != MISSING).any(1).sum())
-    return Agreement(value(table), float(low), float(high), size, people)
+    size, people = table.shape[1], int((table != MISSING).any(1).sum())
+    low, high = percentiles(size, lambda drawn: value(table[:, drawn]))
+    return Agreement(value(table), low, high, size, people)
+
+
+def percentiles(size: int, statistic: Callable[[np.ndarray], float]) -> tuple[float, float]:
+    """Bootstrap a statistic of the indices 0 to `size` - 1; return its 95 % interval.
+
+    NaN where there is no interval: one index, or the same value in every sample.
+    """
+    generator = np.random.default_rng(0)
+    samples = range(RESAMPLES if size > 1 else 0)
+    found = [statistic(generator.integers(size, size=size)) for _ in samples]
+    if not found or np.isnan(found).all():
+        return np.nan, np.nan
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return (float(low), float(high)) if low < high else (np.nan, np.nan)

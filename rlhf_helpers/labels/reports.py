@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from rlhf_helpers.labels import agreement
 from rlhf_helpers.labels.store import Event, LabelStore
 
 FAST_SECONDS = 1.0  # nobody reads four texts in less
-RESAMPLES = 1_000
 
 
 def per_labeler(store: LabelStore, task: str) -> list[dict[str, Any]]:
@@ -169,19 +169,18 @@ def _share(name: str, hits: list[bool]) -> dict[str, float]:
 
 
 def _clustered(name: str, hits: list[list[bool]]) -> dict[str, float]:
-    """Share of hits in all clusters together, with percentiles of a bootstrap over clusters; no
-    interval where clusters do not differ."""
+    """Give the share of hits in all clusters together, with a bootstrap over the clusters."""
     found = np.array([(sum(cluster), len(cluster)) for cluster in hits if cluster]).reshape(-1, 2)
-    row = {
-        name: math.nan,
-        f"{name}_low": math.nan,
-        f"{name}_high": math.nan,
+
+    def share(drawn: np.ndarray) -> float:
+        right, count = found[drawn].sum(0)
+        return float(right / count)
+
+    everything = np.arange(len(found))
+    low, high = agreement.percentiles(len(found), share)
+    return {
+        name: share(everything) if len(found) else math.nan,
+        f"{name}_low": low,
+        f"{name}_high": high,
         f"{name}_count": int(found[:, 1].sum()),
     }
-    if len(found):
-        row[name] = float(found[:, 0].sum() / found[:, 1].sum())
-        drawn = np.random.default_rng(0).integers(len(found), size=(RESAMPLES, len(found)))
-        right, count = found[drawn].sum(1).T
-        low, high = np.percentile(right / count, [2.5, 97.5])
-        row |= {f"{name}_low": float(low), f"{name}_high": float(high)} if low < high else {}
-    return row
