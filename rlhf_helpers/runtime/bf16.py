@@ -11,7 +11,9 @@ from functools import cache
 
 import torch
 
-SIDE = 256  # of the matrices multiplied: a few milliseconds in all, a tenth of a second at worst
+# of the matrices multiplied: a few milliseconds in all, on a CPU a tenth of a second at worst; a GPU
+# would only show how fast it starts something as small
+SIDES = {"cpu": 256, "cuda": 4096}
 WORTH_IT = 1.3  # times as fast, at least, or rounding buys nothing
 
 
@@ -44,12 +46,13 @@ def speedup(kind: str) -> float:
 
 def seconds(kind: str, dtype: torch.dtype) -> float:
     """Time one product of two matrices, the best of three after one to warm up."""
-    a = torch.ones(SIDE, SIDE, dtype=dtype, device=kind)
+    side = SIDES.get(kind, SIDES["cuda"])
+    a = torch.ones(side, side, dtype=dtype, device=kind)
     taken = []
     for _ in range(4):
         start = time.perf_counter()
         a @ a
-        if kind == "cuda":
-            torch.cuda.synchronize()
+        if kind != "cpu":
+            torch.accelerator.synchronize()
         taken.append(time.perf_counter() - start)
     return min(taken[1:])
