@@ -5,9 +5,8 @@
 # goes on: sometimes somebody laughs, sometimes a quarrel breaks out, sometimes it simply rains. All of that was in its books.
 #
 # Suppose you want the happy continuations. You cannot write down a formula for *happy*, but you can point: **this one rather than those
-# three.** Is pointing enough to change what the model writes? In this notebook you run the whole road once, small and fast, from
-# pointing to a changed model. A few cells from here you will see what the model writes, what a labeler chose, and what the finished road
-# makes of it. Everything that stays unexplained here has a notebook of its own.
+# three.** Is pointing enough to change what the model writes? In this notebook you run the whole process once, small and fast, from
+# the first choice to a changed model. What stays unexplained here has a notebook of its own.
 #
 # **After this notebook you can**
 #
@@ -56,11 +55,11 @@ plots.pipeline("all")
 checks.nb00_machine()
 
 # %% [markdown]
-# Every line should say *fine*. Your labels and your trainings go into the folder named in the second line; nothing else on your machine
+# Every line should say *fine*. Your labels and training runs go into the folder named in the second line; nothing else on your machine
 # is touched. If you want them elsewhere, set the environment variable `RLHF_RUNS` before you start JupyterLab.
 #
-# One thing only you can see: is there a slider below, and does it move? If you see mere words instead, close JupyterLab and start it
-# with `make lab`. (On a page that only shows the notebook, such as a code host, there is no slider.)
+# One thing only you can see: is there a slider below, and does it move? If there is only text, close JupyterLab and start it again
+# with `make lab`. (A page that only displays notebooks, such as a code host, shows no slider.)
 
 # %%
 IntSlider(value=3, min=1, max=5, description="Move me")
@@ -87,18 +86,20 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Read them aloud. The grammar mostly holds, the town is recognisable, and the mood goes any way. A few words may be odd: it is a
-# *small* model. This one is our **base model**, and everything we do later will be measured against it.
+# Read them aloud. The grammar mostly holds, the town is recognisable, and the mood varies. A few words may be odd: it is a
+# *small* model. This is our **base model**, and everything we do later is measured against it.
 #
 # ## Stage 2: somebody chooses
 #
-# For each prompt the base model wrote four continuations, and a labeler said which is the most positive. The course brings recorded
-# comparisons, so that you can run everything today. In notebook 02 you are the labeler.
+# For each prompt the base model wrote four continuations, and a labeler said which is the most positive. The course comes with
+# recorded comparisons, so you can run everything today. In notebook 02 you are the labeler. Here is one of the first twenty, the one
+# whose options differ most in the labeler's eyes.
 
 # %%
 comparisons, labels = labelers.recorded(task)
 labeler = labelers.simulated(task)
-asked, label = comparisons[0], labels[0]
+example = show.clear_case(comparisons, labeler)
+asked, label = comparisons[example], labels[example]
 print("Prompt:", asked.query.strip())
 pd.DataFrame(
     {
@@ -120,35 +121,25 @@ second = labelers.simulated(task, name="another", seed=1)
 agreement = labelers.agreement(labels, second.label(comparisons))
 assert all(label.simulated for label in labels) and 0.28 < agreement < 0.48
 show.note(
-    f"{len(comparisons):,} recorded comparisons. Two simulated labelers agree on **{agreement:.0%}** of them; guessing gives 25 %."
+    f"Two simulated labelers agree on **{agreement:.0%}** of the {len(comparisons):,} recorded "
+    "comparisons; guessing gives 25 %."
 )
 
 # %% [markdown]
-# So a label carries a little information and a lot of noise. Is there enough in it? Compare the texts that were chosen with all the
-# texts on offer, through the labeler's own eyes.
+# So a label carries a little information and a lot of noise. Is it enough? Compare the texts that were chosen with all the texts on
+# offer, by the labeler's own utility.
 
 # %%
 offered = [labeler.utility(option) for c in comparisons for option in c.options]
 chosen = [labeler.utility(c.options[x.choice]) for c, x in zip(comparisons, labels)]
 figure, axes = plt.subplots(figsize=(6, 2.8))
 bins = [b - 0.5 for b in range(-8, 10)]
-axes.hist(
-    offered, bins, density=True, histtype="stepfilled", color=plots.PALE, label="all four on offer"
-)
-axes.hist(
-    chosen,
-    bins,
-    density=True,
-    histtype="step",
-    color=plots.BLUE,
-    linewidth=2,
-    label="the one that was chosen",
-)
-axes.set(
-    xlabel="utility (positive words minus negative words)",
-    ylabel="share",
-    title="What the simulated labeler chose",
-)
+grey = {"histtype": "stepfilled", "color": plots.PALE, "label": "all four on offer"}
+blue = {"histtype": "step", "color": plots.BLUE, "linewidth": 2, "label": "the chosen one"}
+for utilities, look in zip((offered, chosen), (grey, blue)):
+    axes.hist(utilities, bins, density=True, **look)
+axes.set(xlabel="utility (positive minus negative words)", ylabel="share")
+axes.set_title("What the simulated labeler chose")
 axes.legend(frameon=False)
 # %% [markdown]
 # *How to read it:* grey is what the base model writes, the blue outline is what was chosen. The outline stands a little to the right.
@@ -169,17 +160,17 @@ few = size.comparisons // 5
 fitted = reward.encode(task, comparisons[:few], labels[:few], tokenizer)
 small = models.RewardModel.from_policy(policy)
 history = reward.fit(small, fitted, reward.RewardConfig(), Run(seed=0))
-print(
-    f"{len(fitted):,} comparisons, {reward.RewardConfig().epochs} passes; loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at the end"
-)
+print(f"{len(fitted):,} comparisons, {reward.RewardConfig().epochs} passes")
+print(f"loss {history[0]['loss']:.2f} at first, {history[-1]['loss']:.2f} at the end")
 
 # %%
 scorer = models.RewardModel.load(artifact("reward_sentiment")).to(device)
 
 # %% [markdown]
-# Does either of them know anything? We ask on comparisons that neither has seen: how often does the option with the highest number turn
-# out to be the one that was chosen? Nobody can be right all the time, because the labels are noisy. The last row says how often a
-# labeler *without* noise would be right: that is the ceiling.
+# Has either of them learned anything? We test on comparisons that neither has seen: how often is the option with the highest number
+# the one that was chosen? Nobody can be right all the time, because the labels are noisy. The last row says how often a labeler
+# *without* noise would be right: that is the ceiling. (The quick profile fits the small model on about fifty labels, too few to learn
+# anything: there it may well do no better than guessing. So it is on the published page, which was run at about a tenth of the size.)
 
 # %%
 held_comparisons, held_labels = comparisons[5_000:][: size.judged], labels[5_000:][: size.judged]
@@ -197,9 +188,9 @@ rows = [
 pd.DataFrame(rows, columns=["who predicts", "held-out accuracy"]).round(2)
 
 # %% [markdown]
-# We go on with the second model. It was also **normalised**: its numbers were shifted and stretched so that the base model's answers
-# score 0 on average, with a standard deviation of 1. One rule comes on top. An answer is cut at the first full stop after a while; one
-# that never comes to a full stop scores -1, whatever it says.
+# We continue with the second model. It was also **normalised**: its numbers were shifted and scaled so that the base model's answers
+# score 0 on average, with a standard deviation of 1. There is one more rule. An answer is cut at the first full stop after token 12;
+# an answer without one scores -1, whatever it says.
 #
 # ## Before you tune: write it down
 #
@@ -211,8 +202,8 @@ pd.DataFrame(rows, columns=["who predicts", "held-out accuracy"]).round(2)
 #
 # - `guessing`: the accuracy of somebody who picks one of the four options blindly;
 # - `base_score`: roughly, the mean score of the base model's own answers;
-# - `first_kl`: the distance, in nats, between the policy and the base model *before* the first update (KL divergence: how surprised one
-#   model is on average by the choices of the other);
+# - `first_kl`: the distance, in nats, between the policy and the base model *before* the first update (the KL divergence: take answers
+#   of the policy, and average how much higher the policy's log-probability of them is than the base model's);
 # - `win_rate`: your guess. A judge compares an answer of the briefly tuned model with one of the base model. How often does the tuned
 #   one win?
 
@@ -234,27 +225,25 @@ prediction = {"guessing": 0.25, "base_score": 0.0, "first_kl": 0.0, "win_rate": 
 solved = checks.nb00_predictions(prediction)
 
 # %% tags=["catch-up"]
-if not solved:  # go on with these where nothing is written
+if not solved:  # these stand in where there is no number
     usual = {"guessing": 0.25, "base_score": 0.0, "first_kl": 0.0, "win_rate": 0.7}
-    prediction = {
-        key: value if isinstance(value := prediction.get(key), (int, float)) else usual[key]
-        for key in usual
-    }
-    print("Where nothing is written, we write:", usual)
+    numbers = {k: v for k, v in prediction.items() if isinstance(v, (int, float))}
+    prediction = usual | numbers
+    print("Where you wrote no number, we take", usual)
 
 # %% [markdown]
 # ## Stage 4: tune
 #
-# **PPO** (proximal policy optimisation) does the same small thing again and again: let the model answer a batch of prompts, score the
-# answers, make the tokens of good answers a little more likely and those of bad answers a little less. A penalty holds it back: the
-# further the model moves away from the base model, the more reward it loses. Here is one such step, as it stands in the package.
+# **PPO** (proximal policy optimisation) repeats one small step: let the model answer a batch of prompts, score the answers, make the
+# tokens of good answers a little more likely and those of bad answers a little less. A penalty holds it back: the further the model
+# moves away from the base model, the more reward it loses. Here is that step, as the package has it.
 
 # %%
 show.source(ppo.step)
 
 # %% [markdown]
-# You are not meant to understand it yet. Find the four verbs: *sample*, *score*, *shape the rewards*, *improve*. That is the whole
-# algorithm; notebook 05 builds every line of it by hand. Now run it, less than half as long as we do there.
+# You are not meant to understand it yet. Find the four stages: *sample*, *score*, *shape the rewards*, and the *minibatches* that
+# improve the policy. The rest is bookkeeping. Notebook 05 builds every line by hand. Now run it, less than half as long as there.
 #
 # | machine | the next cell takes |
 # |---|---|
@@ -272,40 +261,28 @@ print(f"{config.steps} steps with {config.batch} answers each")
 # %% tags=["slow"]
 tuned = models.Policy.load().to(device)
 metrics = ppo.tune(tuned, score, pool, task, config, Run(seed=0))
-pd.DataFrame(metrics)[["step", "score", "kl_nats_per_response", "beta"]].iloc[
-    [0, len(metrics) // 2, -1]
-].round(2)
+curves = pd.DataFrame(metrics)[["step", "score", "kl_nats_per_response", "beta"]]
+curves.iloc[[0, len(metrics) // 2, -1]].round(2)
 
 # %% [markdown]
-# The first row is your `base_score` and your `first_kl`. Then look at the curves. For comparison, the grey line is a recorded training
-# that ran to its full length.
+# The first row is your `base_score` and your `first_kl`. Then look at the curves. The grey dashed line is a recorded run of full length;
+# your short run is the blue piece at its beginning.
 
 # %%
 whole = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_text().splitlines()]
 figure, panels = plt.subplots(1, 2, figsize=(9, 2.8))
-for axes, key, name in zip(
-    panels, ["score", "kl_nats_per_response"], ["score", "KL, nats per answer"]
-):
-    axes.plot(
-        [m["episodes"] for m in whole],
-        [m[key] for m in whole],
-        color=plots.GREY,
-        linestyle="--",
-        label="full length",
-    )
-    axes.plot(
-        [m["episodes"] for m in metrics],
-        [m[key] for m in metrics],
-        color=plots.BLUE,
-        marker=".",
-        label="your short run",
-    )
+names = {"score": "score", "kl_nats_per_response": "KL, nats per answer"}
+looks = {"full length": ("--", plots.GREY), "your short run": (".-", plots.BLUE)}
+for axes, (key, name) in zip(panels, names.items()):
+    for lines, (label, (style, colour)) in zip((whole, metrics), looks.items()):
+        x, y = [m["episodes"] for m in lines], [m[key] for m in lines]
+        axes.plot(x, y, style, color=colour, label=label)
     axes.set(xlabel="answers sampled so far", ylabel=name)
 panels[0].legend(frameon=False)
 # %% [markdown]
-# *How to read it:* left, what the policy earns; right, what it pays for it, as distance from the base model. You always look at the two
-# together. A score that climbs while the KL runs away is no success: it usually means that the policy has found texts which the reward
-# model likes and nobody else does.
+# *How to read it:* on the left, what the policy earns; on the right, how far it has moved from the base model to earn it. Always look at
+# the two together. A score that climbs while the KL grows without end is no success: it usually means that the policy has found texts
+# that only the reward model likes.
 
 # %%
 assert abs(metrics[0]["kl_nats_per_response"]) < 0.01 and abs(metrics[0]["score"]) < 1
@@ -317,7 +294,7 @@ if size.name != "quick":  # the quick profile only shows that everything runs
 # ## Before and after
 #
 # Numbers can deceive, texts less so. The same prompts as at the beginning, answered by the base model, by your short run, and by the
-# recorded policy that was tuned to the end. Behind each answer stands its score.
+# recorded policy that was tuned to the end. After each answer comes its score.
 
 # %%
 finished = models.Policy.load(artifact("policy_sentiment")).to(device)
@@ -325,16 +302,10 @@ finished = models.Policy.load(artifact("policy_sentiment")).to(device)
 
 def answers(model, queries, seed=0):
     """Let a model answer, and return texts and scores."""
-    rollout = sampling.sample(
-        model,
-        queries,
-        task.response_length,
-        task.temperature,
-        torch.Generator(device).manual_seed(seed),
-    )
-    return tasks.texts(task, rollout.responses, tokenizer), [
-        round(x, 1) for x in score(rollout).tolist()
-    ]
+    dice = torch.Generator(device).manual_seed(seed)
+    rollout = sampling.sample(model, queries, task.response_length, task.temperature, dice)
+    scores = [round(x, 1) for x in score(rollout).tolist()]
+    return tasks.texts(task, rollout.responses, tokenizer), scores
 
 
 # %%
@@ -344,9 +315,9 @@ for name, model in (("base", policy), ("short run", tuned), ("full length", fini
 pd.DataFrame(table)
 
 # %% [markdown]
-# (Of each prompt you see the end.) Can you tell, without the scores, which column is which? Are the tuned answers still good English? Do they still fit the
-# prompt, or does the model say the same cheerful thing every time, with another name in it? Nothing in the score punishes sameness. Keep these three questions; they are the ones that matter in every
-# later notebook.
+# (You see the end of each prompt.) Can you tell, without the scores, which column is which? Are the tuned answers still good English? Do
+# they still fit the prompt, or does the model say the same cheerful thing every time, with another name in it? Nothing in the score
+# punishes sameness. Keep these three questions: they matter in every later notebook.
 #
 # ## Stage 5: judge
 #
@@ -374,21 +345,19 @@ plots.win_rates(
 )
 # %% [markdown]
 # *How to read it:* a bar is the share of prompts on which the tuned answer won, the whisker its 95 % interval. The dashed line at one
-# half means "no difference": where the whisker does not reach it, chance is a poor explanation. Where would your prediction stand?
+# half means "no difference": where the whisker does not reach it, chance is a poor explanation. Where would your prediction be?
 
 # %%
 if size.name == "laptop":
     assert rates["full length"].low > 0.5, "the full-length policy should win"
 short = rates["short run"]
 hit = short.low <= prediction["win_rate"] <= short.high
-show.note(
-    f"You predicted {prediction['win_rate']:.0%}. Measured: **{short}**. "
-    + ("Well predicted." if hit else "What surprised you?")
-)
+comment = "Well predicted." if hit else "What surprised you?"
+show.note(f"You predicted {prediction['win_rate']:.0%}. Measured: **{short}**. {comment}")
 
 # %% [markdown]
-# That was the whole game: samples, choices, a reward model, PPO, a judge. Nobody wrote down what *happy* means, except inside the
-# simulated labeler, and the tuned model never saw that.
+# That was the whole game: samples, choices, a reward model, PPO, a judge. What *happy* means was written down only inside the simulated
+# labeler, and the tuned model never saw it.
 #
 # ## Now you: change one knob
 #
@@ -428,7 +397,7 @@ if not solved:
 
 # %% [markdown]
 # Same seed, same prompts, same number of steps: only the penalty is gone. (`kl_limit` switches off the alarm that would stop a policy
-# which wanders too far. Here we want to watch it wander.)
+# which has moved too far. Here we want to see how far it goes.)
 
 # %% tags=["slow"]
 unbound = models.Policy.load().to(device)
@@ -440,20 +409,19 @@ rows = []
 for name, model in (("base", policy), ("short run", tuned), ("no penalty", unbound)):
     measured = evaluation.measure(model, policy, test, task, score)
     rate = f"{rates[name].rate:.0%}" if name in rates else ""
-    rows.append(
-        (name, round(measured["score"], 2), round(measured["kl_nats_per_response"], 1), rate)
-    )
+    nats = round(measured["kl_nats_per_response"], 1)
+    rows.append((name, round(measured["score"], 2), nats, rate))
 pd.DataFrame(rows, columns=["model", "score", "KL (nats)", "win rate against base"])
 
 # %%
-pd.DataFrame(
-    {"with the penalty": answers(tuned, prompts)[0], "without": answers(unbound, prompts)[0]}
-)
+with_penalty, without = (answers(model, prompts)[0] for model in (tuned, unbound))
+pd.DataFrame({"with the penalty": with_penalty, "without": without})
 
 # %% [markdown]
-# Compare with the sentence you finished. Two things to look at. First, the price: how many nats did each run pay for a point of score?
-# Second, the texts: with a short run the difference may be small. Left alone for longer, a policy without a penalty drifts to the few
-# phrases that the reward model likes best. Notebook 05 gives you the knobs to see that for yourself.
+# Compare with the sentence you finished. First look at the price: how many nats did each run pay for a point of score? Then look at the
+# texts. In a run as short as this the penalty has hardly acted, so the two may be close, and chance may even put either of them ahead.
+# Given more time, a policy without a penalty drifts to the few phrases that the reward model likes best. Notebook 05 has the knobs to see
+# that for yourself.
 #
 # ## The map
 #
@@ -464,26 +432,26 @@ pd.DataFrame(
 # | **02 Be the labeler** | write a rubric, label comparisons here in the notebook, and measure how consistent you are | 60 / 1 |
 # | **03 A reward model from your labels** | derive the loss, fit it on your own clicks, and compare it with the ceiling | 60 / 8 |
 # | **05 PPO written out** | build PPO piece by piece and read its training curves | 90 / 10 |
-# | **06 GPT-2 on a GPU** | turn one switch to GPT-2, read its memory bill, launch, stop and resume | 45 / 3 |
+# | **06 GPT-2 on a GPU** | switch to GPT-2, read its memory bill, launch, stop and resume | 45 / 3 |
 # | **07 Did it work?** | judge blind, with an interval, and ask whether reward and people agree | 60 / 5 |
 #
-# Numbers that are missing are kept for side roads: you can walk the core without them. Each notebook opens alone. If something from an
-# earlier one is missing, it uses the recorded version and says so.
+# The numbers 04 and 08 are reserved for optional notebooks; the core does not need them. Each notebook can be opened on its own: if
+# something from an earlier one is missing, it uses the recorded version and says so.
 #
 # **With two hours:** 00, 02, 03, the first half of 05, then 07. **With four weeks:** one or two a week, in order, with all exercises.
 #
 # ## Recap
 #
 # - Five stages: sample, label, fit a reward model, tune with PPO; then judge with somebody who was not involved.
-# - A comparison says little and says it noisily. Thousands of them say enough.
-# - The reward model is a stand-in for the labeler. The KL penalty keeps the policy where the stand-in can be trusted.
+# - One comparison carries little information and much noise. Thousands of them carry enough.
+# - The reward model stands in for the labeler. The KL penalty keeps the policy close to texts on which it can be trusted.
 # - Score and KL belong together, and texts belong beside both.
 #
 # ## Questions
 #
 # 1. The reward model is trained on texts of the *base* model. Why does that become a problem the further PPO goes?
 # 2. The judge shares the labeler's taste. What would you conclude if the policy won in the eyes of this judge, but not in yours?
-# 3. Which of the five stages would you make better first, if the tuned texts disappointed you? How could you find out which one it is?
+# 3. Which of the five stages would you improve first, if the tuned texts disappointed you? How could you find out which one it is?
 #
 # ## Further reading
 #
@@ -491,5 +459,5 @@ pd.DataFrame(
 #   section 2 for the method, figure 1 for the same picture as ours.
 # - Christiano et al. (2017), [Deep reinforcement learning from human preferences](https://arxiv.org/abs/1706.03741): the idea before it
 #   met language.
-# - Stiennon et al. (2020), [Learning to summarize from human feedback](https://arxiv.org/abs/2009.01325): the same road, a year later and
-#   larger.
+# - Stiennon et al. (2020), [Learning to summarize from human feedback](https://arxiv.org/abs/2009.01325): the same method, a year later and
+#   at a larger scale.

@@ -1,21 +1,21 @@
 # %% [markdown]
 # # 01 · Sampling
 #
-# Ask a language model to go on from one sentence, then ask again. You get two different answers, and each comes with a number that
-# hardly anybody looks at: how likely that answer was. Everything in this course stands on those two things. Labelers compare the
-# answers. PPO changes the numbers. If the numbers are wrong, by one column or by one forgotten temperature, nothing crashes: the
-# training runs, the curves move, and the model learns noise.
+# Ask a language model to continue a sentence, then ask again. You get two different answers, and each comes with a number that hardly
+# anybody looks at: how likely that answer was. This course is built on those two things. Labelers compare the answers; PPO changes the
+# numbers. If the numbers are wrong, by one column or by a forgotten temperature, nothing crashes: the training runs, the curves move,
+# and the model learns noise.
 #
-# So before you let anybody judge a sample, you take the sampler apart. The first cells show you four answers to one prompt, with their
-# numbers; one hour from now you can compute all of them by hand.
+# So before anybody judges a sample, you take the sampler apart. The first cells show four answers to one prompt, with their numbers; an
+# hour from now you can compute all of them by hand.
 #
 # **After this notebook you can**
 #
-# - compute the log-probability of a token, with temperature, and prove that your number is the one the package uses;
+# - compute the log-probability of a token, with temperature, and show that it equals the package's;
 # - say which column of a model's output predicts which token;
 # - explain why prompts are padded on the left, and what goes wrong otherwise;
-# - apply the task's rule for where an answer ends, and say what not ending costs;
-# - make comparisons of four with a seed and a provenance, so that anybody can make them again.
+# - apply the task's rule for where an answer ends, and say what an unfinished answer scores;
+# - make comparisons of four that anybody can reproduce.
 #
 # | active | machine (two laptop cores) | you need |
 # |---|---|---|
@@ -44,25 +44,19 @@ plots.pipeline("sample")
 policy = models.Policy.load().to(device)
 tokenizer = policy.tokenizer
 prompt = tasks.queries(task, tokenizer, 1, split="test", seed=3)
-rollout = sampling.sample(
-    policy,
-    prompt.repeat(4),
-    task.response_length,
-    task.temperature,
-    torch.Generator(device).manual_seed(0),
-)
-print("Prompt:", tasks.query_texts(prompt, tokenizer)[0].strip())
-pd.DataFrame(
-    {
-        "answer": tasks.texts(task, rollout.responses, tokenizer),
-        "log-probability (nats)": rollout.logprobs.sum(-1).tolist(),
-        "finished": tasks.truncate(task, rollout.responses, tokenizer)[1].tolist(),
-    }
-).round(1)
+dice = torch.Generator(device).manual_seed(0)
+rollout = sampling.sample(policy, prompt.repeat(4), task.response_length, task.temperature, dice)
+show.wrapped("Prompt: " + tasks.query_texts(prompt, tokenizer)[0].strip())
+columns = {
+    "answer, all 24 tokens": tokenizer.batch_decode(rollout.responses),
+    "log-probability (nats)": rollout.logprobs.sum(-1).tolist(),
+    "finished": tasks.truncate(task, rollout.responses, tokenizer)[1].tolist(),
+}
+pd.DataFrame(columns).round(1)
 
 # %% [markdown]
-# One prompt, four answers. The middle column adds up the log-probabilities of all sampled tokens: closer to zero means less
-# surprising. The last column says whether the answer came to a full stop in time. This prompt stays with us to the end.
+# One prompt, four answers. The second column adds up the log-probabilities of all 24 sampled tokens: closer to zero means less
+# surprising. The last column says whether the answer came to a full stop in time; section 5 cuts it there. We use this prompt to the end.
 #
 # ## 1. A token, and how likely it was
 #
@@ -85,7 +79,7 @@ with torch.no_grad():
     hidden = policy.hidden(prompt.tokens, prompt.mask)  # (1, Q, d)
     logits = policy.logits(hidden[:, -1])[
         0
-    ].cpu()  # (V,): what comes after the last token of the prompt
+    ].cpu()  # (V,): what follows the last token of the prompt
 print(tuple(hidden.shape), "->", tuple(logits.shape))
 
 # %% [markdown]
@@ -93,29 +87,20 @@ print(tuple(hidden.shape), "->", tuple(logits.shape))
 #
 # $$p(y) = \frac{e^{z_y / T}}{\sum_{v} e^{z_v / T}}$$
 #
-# Below 1, likely tokens become likelier still; above 1, everything comes closer together; towards 0, only the favourite is left. The
+# Below 1, likely tokens become likelier still; above 1, the probabilities move closer together; towards 0, only the favourite is left. The
 # paper samples style answers at 0.7, and so do we. Before you run the next cell: at which temperature will the leading token have the
 # tallest bar?
 
 # %%
 top = logits.topk(10).indices
 figure, axes = plt.subplots(figsize=(8.6, 3))
-for i, (temperature, colour, hatch) in enumerate(
-    [(0.4, plots.BLUE, ""), (0.7, plots.SKY, "///"), (1.5, plots.PALE, "...")]
-):
+looks = [(0.4, plots.BLUE, ""), (0.7, plots.SKY, "///"), (1.5, plots.PALE, "...")]
+for i, (temperature, colour, hatch) in enumerate(looks):
     share = (logits / temperature).softmax(-1)[top]
-    axes.bar(
-        [k + 0.27 * i for k in range(10)],
-        share,
-        0.27,
-        color=colour,
-        edgecolor=plots.GREY,
-        hatch=hatch,
-        label=f"T = {temperature}",
-    )
-axes.set_xticks(
-    [k + 0.27 for k in range(10)], [repr(tokenizer.decode([k])) for k in top.tolist()], rotation=30
-)
+    look = {"color": colour, "edgecolor": plots.GREY, "hatch": hatch, "label": f"T = {temperature}"}
+    axes.bar([k + 0.27 * i for k in range(10)], share, 0.27, **look)
+words = [repr(tokenizer.decode([k])) for k in top.tolist()]
+axes.set_xticks([k + 0.27 for k in range(10)], words, rotation=30)
 axes.set(ylabel="probability", title="What comes next? The ten likeliest tokens")
 axes.legend()
 
@@ -129,7 +114,7 @@ axes.legend()
 # Difficulty ●●○○○ · importance ●●●●● · 5 minutes
 #
 # Write `logprob(logits, token, temperature)`. `logits` is a vector (V,), `token` an index into it; return $\ln p(\text{token})$, in nats,
-# as one number. You will meet this quantity in every later notebook: in the reward, in the KL, in PPO's ratio.
+# as one number. Later notebooks need it everywhere: in the reward, in the KL, in PPO's ratio.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -157,12 +142,10 @@ def logprob(logits, token, temperature):
 solved = checks.nb01_logprob(logprob)
 
 # %% tags=["catch-up"]
-if not solved:  # the package's version, for one token
+if not solved:
 
     def logprob(logits, token, temperature):
-        return tensors.token_logprobs(logits.view(1, 1, -1), torch.tensor([[token]]), temperature)[
-            0, 0
-        ]
+        return (logits / temperature).log_softmax(-1)[token]
 
 
 # %% [markdown]
@@ -174,13 +157,9 @@ by_hand = torch.tensor([float(logprob(logits, token, task.temperature)) for toke
 largest = (by_hand - rollout.logprobs[:, 0].cpu()).abs().max().item()
 assert largest < 1e-3
 print("close: your log-probabilities are those of the sampler, up to rounding")
-pd.DataFrame(
-    {
-        "first token": [repr(tokenizer.decode([k])) for k in first],
-        "log p": by_hand.tolist(),
-        "p": by_hand.exp().tolist(),
-    }
-).round(3)
+words = [repr(tokenizer.decode([k])) for k in first]
+columns = {"first token": words, "log p": by_hand.tolist(), "p": by_hand.exp().tolist()}
+pd.DataFrame(columns).round(3)
 
 # %% [markdown]
 # ### Exercise 2: entropy
@@ -189,7 +168,7 @@ pd.DataFrame(
 #
 # How undecided is the model? The **entropy** is its average surprise: every token's $-\ln p$, weighted with its own $p$, added up. It is 0
 # when one token is certain, and $\ln V$ when all are equally likely. Write `entropy(logits, temperature)`, for a vector (V,), in nats.
-# During PPO the entropy is an alarm bell: a policy whose entropy collapses says the same thing every time.
+# During PPO the entropy is a warning: a policy whose entropy collapses says the same thing every time.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -223,21 +202,14 @@ if not solved:
 temperatures = [0.2, 0.4, 0.7, 1.0, 1.5, 3.0]
 nats = [float(entropy(logits, t)) for t in temperatures]
 assert nats == sorted(nats) and nats[-1] < math.log(len(logits))
-assert all(
-    math.isclose(a, tensors.entropy(logits, t).item(), abs_tol=1e-3)
-    for a, t in zip(nats, temperatures)
-)
-pd.DataFrame(
-    {
-        "temperature": temperatures,
-        "entropy (nats)": nats,
-        "as if choosing among": [math.exp(h) for h in nats],
-    }
-).round(2)
+for mine, t in zip(nats, temperatures):
+    assert math.isclose(mine, tensors.entropy(logits, t).item(), abs_tol=1e-3)
+rows = [(t, h, math.exp(h)) for t, h in zip(temperatures, nats)]
+pd.DataFrame(rows, columns=["temperature", "entropy (nats)", "as if choosing among"]).round(2)
 
 # %% [markdown]
-# The last column makes nats easier to feel: an entropy of $h$ nats is as undecided as a fair choice among $e^h$ tokens. It always grows
-# with the temperature, and it can never pass the logarithm of the size of the vocabulary.
+# The last column makes nats easier to imagine: with an entropy of $h$ nats the model is as undecided as in a fair choice among $e^h$
+# tokens. Entropy grows with the temperature, and never exceeds the logarithm of the size of the vocabulary.
 #
 # ## 2. Sampling, in ten lines
 #
@@ -251,54 +223,41 @@ def sample_by_hand(policy, queries, length, temperature, generator):
     tokens, mask = queries.tokens.to(policy.device), queries.mask.to(policy.device)
     uniform = torch.rand(len(tokens), length, generator=generator, device=policy.device)
     for t in range(length):
-        logits = policy.logits(
-            policy.hidden(tokens, mask)[:, -1]
-        )  # (B, V): only the last column predicts something new
-        ends = (
-            (logits / temperature).softmax(-1).cumsum(-1)
-        )  # (B, V): where the stretch of each token ends
-        new = (
-            (ends > uniform[:, t : t + 1]).int().argmax(-1, keepdim=True)
-        )  # (B, 1): the first that ends behind the number
-        tokens, mask = (
-            torch.cat([tokens, new], 1),
-            torch.cat([mask, torch.ones_like(new, dtype=torch.bool)], 1),
-        )
+        # (B, V): only the last column predicts something new
+        logits = policy.logits(policy.hidden(tokens, mask)[:, -1])
+        # (B, V): where each token's stretch of the line from 0 to 1 ends
+        ends = (logits / temperature).softmax(-1).cumsum(-1)
+        # (B, 1): the first token that ends beyond the random number
+        new = (ends > uniform[:, t : t + 1]).int().argmax(-1, keepdim=True)
+        tokens = torch.cat([tokens, new], 1)
+        mask = torch.cat([mask, torch.ones_like(new, dtype=torch.bool)], 1)
     return tokens[:, -length:]
 
 
 # %%
+dice = torch.Generator(device).manual_seed(0)
 with torch.no_grad():
-    mine = sample_by_hand(
-        policy,
-        prompt.repeat(4),
-        task.response_length,
-        task.temperature,
-        torch.Generator(device).manual_seed(0),
-    )
+    mine = sample_by_hand(policy, prompt.repeat(4), task.response_length, task.temperature, dice)
 same = (mine == rollout.responses).all(-1)
 print(f"{int(same.sum())} of 4 answers are the package's, token by token")
 assert same.any()
 
 # %% [markdown]
-# No top-k, no top-p, no early stop: plain draws, always the same number of them. That is the paper's choice. It keeps the arithmetic
-# honest, because the probability that we write down is the probability with which the token was drawn. (If an answer ever differs, a draw
-# fell within a rounding error of the border between two tokens.)
+# No top-k, no top-p, no early stop: plain draws, always the same number of them, as in the paper. So the probability that we write down
+# is exactly the probability with which the token was drawn. (If an answer differs, a random number was so close to the boundary between
+# two tokens that a rounding error decided which of them was drawn.)
 #
 # ### Seeds
 #
-# All the randomness came from one `torch.Generator`, handed in from outside. Which of these do you expect to be equal?
+# All the randomness comes from one `torch.Generator` that is passed in. Which of these do you expect to be equal?
 
 
 # %%
 def draw(seed, rows=4, length=task.response_length):
     """Sample answers to the same prompt; returns the beginning of the second one."""
-    generator = torch.Generator(device).manual_seed(seed)
-    return (
-        sampling.sample(policy, prompt.repeat(rows), length, task.temperature, generator)
-        .responses[1, :16]
-        .tolist()
-    )
+    dice = torch.Generator(device).manual_seed(seed)
+    drawn = sampling.sample(policy, prompt.repeat(rows), length, task.temperature, dice)
+    return drawn.responses[1, :16].tolist()
 
 
 reference = draw(seed=0)
@@ -308,25 +267,23 @@ trials = {
     "the same seed, eight answers instead of four": draw(0, rows=8),
     "the same seed, answers one token longer": draw(0, length=task.response_length + 1),
 }
-pd.DataFrame(
-    [(name, tokens == reference) for name, tokens in trials.items()],
-    columns=["second answer with", "begins as before"],
-)
+rows = [(name, tokens == reference) for name, tokens in trials.items()]
+pd.DataFrame(rows, columns=["second answer with", "begins as before"])
 
 # %%
 assert trials["the same seed again"] == reference and trials["another seed"] != reference
 
 # %% [markdown]
-# A generator is one stream of random numbers, and the package takes them row after row before the first token. More rows behind the second
-# one leave its numbers as they were (on a CPU; a GPU deals them out in another order). One token more for each row, and the second row
-# starts at another place of the stream. So a sample is only reproducible together with everything that was asked for. Keep the recipe, not
-# only the seed: model, prompts, their order, number, length, temperature, seed.
+# A generator is one stream of random numbers, and the package takes them row by row before the first token. More rows after the second
+# one leave its numbers unchanged (on a CPU; a GPU hands out the stream in a different order). With one more token per row, however, the
+# second row starts at another place in the stream. So a seed alone does not reproduce a sample. Keep the whole recipe: model, prompts,
+# their order, number, length, temperature, seed.
 #
 # ### A playground
 #
-# Play before you go on: change the prompt, the temperature, the seed. Rest the mouse on a token, or walk with the arrow keys, to see how
-# likely it was and what else might have stood there. Top-k is for looking only: training never cuts the vocabulary. At which temperature
-# do the answers stop being sentences?
+# Play before you go on: change the prompt and the temperature; **Again** takes the next seed. Rest the mouse on a token, or use the arrow
+# keys, to see how likely it was and what else could have come there. Top-k is for looking only: training never cuts the vocabulary. At
+# which temperature do the answers stop being sentences?
 #
 # ![The playground: a prompt, a slider for the temperature, fields for top-k, seed and the number of samples, three answers with their unlikely tokens underlined, and the five likeliest tokens at the place that was clicked](../docs/playground.png)
 
@@ -336,8 +293,8 @@ playground.show(policy, task)
 # %% [markdown]
 # ## 3. Which column predicts which token?
 #
-# When PPO learns, nothing is sampled any more. The policy reads prompt and answer **in one go** and looks up what it now thinks of each
-# token. This is called a *replay*. It gives logits at every column, and this is where most home-made implementations go wrong.
+# While PPO updates the policy, nothing is sampled. The policy reads prompt and answer **in one pass** and looks up how likely each token
+# now is. This is called a *replay*. It gives logits at every column, and this is where many implementations go wrong.
 # Do it on paper first, with three tokens of prompt and three of answer:
 #
 # ```text
@@ -354,7 +311,8 @@ playground.show(policy, task)
 # Difficulty ●●●○○ · importance ●●●●● · 5 minutes
 #
 # Write `response_logits(logits, length)`. `logits` has shape (B, Q + R, V); `length` is R. Return the (B, R, V) part that predicts the R
-# response tokens, which stand at the end. All slips but one have the right shape: only the check will notice.
+# response tokens, which are at the end. Most of the usual mistakes give the right shape too, so no error message will warn you: only the
+# check compares the columns.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -404,24 +362,18 @@ with torch.no_grad():
     )
 
 # %%
-rows = [
-    ("your slice", by_hand),
-    ("sampling.replay", again),
-    ("one column late", one_late),
-    ("your slice, temperature forgotten", None),
-]
 plain = tensors.token_logprobs(response_logits(everywhere, task.response_length), rollout.responses)
-differences = {
-    name: ((plain if x is None else x) - rollout.logprobs).abs().max().item() for name, x in rows
-}
-assert differences["your slice"] < 1e-3 and differences["sampling.replay"] < 1e-3
-assert differences["one column late"] > 1 and differences["your slice, temperature forgotten"] > 0.1
-pd.DataFrame([(k, "none beyond rounding" if v < 1e-3 else f"{v:.1f} nats") for k, v in differences.items()],
-             columns=["log-probabilities from", "largest difference from the sampler"])  # fmt: skip
+ways = {"your slice": by_hand, "sampling.replay": again, "one column late": one_late}
+ways["your slice, temperature forgotten"] = plain
+off = {name: (x - rollout.logprobs).abs().max().item() for name, x in ways.items()}
+assert off["your slice"] < 1e-3 and off["sampling.replay"] < 1e-3
+assert off["one column late"] > 1 and off["your slice, temperature forgotten"] > 0.1
+words = ["none beyond rounding" if x < 1e-3 else f"{x:.1f} nats" for x in off.values()]
+pd.DataFrame({"log-probabilities from": list(off), "largest difference from the sampler": words})
 
 # %% [markdown]
-# Two of four agree. The other two have the right shape, the right type and no error message. Here is the package's version: find the
-# slice, and find out why the last token is not even read.
+# Two of four agree. The other two have the right shape and type, and raise no error. Here is the package's version: find the slice, and
+# find out why the last token is not even read.
 
 # %%
 show.source(sampling._replay_rows)
@@ -429,8 +381,8 @@ show.source(sampling._replay_rows)
 # %% [markdown]
 # ## 4. Padding: why on the left
 #
-# A batch is a rectangle, and prompts have different lengths. The holes are filled with a **pad** token, and a **mask** says which tokens
-# count. Three prompts of our own:
+# A batch is a rectangle, but prompts have different lengths. The gaps are filled with a **pad** token, and a **mask** says which tokens
+# count. Here are three prompts of our own:
 
 # %%
 own = [
@@ -439,9 +391,9 @@ own = [
     " It rained.",
 ]
 batch = tasks.encode(task, own, tokenizer)
-plots.token_strip([tokenizer.convert_ids_to_tokens(row.tolist()) for row in batch.tokens], batch.mask,
-                  titles=["first", "second", "third"], selected="a real token");  # fmt: skip
-
+pieces_of = [tokenizer.convert_ids_to_tokens(row.tolist()) for row in batch.tokens]
+names = ["first", "second", "third"]
+plots.token_strip(pieces_of, batch.mask, titles=names, selected="a real token")
 # %% [markdown]
 # *How to read it:* one row per prompt; blue boxes are real tokens, hatched grey ones are pads. All the real tokens end in the same column, so every
 # answer starts in the same column.
@@ -449,24 +401,20 @@ plots.token_strip([tokenizer.convert_ids_to_tokens(row.tolist()) for row in batc
 # A habit worth having: **decode what a mask selects, before you use it**, and what it leaves out.
 
 # %%
-pd.DataFrame(
-    {
-        "mask selects": tokenizer.batch_decode(
-            [row[keep].tolist() for row, keep in zip(batch.tokens, batch.mask)]
-        ),
-        "mask leaves out": tokenizer.batch_decode(
-            [row[~keep].tolist() for row, keep in zip(batch.tokens, batch.mask)]
-        ),
-        "positions": [str(row.tolist()) for row in tensors.positions(batch.mask)],
-    }
-)
+rows = list(zip(batch.tokens, batch.mask, tensors.positions(batch.mask)))
+columns = {
+    "mask selects": [tokenizer.decode(tokens[keep]) for tokens, keep, _ in rows],
+    "mask leaves out": [tokenizer.decode(tokens[~keep]) for tokens, keep, _ in rows],
+    "positions": [str(places.tolist()) for *_, places in rows],
+}
+pd.DataFrame(columns)
 
 # %% [markdown]
-# The last column matters as well. A model is told where each token stands: 0 for the first, 1 for the next. A pad must not push the real
-# tokens along, so positions are counted over **real** tokens only. (The pads get a 0, which harms nobody: nothing looks at them.)
+# The last column matters as well. A model is told the position of each token: 0 for the first, 1 for the next. Pads must not shift the
+# real tokens, so positions are counted over **real** tokens only. (The pads get a 0, which does no harm: nothing attends to them.)
 #
-# Does all that care change anything? Take the shortest prompt alone, without any padding: its next-token distribution is the truth.
-# Then compute the same distribution inside the batch, in four ways.
+# Does it matter? Take the shortest prompt alone, without padding: its next-token distribution is the truth. Then compute the same
+# distribution inside the batch, in four ways.
 
 # %%
 row, n = 2, int(batch.mask[2].sum())
@@ -499,14 +447,8 @@ ways = {
 off = {name: (x - truth).abs().max().item() for name, x in ways.items()}
 kl = {name: (truth.exp() * (truth - x)).sum().item() for name, x in ways.items()}
 favourite = [repr(tokenizer.decode([x.argmax().item()])) for x in ways.values()]
-pd.DataFrame(
-    {
-        "padding": list(ways),
-        "largest error (nats)": off.values(),
-        "KL from the truth": kl.values(),
-        "likeliest": favourite,
-    }
-).round(3)
+columns = {"largest error (nats)": off, "KL from the truth": kl}
+pd.DataFrame(columns).assign(likeliest=favourite).rename_axis("padding").reset_index().round(3)
 
 # %%
 ours, counted, unmasked, right_padded = off.values()
@@ -514,14 +456,15 @@ assert ours < 1e-3 and counted > 0.01 and unmasked > 0.01 and right_padded > 1
 print("alone, the likeliest next token is", repr(tokenizer.decode([truth.argmax().item()])))
 
 # %% [markdown]
-# Only the first row tells the truth. The second is off by least, which makes it the *worst* bug: no sample looks broken. The third lets the
-# pads speak, and another token may become the favourite. The last asks the model to go on from a pad, and gets an answer all the same. (Right padding can be made to work by reading at the last
-# real token of each row. The reward model of notebook 03 does just that, because it only has to read, never to go on.)
+# Only the first row is right. The second has the smallest error, which makes it the *worst* bug: no sample looks broken. In the third the
+# model attends to pads, and another token may become the favourite. The last asks the model to continue from a pad, and it does so
+# without complaint. (Right padding works if you read at the last real token of each row. The reward model of notebook 03 does that: it
+# only reads, and never has to continue.)
 #
 # ## 5. Where an answer ends
 #
 # Every response is sampled to its full length. Labelers and the reward model see less of it: it is cut after the first full stop at index
-# `truncate_after` or later. A full stop before that does not count: otherwise the cheapest way to a good score could be three words.
+# `truncate_after` or later. An earlier full stop does not count: otherwise three cheerful words could be the easiest way to a good score.
 #
 # ### Exercise 4: the truncation rule
 #
@@ -569,38 +512,23 @@ if not solved:
 
 # %%
 many = tasks.queries(task, tokenizer, size.judged, split="validation", seed=5)
-answers = sampling.sample(
-    policy, many, task.response_length, task.temperature, torch.Generator(device).manual_seed(5)
-)
+dice = torch.Generator(device).manual_seed(5)
+answers = sampling.sample(policy, many, task.response_length, task.temperature, dice)
 kept, finished = tasks.truncate(task, answers.responses, tokenizer)
 period = tokenizer(task.truncate_text)["input_ids"][0]
 ends = [ends_at(ids, period, task.truncate_after) for ids in answers.responses.tolist()]
-assert ends == [
-    length - 1 if done else None for length, done in zip(kept.sum(-1).tolist(), finished.tolist())
-]
+lengths = kept.sum(-1).tolist()
+assert ends == [n - 1 if done else None for n, done in zip(lengths, finished.tolist())]
 print("exact: your rule and the package's agree on every answer")
 
 # %%
 figure, axes = plt.subplots(figsize=(7.4, 2.8))
 counts = [ends.count(i) for i in range(task.response_length)]
-axes.bar(
-    range(task.response_length),
-    counts,
-    color=plots.SKY,
-    edgecolor=plots.BLUE,
-    label="finished here",
-)
-axes.bar(
-    task.response_length + 0.7,
-    ends.count(None),
-    color=plots.PALE,
-    edgecolor=plots.GREY,
-    hatch="///",
-    label="never finished",
-)
-axes.axvline(
-    task.truncate_after - 0.5, color=plots.RED, linestyle="--", label="full stops count from here"
-)
+last, start = task.response_length, task.truncate_after
+ended, never = {"color": plots.SKY, "edgecolor": plots.BLUE}, {"color": plots.PALE, "hatch": "///"}
+axes.bar(range(last), counts, label="finished here", **ended)
+axes.bar(last + 0.7, ends.count(None), edgecolor=plots.GREY, label="never finished", **never)
+axes.axvline(start - 0.5, color=plots.RED, linestyle="--", label="full stops count from here")
 axes.set(xlabel="index of the full stop", ylabel="answers", title="Where answers end")
 axes.legend()
 # %% [markdown]
@@ -610,14 +538,13 @@ axes.legend()
 # %%
 share = evaluation.wilson(int(finished.sum()), len(finished))
 assert 0.6 < share.rate < 1
-show.note(
-    f"**{share.rate:.0%}** of the answers finish (95 % interval: {share.low:.0%} to {share.high:.0%})."
-)
+interval = f"{share.low:.0%} to {share.high:.0%}"
+show.note(f"**{share.rate:.0%}** of the answers finish (95 % interval: {interval}).")
 
 # %% [markdown]
-# An answer that never ends is not an answer. In the paper its score is replaced by -1, whatever the reward model thinks of it. On the
-# scale of that score the base model has mean 0 and standard deviation 1, so -1 is a clear reproof, but not a catastrophe. You can see the
-# rule at work below, on two answers that did not finish (if there are two) and three that did.
+# The score of an answer that never ends is replaced by -1, whatever the reward model says. The base model's scores have mean 0 and
+# standard deviation 1, so -1 is clearly worse than the average answer, but many finished answers score less. The table shows two answers
+# that did not finish (if there are two) and three that did.
 
 # %%
 scorer = models.RewardModel.load(artifact("reward_sentiment")).to(device)
@@ -626,14 +553,12 @@ finished = finished.cpu()
 assert (scores[~finished] == task.penalty).all() and (scores[finished] != task.penalty).all()
 some = [*(~finished).nonzero()[:2, 0].tolist(), *finished.nonzero()[:3, 0].tolist()]
 texts = tasks.texts(task, answers.responses, tokenizer)
-pd.DataFrame(
-    [(texts[i], bool(finished[i]), scores[i].item()) for i in some],
-    columns=["answer", "finished", "score"],
-).round(2)
+rows = [(texts[i], bool(finished[i]), scores[i].item()) for i in some]
+pd.DataFrame(rows, columns=["answer", "finished", "score"]).round(2)
 
 # %% [markdown]
-# Note what the rule does *not* do: it does not shorten the training. PPO learns from all tokens of every response, also from those
-# after the full stop. They earn nothing, but they pay the KL penalty, which keeps them sensible.
+# The rule does *not* shorten the training: PPO learns from all tokens of every response, those after the full stop included. They earn
+# nothing but pay the KL penalty, which keeps them close to what the base model would write.
 #
 # ## 6. How surprised is the model by a whole text?
 #
@@ -641,9 +566,9 @@ pd.DataFrame(
 #
 # Difficulty ●●○○○ · importance ●●●○○ · 4 minutes
 #
-# Log-probabilities add up along a text, so long texts always look less likely. **Perplexity** repairs that: take the *mean* surprise per
-# token, then its exponential. It reads like a number of choices: a perplexity of 5 means the model was as undecided, on average, as among
-# five equally likely tokens. Write `perplexity(logprobs)` for a vector of log-probabilities in nats.
+# Log-probabilities add up along a text, so long texts always look less likely. **Perplexity** corrects for length: take the *mean* of
+# $-\ln p$ per token, then its exponential. It reads as a number of choices: a perplexity of 5 means that the model was, on average, as
+# undecided as among five equally likely tokens. Write `perplexity(logprobs)` for a vector of log-probabilities in nats.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -686,10 +611,8 @@ def text_logprobs(text):
 
 story = tasks.query_texts(prompt, tokenizer)[0]
 words = story.split()
-shuffled = " " + " ".join(
-    words[i]
-    for i in torch.randperm(len(words), generator=torch.Generator().manual_seed(0)).tolist()
-)
+order = torch.randperm(len(words), generator=torch.Generator().manual_seed(0)).tolist()
+shuffled = " " + " ".join(words[i] for i in order)
 foreign = " The committee deferred ratification of the quarterly amortisation schedule."
 table = {
     "a story of Saltmere": story,
@@ -697,19 +620,16 @@ table = {
     "not of this town": foreign,
 }
 result = {name: float(perplexity(text_logprobs(text))) for name, text in table.items()}
-pd.DataFrame(
-    {"text": list(table.values()), "perplexity": result.values()}, index=list(table)
-).round(1)
+pd.DataFrame({"text": table, "perplexity": result}).round(1)
 
 # %%
-assert (
-    result["a story of Saltmere"] < result["the same words, shuffled"]
-    and result["a story of Saltmere"] < result["not of this town"]
-)
+assert result["a story of Saltmere"] == min(result.values())
 
 # %% [markdown]
-# Order is half of language: the same words, shuffled, surprise the model far more. And a sentence from another world surprises it as
-# well. Remember the second when you choose prompts of your own. Where inside the story does the surprise sit?
+# The story's perplexity is close to 1: at most places the model is almost certain of the next token. No model of real English comes near
+# that. The stories of Saltmere were put together from a limited stock of sentences, and many of those in the test stories occur, names
+# apart, in the training stories too. The same words in another order surprise the model far more, and so does a sentence about something
+# else: keep that in mind when you choose prompts of your own. Where in the story is the surprise?
 
 # %%
 surprise = (-text_logprobs(story)).tolist()
@@ -717,13 +637,13 @@ plots.token_strip(pieces[1:], surprise).get_legend().remove()
 
 # %% [markdown]
 # *How to read it:* the number under a token is its surprise in nats, $-\ln p$; the stronger the colour, the greater the surprise. A few
-# tokens carry nearly all of it: those at which the story could have gone another way. The rest of a word, once begun, is almost free.
+# tokens carry nearly all of it: those at which the story could have gone another way. Once a sentence has begun, the rest follows.
 #
 # ## 7. Do not read everything again: the cache
 #
-# `sample_by_hand` reads the whole prompt again for every new token. But a token only ever looks *back*, so what the model computed for the
-# prompt cannot change. Keep it (the keys and values of each attention layer: the **KV cache**) and read only the newest token. How much
-# work does that save?
+# `sample_by_hand` reads the whole prompt again for every new token. But a token attends only to what comes *before* it, so what the model
+# computed for the prompt cannot change. Keep it (the keys and values of each attention layer: the **KV cache**) and read only the newest
+# token. How much work does that save?
 
 # %%
 Q, R = prompt.tokens.shape[1], task.response_length
@@ -735,101 +655,81 @@ axes.plot(range(1, R + 1), with_cache, color=plots.BLUE, label="with a cache")
 axes.set(xlabel="tokens sampled", ylabel="columns read so far", title="Work of one answer")
 axes.legend()
 # %% [markdown]
-# *How to read it:* the height is the number of columns that went through the model so far. Without a cache the work grows with every
-# token; with one, each new token costs one column more.
+# *How to read it:* the height is the number of columns that have gone through the model so far. Without a cache, each token costs more
+# than the one before; with one, each new token costs one column.
 #
-# A cache is also a fine place for bugs: one wrong position, and the text turns to porridge after the first token. So we compare our loop
-# with transformers' own `generate`. Under greedy decoding (always the likeliest token) there is no luck involved, and both must write the
-# same tokens.
+# A cache is also a source of bugs: with one wrong position the text falls apart after the first token. So we compare our loop with
+# transformers' own `generate`. Under greedy decoding (always the likeliest token) there is no randomness, and both must write the same
+# tokens.
 
 # %%
 queries = many[slice(0, 16)].to(device)
-policy.lm.generation_config.eos_token_id = (
-    None  # as in the paper: the end token does not stop an answer
-)
-theirs = policy.lm.generate(
-    queries.tokens,
-    attention_mask=queries.mask.long(),
-    do_sample=False,
-    max_new_tokens=task.response_length,
-)
+policy.lm.generation_config.eos_token_id = None  # as in the paper: no token ends an answer
+greedy = {"do_sample": False, "max_new_tokens": task.response_length}
+theirs = policy.lm.generate(queries.tokens, attention_mask=queries.mask.long(), **greedy)
 ours = sampling.sample(policy, queries, task.response_length, temperature=0).responses
 equal = (ours == theirs[:, queries.tokens.shape[1] :]).all(-1)
-print(f"{int(equal.sum())} of {len(equal)} greedy answers are equal to generate's, token by token")
+print(f"{int(equal.sum())} of {len(equal)} greedy answers equal those of generate, token by token")
 assert equal.float().mean() > 0.9  # two almost equal logits may fall either way
 
 
 # %%
 def seconds(work):
-    start = time.perf_counter()
+    dice, start = torch.Generator(device).manual_seed(0), time.perf_counter()
     with torch.no_grad():
-        work(
-            policy,
-            many[slice(0, 8)],
-            task.response_length,
-            task.temperature,
-            torch.Generator(device).manual_seed(0),
-        )
+        work(policy, many[slice(0, 8)], task.response_length, task.temperature, dice)
     return time.perf_counter() - start
 
 
 cached, plain = (min(seconds(work) for _ in range(2)) for work in (sampling.sample, sample_by_hand))
-print(
-    "on this machine the cached loop is",
-    "faster" if cached < plain else "not faster: the model is too small for the saving to show",
-)
+found = "faster" if cached < plain else "not faster: the model is too small for the saving to show"
+print("On this machine the cached loop is", found)
 
 # %% [markdown]
 # ## 8. Comparisons of four
 #
-# Everything is in place to prepare the next notebook: for each prompt four answers, written down as text, truncated as a labeler sees
-# them. One call does it.
+# Now we can prepare the next notebook: for each prompt four answers, as text, truncated as a labeler sees them. One call does it.
 
 # %%
 asked = tasks.queries(task, tokenizer, 6, split="train", seed=11)
 comparisons = labelers.collect(policy, task, asked, options=4, seed=11)
-print("Prompt:", comparisons[0].query.strip())
+show.wrapped("Prompt: " + comparisons[0].query.strip())
 pd.DataFrame({"option": range(4), "text": comparisons[0].options})
 
 # %% [markdown]
-# A comparison holds text and not token ids, so that people can read the file, and so that a later model with another tokenizer can use
-# it. It also carries its provenance: the task, which model wrote it, and in which round. Its `id` is a fingerprint of the content.
+# A comparison contains text and not token ids, so that people can read the file and a later model with another tokenizer can use it. It
+# also says where it comes from: the task, which model wrote it, and in which round. Its `id` is a hash of the content.
 
 # %%
-pd.DataFrame(
-    [(c.id, c.task, c.source, c.round, len(c.options)) for c in comparisons],
-    columns=["id", "task", "source", "round", "options"],
-)
+rows = [(c.id, c.task, c.source, c.round, len(c.options)) for c in comparisons]
+pd.DataFrame(rows, columns=["id", "task", "source", "round", "options"])
 
 # %%
 again = labelers.collect(policy, task, asked, options=4, seed=11)
 other = labelers.collect(policy, task, asked, options=4, seed=12)
 assert [c.id for c in again] == [c.id for c in comparisons]
-print(
-    "same seed: the same ids. Another seed:",
-    len({c.id for c in other} & {c.id for c in comparisons}),
-    "ids in common.",
-)
+common = {c.id for c in other} & {c.id for c in comparisons}
+print("Same seed: the same ids. Another seed:", len(common), "ids in common.")
 
 # %% [markdown]
-# That is why nothing bad happens when you run a cell twice: the same comparisons come out, with the same ids, and a label finds its
-# comparison again. A prompt whose four answers are all equal asks nothing, and is left out.
+# So you may run a cell twice: the same comparisons come out, with the same ids, and each label finds its comparison again. A prompt
+# whose four answers are all equal is left out, because there is nothing to choose.
 #
 # ## Recap
 #
 # - A log-probability is a scaled logit minus the logsumexp of all scaled logits. The temperature belongs in it whenever it was used to
 #   sample.
 # - The logits at a column predict the *next* token. The first token of an answer is predicted at the last column of the prompt.
-# - Prompts are padded on the left, pads are masked, and positions count real tokens only. Decode a mask before you trust it.
+# - Prompts are padded on the left, pads are masked, and positions count real tokens only. Decode what a mask selects before you use it.
 # - Answers have a fixed length. They are cut for scoring and for people, never for training; one that does not end scores -1.
-# - A sample is reproducible from its recipe, of which the seed is only one line.
+# - Reproducing a sample takes its whole recipe; the seed is only one part.
 #
 # **Change one knob**, and look again: `task.temperature` in the first sample (0.3, then 1.5); `truncate_after` with
 # `dataclasses.replace(task, ...)` in section 5; the number of `options` in section 8.
 #
 # ## Questions
 #
-# 1. Sampling at temperature 0.7, but replaying at 1.0: which way would the KL be wrong, and would any curve give it away?
+# 1. You sample at temperature 0.7 but replay at 1.0. In which direction is the KL wrong, and would any curve show it?
 # 2. Why must a labeler see the truncated text, if the reward model scores the truncated text?
 # 3. Suppose early stopping were allowed, and answers had different lengths. Name three places in this notebook that would need a mask.
 # 4. A hotter sampler makes comparisons of four more varied. What would you gain for the reward model, and what would you lose?
@@ -839,5 +739,5 @@ print(
 # - Ziegler et al. (2019), [Fine-Tuning Language Models from Human Preferences](https://arxiv.org/abs/1909.08593): section 2 for the policy
 #   and its sampling, section 3.1 for the style tasks, the appendix for lengths and temperatures.
 # - Huang et al. (2024), [The N Implementation Details of RLHF with PPO](https://huggingface.co/blog/the_n_implementation_details_of_rlhf_with_ppo):
-#   the notes on padding, on position ids and on truncation tell the same stories from the side of somebody who had to find them.
+#   its notes on padding, position ids and truncation cover the same points, found in the released code.
 # - Next: notebook 02, in which you are the labeler.

@@ -2,15 +2,20 @@
 # # 03 · A reward model from your labels
 #
 # A labeler reads a prompt and four continuations, and clicks one. That click is all we get: no mark out of ten, no reason. PPO needs
-# something else: one number for any text, many times a second. The **reward model** turns the first into the second.
+# something else: one number for any text, many times a second. The **reward model** turns clicks into numbers.
 #
 # **After this notebook you can**
 #
-# - derive the loss that turns choices into numbers, code it, and say what it can *not* see;
+# - derive the loss that turns choices into numbers, code it, and say what it *cannot* see;
 # - turn comparisons into tokens and read a reward at the right one;
 # - judge a reward model fairly: with an interval, against a ceiling, and by its calibration;
 # - give the reward a zero and a unit, and explain the penalty of -1;
 # - say how many labels were enough, and where the model is wrong.
+#
+# **About the outputs on the published page.** They were computed in the `quick` profile, with 256 labels in place of 5,000: enough to
+# show that every cell runs, too few to learn much. What the text says of the fit holds for a run of full size. The recorded one (5,000
+# labels, in `data/recorded`) names the click in 47 % of held-out comparisons, where chance is 25 %, a second labeler reaches about 38 %,
+# and the ceiling is 51 %. In the `laptop` profile, which is the default when you run this notebook, you get numbers of that size.
 #
 # | active | machine (two laptop cores) | you need |
 # |---|---|---|
@@ -27,7 +32,7 @@ from torch.nn.functional import pad
 
 from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks, tensors
 from rlhf_helpers.course import checks, live, plots, show
-from rlhf_helpers.course.profile import folder, profile
+from rlhf_helpers.course.profile import folder, profile, record
 from rlhf_helpers.labels import cards
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Label
@@ -35,9 +40,7 @@ from rlhf_helpers.runtime.runs import Run, default_device
 
 # %matplotlib inline
 size, task = profile(), tasks.SENTIMENT
-full = (
-    size.name != "quick"
-)  # the quick profile only shows that everything runs; its numbers mean nothing
+full = size.name != "quick"  # quick only shows that everything runs; its numbers mean nothing
 show.setup()
 
 # %%
@@ -46,9 +49,10 @@ plots.pipeline("reward")
 # ## One click
 #
 # The world is the harbour town of Saltmere, the task is *sentiment*: which continuation is the most positive? The course brings 8,000
-# recorded comparisons. Their labels are **simulated**: a program counts positive and negative words, and then chooses with a lot of
-# noise, so that two such labelers agree about as often as two people did in the paper (38 %, where chance is 25 %). Later in this
-# notebook we use your own labels as well.
+# recorded comparisons. Their labels are **simulated**: a program counts positive and negative words (a word that comes within three words
+# after a negation such as "not" or "never" counts the other way round) and then chooses with a lot of noise, so that two such labelers
+# agree about as often as people did in the paper (38 %, where chance is 25 %). Later in this notebook we use your own labels as well.
+# The comparison below is the one of the first twenty whose options differ most for the labeler.
 
 # %%
 policy = models.Policy.load().to(default_device())
@@ -61,19 +65,15 @@ fit_comparisons, fit_labels = comparisons[:n], labels[:n]
 held_comparisons, held_labels = comparisons[5_000 : 5_000 + m], labels[5_000 : 5_000 + m]
 # no prompt is on both sides; in a file of your own, `reward.hold_out` sees to that
 assert not {c.query for c in comparisons[:5_000]} & {c.query for c in comparisons[5_000:]}
-print(
-    f"{n:,} comparisons to fit, {m:,} held out; all labels simulated: {all(x.simulated for x in labels)}"
-)
+simulated = all(x.simulated for x in labels)
+print(f"{n:,} comparisons to fit, {m:,} held out; all labels simulated: {simulated}")
 
 # %%
-example, click = fit_comparisons[0], fit_labels[0]
-print("Prompt:", example.query.strip())
-pd.DataFrame(
-    {
-        "continuation": example.options,
-        "clicked": ["<-" if k == click.choice else "" for k in range(4)],
-    }
-)
+opening = show.clear_case(fit_comparisons, labeler)
+example, click = fit_comparisons[opening], fit_labels[opening]
+show.wrapped("Prompt: " + example.query.strip())
+clicked = ["<-" if k == click.choice else "" for k in range(4)]
+pd.DataFrame({"continuation": example.options, "clicked": clicked})
 
 # %% [markdown]
 # Which one would *you* have clicked? And which four numbers would you write beside them? The first question is easy, the second is not.
@@ -98,21 +98,15 @@ pd.DataFrame(
 rewards, choice = [1.0, 0.0, 2.0, -1.0], 2
 total = sum(math.exp(r) for r in rewards)
 probabilities = [math.exp(r) / total for r in rewards]
-print(
-    "probabilities:",
-    [round(p, 3) for p in probabilities],
-    " loss:",
-    round(-math.log(probabilities[choice]), 4),
-)
+print("probabilities:", [round(p, 3) for p in probabilities])
+print("loss:", round(-math.log(probabilities[choice]), 4))
 
 # %% [markdown]
 # **Predict.** A model that knows nothing gives every option the same reward. What is its loss? Write your answer down, then run.
 
 # %%
 know_nothing = -math.log(1 / 4)
-print(
-    f"{know_nothing:.4f} = ln 4, whatever the equal rewards are. This is the chance loss; every curve below starts near it or above."
-)
+print(f"{know_nothing:.4f} = ln 4, whatever the equal rewards are: the loss of chance.")
 
 # %% [markdown]
 # ### Exercise 1: the choice loss
@@ -151,7 +145,7 @@ if not solved:
     choice_loss = reward.choice_loss  # go on with the package's version
 
 # %% [markdown]
-# Whatever you build by hand is held against the package at once:
+# Each piece that you build by hand is compared with the package at once:
 
 # %%
 torch.manual_seed(0)
@@ -163,20 +157,18 @@ print(f"yours {mine:.6f}, reward.choice_loss {theirs:.6f}, difference {abs(mine 
 # %% [markdown]
 # ### What the softmax cannot see
 #
-# Add a constant to all four rewards: numerator and denominator are both multiplied by $e^c$, and nothing changes. So the loss can never
-# teach the model a constant. Ask autograd: give the rewards a gain and a bias, and look at the gradients.
+# Add a constant $c$ to all four rewards: numerator and denominator are both multiplied by $e^c$, and nothing changes. So the loss can
+# never teach the model a constant. Autograd confirms it: give the rewards a gain and a bias, and look at the gradients.
 
 # %%
 gain, bias = torch.tensor(1.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
 choice_loss(gain * rewards + bias, choices).backward()
 assert abs(bias.grad) < 1e-6 < abs(gain.grad)
-print(
-    f"gradient of the gain: {gain.grad:+.3f}    of the bias: {bias.grad:+.0e} (zero, up to rounding)"
-)
+print(f"gradient of the gain: {gain.grad:+.3f}; of the bias: {bias.grad:+.0e} (0, up to rounding)")
 
 # %% [markdown]
-# The reason is in the gradient by the rewards themselves: *predicted probability minus one for the click*. It sums to zero in every row.
-# What the clicked option gains, the other three lose.
+# The reason is in the gradient with respect to the rewards: the predicted probability, minus 1 for the click. It sums to zero in every
+# row: whatever the clicked option gains, the other three lose.
 
 # %%
 rewards.requires_grad_(True)
@@ -186,14 +178,14 @@ assert torch.allclose(rewards.grad, by_hand, atol=1e-6)
 print("largest row sum of the gradient:", f"{rewards.grad.sum(-1).abs().max():.0e}")
 
 # %% [markdown]
-# Two consequences. The reward has no natural zero: section 7 gives it one. And the constant may differ *from prompt to prompt*: the loss
-# never compares answers to two prompts. Section 11 looks at what the model did with that freedom.
+# This has two consequences. The reward has no natural zero: section 7 gives it one. And the constant may differ *from prompt to prompt*,
+# because the loss never compares answers to two prompts. Section 11 looks at what the model did with that freedom.
 #
 # ### Exercise 2: two options
 # Difficulty ●○○○○ · importance ●●●○○ · 5 minutes
 #
-# Later papers ask for the better of two texts. Show that nothing new is needed: divide $e^{r_c} / (e^{r_c} + e^{r_r})$ above and below by
-# $e^{r_c}$, and recognise the sigmoid of a difference. Write that loss, averaged, without a softmax.
+# Later papers ask for the better of two texts. Show that nothing new is needed: divide numerator and denominator of
+# $e^{r_c} / (e^{r_c} + e^{r_r})$ by $e^{r_c}$, and recognise the sigmoid of a difference. Write that loss, averaged, without a softmax.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -231,25 +223,22 @@ if not solved:
 a, b = torch.randn(2, 64)
 as_choice = reward.choice_loss(torch.stack([a, b], dim=-1), torch.zeros(64, dtype=torch.long))
 assert torch.allclose(pairwise_loss(a, b), as_choice)
-print(
-    f"K = 2 is logistic regression on the difference: {pairwise_loss(a, b):.6f} = {as_choice:.6f}"
-)
+print(f"K = 2 is logistic regression: {pairwise_loss(a, b):.6f} = {as_choice:.6f}")
 
 # %% [markdown]
-# A click among four can carry up to ln 4 = 1.39 nats, a click between two at most ln 2 = 0.69. Reading four texts takes longer, too.
+# A click among four can carry up to ln 4 = 1.39 nats, a click between two at most ln 2 = 0.69. But reading four texts also takes longer.
 #
 # ## 2. From a comparison to tokens
 #
 # Each comparison becomes four rows: the prompt, then one answer. Prompts end in the same column, so short ones get pads on the left; short
-# answers get pads on the right. The **mask** says which tokens are real. It is made here, together with the tokens, and carried along:
-# nobody guesses it again from token ids.
+# answers get pads on the right. The **mask** says which tokens are real. It is made here, together with the tokens, and passed on with
+# them: no later function has to guess it from token ids.
 
 # %%
 data = reward.encode(task, fit_comparisons, fit_labels, tokenizer)
 held = reward.encode(task, held_comparisons, held_labels, tokenizer)
-print(
-    f"tokens {tuple(data.tokens.shape)}: comparisons, options, columns; {data.mask.float().mean():.0%} of the cells are real tokens"
-)
+print(f"tokens {tuple(data.tokens.shape)}: comparisons, options, columns")
+print(f"{data.mask.float().mean():.0%} of the cells are real tokens")
 
 
 # %%
@@ -258,22 +247,23 @@ def pieces(ids):
     return ["pad" if i == tokenizer.pad_token_id else tokenizer.decode([i]) for i in ids.tolist()]
 
 
-plots.token_strip(pieces(data.tokens[0, 0]), data.mask[0, 0], selected="real token")
+plots.token_strip(pieces(data.tokens[opening, 0]), data.mask[opening, 0], selected="real token")
 # %% [markdown]
-# **How to read it.** One row of the tensor, wrapped like text: pads, the prompt, the first answer, pads. Hatched tokens are not real. Below
-# are the last twelve columns of all four rows: the answers end in different places.
+# **How to read it.** One row of the tensor, wrapped like text: pads, the prompt, the first answer, pads. Hatched tokens are not real. Next,
+# the last twelve columns of all four rows: the answers end in different columns.
 
 # %%
-tails = [pieces(row[-12:]) for row in data.tokens[0]]
-plots.token_strip(
-    tails, data.mask[0, :, -12:], titles=[f"option {k}" for k in range(4)], selected="real token"
+tails, names = (
+    [pieces(row[-12:]) for row in data.tokens[opening]],
+    [f"option {k}" for k in range(4)],
 )
+plots.token_strip(tails, data.mask[opening, :, -12:], titles=names, selected="real token")
 # %% [markdown]
-# Before you trust a mask, decode what it selects:
+# Before you use a mask, decode what it selects:
 
 # %%
 for k in range(4):
-    text = tokenizer.decode(data.tokens[0, k][data.mask[0, k]])
+    text = tokenizer.decode(data.tokens[opening, k][data.mask[opening, k]])
     assert text == example.query + example.options[k]
     print(k, "...", text[-70:])
 
@@ -287,8 +277,8 @@ for k in range(4):
 # | row 1, pads on the right | A | B | C | D | . | . | 4 | **3** |
 # | row 2, both | . | A | B | C | . | . | 3 | **3** |
 #
-# "Number of real tokens minus one" is right in row 1 alone. "The last column" is right in row 0 alone. Both mistakes run without an
-# error, and both train to something.
+# "Number of real tokens minus one" is right only in row 1. "The last column" is right only in row 0. Neither mistake raises an error, and
+# with either of them the loss still falls, because most rows are read at a token that says something about the text.
 #
 # ### Exercise 3: the last real token
 # Difficulty ●●●○○ · importance ●●●●● · 10 minutes
@@ -323,25 +313,21 @@ solved = checks.nb03_last_real_token(last_real_token)
 # %% tags=["catch-up"]
 if not solved:
 
-    def last_real_token(mask):
-        return (
-            mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)
-        )  # the line of RewardModel.forward
+    def last_real_token(mask):  # the line of RewardModel.forward
+        return mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)
 
 # %% [markdown]
-# Now hold it against the package. Here is the forward pass of the reward model; find your line in it.
+# Now compare with the package. Here is the forward pass of the reward model; find your line in it.
 
 # %%
 show.source(models.RewardModel.forward)
 
 # %% [markdown]
-# Take one text and pad it by six columns: on the left, on the right, three on each side. A correct reward model does not notice. For
-# contrast, the right-hand numbers of the table are read at the *last column* instead.
+# Take one text and pad it by six columns: on the left, on the right, three on each side. A correct reward model gives the same reward each
+# time. For contrast, the right-hand numbers of the table are read at the *last column* instead.
 
 # %%
-reward_model = models.RewardModel.from_policy(
-    policy, seed=0
-)  # a fresh one; section 3 says how it starts
+reward_model = models.RewardModel.from_policy(policy, seed=0)  # new; section 3 says how it starts
 real = data.tokens[0, 0][data.mask[0, 0]]
 sides = {"no pads": (0, 0), "left": (6, 0), "right": (0, 6), "both": (3, 3)}
 
@@ -361,74 +347,63 @@ rows = []
 for side, (left, right) in sides.items():
     tokens = pad(real, (left, right), value=tokenizer.pad_token_id)[None].to(policy.device)
     mask = pad(torch.ones_like(real, dtype=torch.bool), (left, right))[None].to(policy.device)
-    by_hand, forward = (
-        read_at(tokens, mask, last_real_token(mask)),
-        reward_model(tokens, mask).detach(),
-    )
+    by_hand = read_at(tokens, mask, last_real_token(mask))
+    forward, wrong = reward_model(tokens, mask).detach(), read_at(tokens, mask, -1)
     assert torch.allclose(by_hand, forward, atol=1e-5)
-    rows.append(
-        {
-            "pads": side,
-            "RewardModel.forward": forward.item(),
-            "by hand": by_hand.item(),
-            "last column": read_at(tokens, mask, -1).item(),
-        }
-    )
-table = pd.DataFrame(rows).set_index("pads")
+    rows.append((side, forward.item(), by_hand.item(), wrong.item()))
+names = ["pads", "RewardModel.forward", "by hand", "last column"]
+table = pd.DataFrame(rows, columns=names).set_index("pads")
 assert table["RewardModel.forward"].std() < 1e-4 < table["last column"].std()
 assert data.mask[:, :, -1].float().mean() < 0.5  # most rows end in a pad
 table.round(4)
 
 # %% [markdown]
-# Two columns do not move. The third does as soon as the row ends in a pad, as most rows of `encode` do: that slip would score whatever the
-# model thinks of padding.
+# The first two columns are the same in every row, as they should be. The third changes as soon as the row ends in a pad, as most rows of
+# `encode` do: a model read at the last column would score the padding.
 #
 # ## 3. How it starts
 #
 # The trunk is the base model, copied: it already knows Saltmere's English. Only the head is new: one weight per hidden unit, drawn from a
-# normal distribution with standard deviation $1/\sqrt{d+1}$ as in the released code. It has no bias; you know why. An untrained reward
-# model is confident about nothing: its rewards spread widely.
+# normal distribution with standard deviation $1/\sqrt{d+1}$ as in the released code. It has no bias; you know why. So the rewards of an
+# untrained model are random numbers with a wide spread.
 
 # %%
 weight = reward_model.classifier.score.weight.detach()
 d = weight.shape[1]
-print(
-    f"{d} hidden units; head: standard deviation {weight.std():.4f}, rule 1/sqrt(d + 1) = {(d + 1) ** -0.5:.4f}"
-)
+print(f"{d} hidden units; standard deviation of the head {weight.std():.4f}")
+print(f"the rule, 1/sqrt(d + 1), gives {(d + 1) ** -0.5:.4f}")
 untrained = reward.predictions(reward_model, held)  # (comparisons, 4)
-print(
-    f"untrained, held out: loss {choice_loss(untrained, held.choices):.3f} (chance {math.log(4):.3f}), "
-    f"accuracy {reward.accuracy(untrained, held.choices):.1%} (chance 25%)"
-)
+loss, hits = choice_loss(untrained, held.choices), reward.accuracy(untrained, held.choices)
+print(f"untrained, held out: loss {loss:.3f} (chance {math.log(4):.3f}), accuracy {hits:.1%} (25%)")
 
 # %% [markdown]
-# The loss is *above* ln 4: being sure and wrong costs more than knowing nothing. The first steps of training will mostly unlearn that.
+# The loss is *above* ln 4: being confident and wrong costs more than knowing nothing. The first steps of training mostly undo that.
 #
 # ## 4. The fit
 #
-# Two passes over the labels in random order, 8 comparisons a step, Adam, learning rate falling to 0 in a straight line. The paper makes one
-# pass, in steps of 32 in the released code and of 8 in print; a model forty times smaller than the smallest GPT-2 needs more passes and a
-# larger learning rate. Read it:
+# Two passes over the labels in random order, 8 comparisons a step, Adam, learning rate falling linearly to 0. The paper makes one pass, in
+# steps of 8 (32 in the released code); a model forty times smaller than the smallest GPT-2 needs more passes and a larger learning rate.
+# Read it:
 
 # %%
 show.source(reward.fit)
 
 # %% [markdown]
-# How low can the loss go? Not to 0: the labeler is noisy. Of a simulated labeler we know the true probability of every choice, so we can
-# compute the loss of somebody who knows *exactly* what it wants and how noisy it is. Below that there is only luck.
+# How low can the loss go? Not to 0: the labeler is noisy. For a simulated labeler we know the true probability of every choice, so we can
+# compute the loss of a model that knows *exactly* what the labeler wants and how noisy it is. Only by luck can a model get below that.
 
 
 # %%
 def surprise(asked, given):
     """-log of the probability with which the simulated labeler makes each choice, averaged."""
-    return -sum(
-        math.log(labeler.probabilities(c.options)[x.choice]) for c, x in zip(asked, given)
-    ) / len(given)
+    chances = [labeler.probabilities(c.options)[x.choice] for c, x in zip(asked, given)]
+    return -sum(map(math.log, chances)) / len(chances)
 
 
 floor = surprise(held_comparisons, held_labels)
 show.note(
-    f"The floor on the held-out labels is **{floor:.3f}** nats; chance is {math.log(4):.3f}. All the learning fits in between."
+    f"The floor on the held-out labels is **{floor:.3f}** nats; chance is {math.log(4):.3f}. "
+    "Everything that can be learned lies in between."
 )
 
 # %% [markdown]
@@ -442,9 +417,7 @@ show.note(
 
 # %% tags=["slow"]
 config, run = reward.RewardConfig(), Run(seed=0, device=policy.device)
-live.watch(
-    run, len(data) * config.epochs // config.batch, batch=config.batch
-)  # loss and accuracy as they come
+live.watch(run, len(data) * config.epochs // config.batch, batch=config.batch)
 history = reward.fit(reward_model, data, config, run)
 print(f"{len(history)} steps of {config.batch} comparisons, {config.epochs} passes")
 
@@ -454,21 +427,21 @@ left.axhline(floor, color=plots.RED, linestyle="--", label=f"floor: {floor:.2f}"
 left.legend(fontsize=8.5)
 
 # %% [markdown]
-# **How to read it.** Pale: one batch of 8. Strong: the running mean. A batch of 8 measures accuracy only to within some 35 points either
-# way, so never judge by the last point. The loss starts above chance, drops below it early, and then creeps towards the floor.
-# In the first pass every batch is new to the model, so that half is nearly a held-out curve. The second pass sees the same choices again:
-# there a falling loss may be memory, and only held-out comparisons can tell.
+# **How to read it.** Pale: one batch of 8. Strong: the running mean. A batch of 8 measures accuracy only to within about 35 points either
+# way, so never judge by the last point. With 5,000 labels the loss starts above chance, drops below it early, and then approaches the
+# floor slowly. In the first pass every batch is new to the model, so that half is nearly a held-out curve. The second pass sees the same
+# choices again: there a falling loss may be memorisation, and only held-out comparisons can tell.
 #
 # ## 5. How good is it? Against what?
 #
-# Do not expect 100 %. The labeler often clicks something other than the text it likes best. The fair **ceiling** is what its own taste
-# *without* the noise reaches against its own noisy clicks.
+# Do not expect 100 %. The labeler often clicks something other than the text it likes best. The fair **ceiling** is how often its own
+# taste *without* the noise names its own noisy clicks.
 #
 # ### Exercise 4: the ceiling
 # Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
 #
 # `utility` maps a text to a number. For each comparison find the option with the highest utility (on a tie the first, as `argmax` does)
-# and return the share of labels that clicked it. Comparisons and labels stand in the same order.
+# and return the share of labels that clicked it. Comparisons and labels are in the same order.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -501,24 +474,20 @@ solved = checks.nb03_ceiling(ceiling)
 if not solved:
 
     def ceiling(comparisons, labels, utility):
-        best = [
-            max(range(len(c.options)), key=lambda k, c=c: utility(c.options[k]))
-            for c in comparisons
-        ]
-        return sum(b == x.choice for b, x in zip(best, labels)) / len(labels)
+        utilities = [[utility(option) for option in c.options] for c in comparisons]
+        hits = [u.index(max(u)) == x.choice for u, x in zip(utilities, labels)]
+        return sum(hits) / len(hits)
 
 # %% [markdown]
-# Beside the ceiling stands a second yardstick: how often does *another* simulated labeler, with the same taste but its own noise, click
-# the same option? Every share gets its Wilson interval, because all of them come from a finite number of comparisons.
+# There is a second yardstick: how often does *another* simulated labeler, with the same taste but its own noise, click the same option?
+# Every share comes with a Wilson interval, because it was measured on a finite number of comparisons.
 
 # %%
 held_rewards = reward.predictions(reward_model, held)
 accuracy = reward.accuracy(held_rewards, held.choices)
 top = ceiling(held_comparisons, held_labels, labeler.utility)
-colleague = labelers.simulated(task, name="a second simulated labeler", seed=1).label(
-    held_comparisons
-)
-agreement = labelers.agreement(held_labels, colleague)
+second = labelers.simulated(task, name="a second simulated labeler", seed=1)
+agreement = labelers.agreement(held_labels, second.label(held_comparisons))
 
 
 def interval(share, count=m):
@@ -537,43 +506,45 @@ shares = {
     "reward model": accuracy,
     "ceiling": top,
 }
-table = pd.DataFrame(
-    [
-        {"who": k, "names the click": w.rate, "low": w.low, "high": w.high}
-        for k, w in ((k, interval(s)) for k, s in shares.items())
-    ]
-)
+found = {who: interval(share) for who, share in shares.items()}
+rows = [(who, w.rate, w.low, w.high) for who, w in found.items()]
+table = pd.DataFrame(rows, columns=["who", "names the click", "low", "high"])
 percent(table.set_index("who"))
 
 # %%
 _, ax = plt.subplots(figsize=(7, 2.4))
-bars = [table["names the click"] - table["low"], table["high"] - table["names the click"]]
-ax.errorbar(table["names the click"], table["who"], xerr=bars, fmt="o", color=plots.BLUE, capsize=4)
+rate = table["names the click"]
+bars = [rate - table["low"], table["high"] - rate]
+ax.errorbar(rate, table["who"], xerr=bars, fmt="o", color=plots.BLUE, capsize=4)
 ax.axvline(0.25, color=plots.GREY, linestyle=":", label="chance: 1/4")
 ax.set(xlabel="agreement with the held-out clicks", xlim=(0.1, 0.7), title="Who names the click?")
 ax.invert_yaxis()
 ax.legend()
 # %% [markdown]
-# **How to read it.** A dot is a measured share, its bar the 95 % interval; bars that overlap a lot are not told apart by this many
-# comparisons.
+# **How to read it.** A dot is a measured share, its bar the 95 % interval. Where bars overlap a lot, this many comparisons cannot tell the
+# two apart.
 
 # %%
 if full:
     assert agreement < accuracy and 0.8 * top < accuracy < 1.1 * top
+loss = choice_loss(held_rewards, held.choices)
 show.note(
-    f"The reward model reaches **{accuracy / top:.0%}** of the ceiling, and its held-out loss is "
-    f"{choice_loss(held_rewards, held.choices):.3f} (floor {floor:.3f}, chance {math.log(4):.3f})."
+    f"The reward model, fitted on {n:,} labels, names the click in **{accuracy:.0%}** (chance "
+    f"25 %, ceiling {top:.0%}). Its held-out loss is {loss:.3f} (floor {floor:.3f}, chance "
+    f"{math.log(4):.3f})."
 )
 
 # %% [markdown]
-# With 5,000 labels the model agrees with the labeler *more often than a second labeler does*. That is no magic. The colleague adds noise
-# of its own to every click. The model has seen thousands of clicks, and their noise has averaged out; what stays is the taste.
+# With 5,000 labels (the recorded run: 47 %) the model agrees with the labeler *more often than a second labeler does* (about 38 %). The
+# reason is simple: the second labeler adds noise of its own to every click, while the model has seen thousands of clicks, whose noise
+# averages out and leaves the taste. With the 256 labels of the quick profile that does not happen: there, expect the model to do worse
+# than the second labeler, and its held-out loss may be above chance.
 #
 # ## 6. Does it mean what it says?
 #
-# The softmax turns rewards into probabilities, so the model makes a promise with each comparison: "option 2 is clicked with 60 %".
-# **Calibration** asks whether such promises are kept. Collect all predicted probabilities, four per comparison, sort them into bins, and
-# count how often the option was really clicked.
+# The softmax turns rewards into probabilities, so for each comparison the model predicts something like "option 2 is clicked with
+# probability 60 %". It is **calibrated** if such predictions come true as often as they say. Collect all predicted probabilities, four
+# per comparison, sort them into bins, and count how often the option was really clicked.
 
 # %%
 promise = held_rewards.softmax(-1)  # (comparisons, 4)
@@ -581,14 +552,14 @@ clicked = torch.eye(4)[held.choices]  # 1 where the click was
 plots.calibration(promise, clicked, bins=10 if full else 4)
 
 # %% [markdown]
-# **How to read it.** On the dashed line promises are kept. A row of points flatter than the line belongs to an overconfident model, a steeper
-# one to a timid model. The bars are Wilson intervals again. So the *size* of a reward has a meaning: a difference of 1 says "$e$ times as
-# likely to be clicked". Remember this in the next section.
+# **How to read it.** On the dashed line the predictions come true. Points flatter than the line belong to an overconfident model, steeper
+# ones to an underconfident model. The bars are Wilson intervals again. So the *size* of a reward has a meaning: a difference of 1 says
+# "$e$ times as likely to be clicked". Remember this in the next section.
 #
 # ## 7. A zero and a unit
 #
-# PPO will weigh the reward against a KL penalty, so it matters whether rewards run from -1 to 1 or from 300 to 400. The paper fixes it
-# with two numbers: `gain * r + bias`, chosen so that the **base model's own responses score 0 on average, with standard deviation 1**.
+# PPO weighs the reward against a KL penalty, so it matters whether rewards range from -1 to 1 or from 300 to 400. The paper settles this
+# with two numbers, `gain * r + bias`, chosen so that the **base model's own responses score 0 on average, with standard deviation 1**.
 #
 # ### Exercise 5: gain and bias
 # Difficulty ●●○○○ · importance ●●●●○ · 6 minutes
@@ -626,12 +597,11 @@ if not solved:
         return 1 / raw.std(correction=0), -raw.mean() / raw.std(correction=0)
 
 # %% [markdown]
-# Now for real: let the base model answer some prompts, score the whole responses, and compare with `reward.normalize`.
+# Now with real rewards: let the base model answer some prompts, score the whole responses, and compare with `reward.normalize`.
 
 # %%
-prompts = tasks.queries(
-    task, tokenizer, 512, seed=100
-)  # not fewer in `quick`: one end-of-text token in 100 responses shows faults
+# as many in `quick` too: in one of 100 responses there is an end-of-text token to be masked
+prompts = tasks.queries(task, tokenizer, 512, seed=100)
 generator = torch.Generator(policy.device).manual_seed(0)
 rollout = sampling.sample(policy, prompts, task.response_length, task.temperature, generator)
 seen = ~torch.isin(
@@ -654,75 +624,66 @@ rows = [(x.mean().item(), x.std(correction=0).item()) for x in (raw, normal)]
 pd.DataFrame(rows, columns=["mean", "standard deviation"], index=["before", "after"]).round(3)
 
 # %%
-ax = plots.score_histogram(raw.cpu(), normal.cpu(), names=("raw", "normalised"))
-ax.axvline(task.penalty, color=plots.RED, linestyle=":")
-ax.annotate(
-    "penalty", (task.penalty, 1), xycoords=("data", "axes fraction"), color=plots.RED, ha="right"
-)
+names = ("raw", "normalised")
+plots.score_histogram(raw.cpu(), normal.cpu(), names=names, penalty=task.penalty)
 # %% [markdown]
-# **How to read it.** The same responses twice, moved and stretched, with nobody overtaking anybody. The dotted line is the penalty, -1,
-# about which more below: see how little it would have to do with the raw scale.
+# **How to read it.** The same responses twice, shifted and scaled: the order of the responses is unchanged. The dotted line is the penalty
+# of -1, explained below. On the raw scale it could fall anywhere; on the normalised scale it is one standard deviation below the mean.
 #
 # What has changed for the comparisons? **Predict** for both accuracy and loss: better, worse, or the same?
 
 # %%
 after = reward.predictions(reward_model, held)
 assert reward.accuracy(after, held.choices) == accuracy
-pd.DataFrame(
-    {
-        "accuracy": [accuracy, reward.accuracy(after, held.choices)],
-        "loss": [
-            choice_loss(held_rewards, held.choices).item(),
-            choice_loss(after, held.choices).item(),
-        ],
-    },
-    index=["as trained", "normalised"],
-).round(3)
+both = {"as trained": held_rewards, "normalised": after}
+scores = {
+    name: (reward.accuracy(x, held.choices), choice_loss(x, held.choices).item())
+    for name, x in both.items()
+}
+pd.DataFrame(scores, index=["accuracy", "loss"]).T.round(3)
 
 # %% [markdown]
 # A positive gain keeps every order, so the accuracy is the same to the last digit. The loss is not: the trained scale was fitted to the
-# labeler's noise, and we have just replaced it. The calibration of section 6 is gone: a price for a fixed unit.
+# labeler's noise, and we have just replaced it. So the probabilities are no longer calibrated: that is the price of a fixed unit.
 #
-# In the released code gain and bias are *trainable*. The model is normalised before **and** after training, and the second normalisation
-# overwrites both. **The trained gain is thrown away**, and the bias never had a gradient. So our `fit` does not train them at all.
+# In the released code gain and bias are *trainable*. But the model is normalised before **and** after training, and the second time
+# overwrites both: the trained gain is lost, and the bias never had a gradient. So our `fit` does not train them at all.
 #
 # ### The penalty for not ending
 #
 # A response has 24 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none. They get the
 # fixed score **-1**, *after* normalisation, so the number means "one standard deviation below the average answer of the base
-# model", for any reward model. On raw rewards the same -1 could be a prize.
+# model", for any reward model. On raw rewards a score of -1 could even be a good one.
 
 # %%
 scores = reward.score(reward_model, rollout, task).cpu()
 kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
 texts = tasks.texts(task, rollout.responses, tokenizer)
 assert (scores[~finished.cpu()] == task.penalty).all()
-show = [*finished.nonzero().flatten()[:3].tolist(), *(~finished).nonzero().flatten()[:3].tolist()]
-pd.DataFrame(
-    {
-        "response, as scored": [texts[i] for i in show],
-        "ends": [bool(finished[i]) for i in show],
-        "score": [scores[i].item() for i in show],
-    }
-).round(2)
+chosen = [i for state in (finished, ~finished) for i in state.nonzero().flatten()[:3].tolist()]
+rows = [(texts[i], bool(finished[i]), scores[i].item()) for i in chosen]
+pd.DataFrame(rows, columns=["response, as scored", "ends", "score"]).round(2)
 
 # %%
+endless = (~finished).float().mean()
+worse = (scores[finished.cpu()] < task.penalty).float().mean()
 show.note(
-    f"{(~finished).float().mean():.0%} of the base model's responses never end and score {task.penalty:g}. Among those that "
-    f"do, {(scores[finished.cpu()] < task.penalty).float().mean():.0%} score even less: for them, *not* ending would pay."
+    f"{endless:.0%} of the base model's responses never end and score {task.penalty:g}. Of those "
+    f"that do, {worse:.0%} score even less: for them, *not* ending would pay."
 )
 
 # %% [markdown]
-# Save now: everything below is only looking. The folder opens with plain transformers, and gain and bias are in its `config.json`.
+# Save now: nothing below changes the model. The folder opens with plain transformers, and gain and bias are in its `config.json`. With it
+# goes a note of what the model was made from, which later notebooks show.
 
 # %%
 reward_model.save(folder() / "reward_sentiment")
+record("reward_sentiment", f"fitted in notebook 03 on {n:,} simulated labels and 0 of yours")
 (folder() / "fit_sentiment.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
 again = models.RewardModel.load(folder() / "reward_sentiment").to(policy.device)
 with torch.no_grad():
-    assert torch.allclose(
-        again(tokens[:8], mask[:8]), reward_model(tokens[:8], mask[:8]), atol=1e-5
-    )
+    read, kept = (model(tokens[:8], mask[:8]) for model in (again, reward_model))
+assert torch.allclose(read, kept, atol=1e-5)
 print("saved and read back: reward_sentiment, fit_sentiment.jsonl")
 
 # %% [markdown]
@@ -733,63 +694,55 @@ print("saved and read back: reward_sentiment, fit_sentiment.jsonl")
 
 # %% tags=["slow"]
 plan = {250: 3, 1_000: 1} if full else {32: 2, 64: 1}  # number of labels: number of separate draws
-points = [{"labels": n, "accuracy": accuracy}]
+points = [(n, accuracy)]
 for count, draws in plan.items():
     for i in range(draws):
-        part = models.RewardModel.from_policy(policy, seed=i)
-        reward.fit(
-            part,
+        model, part = (
+            models.RewardModel.from_policy(policy, seed=i),
             data[slice(i * count, (i + 1) * count)],
-            reward.RewardConfig(),
-            Run(seed=i, device=policy.device),
         )
-        points.append(
-            {
-                "labels": count,
-                "accuracy": reward.accuracy(reward.predictions(part, held), held.choices),
-            }
-        )
-points = pd.DataFrame(points).sort_values("labels", ignore_index=True)
+        reward.fit(model, part, reward.RewardConfig(), Run(seed=i, device=policy.device))
+        points.append((count, reward.accuracy(reward.predictions(model, held), held.choices)))
+points = pd.DataFrame(points, columns=["labels", "accuracy"]).sort_values(
+    "labels", ignore_index=True
+)
 
 # %%
 found = [interval(x) for x in points["accuracy"]]
 points["low"], points["high"] = [w.low for w in found], [w.high for w in found]
 _, ax = plt.subplots(figsize=(6.5, 3.6))
-bars = [points["accuracy"] - points["low"], points["high"] - points["accuracy"]]
-ax.errorbar(
-    points["labels"],
-    points["accuracy"],
-    yerr=bars,
-    fmt="o",
-    color=plots.BLUE,
-    capsize=4,
-    alpha=0.8,
-    label="reward model",
-)
+counts, hits = points["labels"], points["accuracy"]
+bars = [hits - points["low"], points["high"] - hits]
+look = {"fmt": "o", "color": plots.BLUE, "capsize": 4, "alpha": 0.8, "label": "reward model"}
+ax.errorbar(counts, hits, yerr=bars, **look)
 ax.axhline(0.25, color=plots.GREY, linestyle=":", label="chance: 1/4")
 ax.axhline(top, color=plots.GREEN, linestyle="-.", label="ceiling")
 ax.set(xscale="log", xlabel="number of labels", ylabel="held-out accuracy", title="What labels buy")
-ax.set_xticks(
-    sorted(set(points["labels"])), [f"{x:,}" for x in sorted(set(points["labels"]))], minor=False
-)
+ticks = sorted(set(counts))
+ax.set_xticks(ticks, [f"{x:,}" for x in ticks])
 ax.minorticks_off()
 ax.legend()
 # %% [markdown]
-# **How to read it.** The horizontal axis is logarithmic: each step to the right costs a multiple. Dots above each other are separate draws
-# of equally many labels; if they lie further apart than you like, that is what "250 labels" means.
+# **How to read it.** The horizontal axis is logarithmic: each step to the right multiplies the number of labels. Dots above each other are
+# separate draws of equally many labels: their distance shows how much depends on *which* 250 labels you have.
 
 # %%
 if full:
     assert points["accuracy"].iloc[-1] > points["accuracy"].iloc[0]
 few = points[points["labels"] == min(plan)]["accuracy"].mean()
+small, large = ((x - 0.25) / (top - 0.25) for x in (few, accuracy))
 show.note(
-    f"From {min(plan)} labels the model has gone **{(few - 0.25) / (top - 0.25):.0%}** of the way from chance to the ceiling, from "
-    f"{n:,} labels **{(accuracy - 0.25) / (top - 0.25):.0%}**."
+    f"From chance to the ceiling, {min(plan)} labels take the model **{small:.0%}** of the way, "
+    f"{n:,} labels **{large:.0%}**. (A negative share is worse than chance.)"
 )
 
 # %% [markdown]
 # The paper asked the same of the finished policy: how often do people prefer it to the untuned model? On sentiment, 51.9 % of the time with
 # 200 labels, 74.9 % with 500, 84.4 % with 1,000, 87.9 % with 5,000, and 87.1 % with 20,000. For style, a few thousand are enough.
+#
+# Compare notebook 02: there a mere count of words, from 200 labels, already found the happiest option well above chance. On so few labels
+# the transformer does worse than the counter: it has three million weights to fit where the counter has one per word. It needs more
+# labels, and then it can learn what no counter of single words can, such as a negation.
 #
 # ## 9. Your labels
 #
@@ -798,16 +751,13 @@ show.note(
 
 # %%
 def my_labels():
-    """Comparisons of four and the labels you gave them, under your pseudonym, from the label store."""
+    """Comparisons of four and your labels for them, from the label store."""
     if not (folder() / "labels.db").exists():
         return [], []
     store = LabelStore(folder() / "labels.db")
     asked = {c.id: c for c in store.comparisons(task.name) if len(c.options) == 4}
-    given = [
-        x
-        for x in store.labels(task.name, cards.me())
-        if not x.simulated and x.comparison_id in asked
-    ]
+    given = [x for x in store.labels(task.name, cards.me()) if not x.simulated]
+    given = [x for x in given if x.comparison_id in asked]
     store.close()
     return [asked[x.comparison_id] for x in given], given
 
@@ -817,15 +767,16 @@ my_comparisons, mine = my_labels()
 yours = len(mine) >= 20
 if not yours:
     print(
-        f"You have given {len(mine)} labels of this task so far; 40 SIMULATED labels stand in for yours."
+        f"You have given {len(mine)} labels for this task: 40 SIMULATED labels stand in for yours."
     )
     my_comparisons, mine = held_comparisons[:40], held_labels[:40]
 my_data = reward.encode(task, my_comparisons, mine, tokenizer)
 print(f"{len(mine)} labels, {'yours' if yours else 'simulated'}")
 
 # %% [markdown]
-# A few dozen labels are too few to keep a test set aside. Use every label for both, but never at once: **cross-validation**. Cut the labels
-# into four parts, each query with all that was asked about it in one of them; fit on three, test on the fourth; change places. One pass would be three or four steps, so we make several passes, with larger steps.
+# A few dozen labels are too few to keep a test set aside. With **cross-validation** every label serves both purposes, but never at once:
+# cut the labels into four parts, fit on three, test on the fourth, and let each part be the test once. One pass would be three or four
+# steps, so we make several passes, with a larger learning rate.
 
 # %%
 few_labels = reward.RewardConfig(batch=8, epochs=4 if full else 1, lr=5e-4)
@@ -845,31 +796,26 @@ rows = {
     f"fitted on {owner} labels (cross-validated)": evaluation.wilson(hits, len(mine)),
     f"fitted on {n:,} simulated labels": evaluation.wilson(others, len(mine)),
 }
-mine_table = pd.DataFrame(
-    [
-        {"reward model": k, f"names {owner} click": w.rate, "low": w.low, "high": w.high}
-        for k, w in rows.items()
-    ]
-)
+columns = ["reward model", f"names {owner} click", "low", "high"]
+mine_table = pd.DataFrame([(k, w.rate, w.low, w.high) for k, w in rows.items()], columns=columns)
 percent(mine_table.set_index("reward model"))
 
 # %%
 widest = max(w.high - w.low for w in rows.values())
 apart = rows[f"fitted on {n:,} simulated labels"].low > 0.25
+than_chance = "is clearly better than chance" if apart else "cannot be told from chance"
 show.note(
-    f"Be honest with so few: the wider interval spans **{widest:.0%}**. The model of the simulated labels "
-    f"{'is clearly better than chance on' if apart else 'cannot be told from chance on'} these {len(mine)} labels."
+    f"With so few labels the wider interval spans **{widest:.0%}**. The model fitted on simulated "
+    f"labels {than_chance} on these {len(mine)}."
 )
 
 # %% [markdown]
-# The second row compares *taste*: a word counter's with yours. Where it is low, you and the counter want different things, and that is a
-# finding about the counter. The first row is about *number*: a few dozen labels seldom lift a model clear of chance. Label two hundred, and
-# run this section again.
+# The second row compares *taste*: the word counter's with yours. If it is low, you and the counter want different things. The first row is
+# about *quantity*: a few dozen labels seldom lift a model clear of chance. Label two hundred, and run this section again.
 #
 # ## 10. Where it is wrong
 #
-# First the clicks that surprise the model most. For each we also ask the labeler's noiseless utility (positive minus negative words) who is
-# right.
+# First the clicks that surprise the model most. For each, the labeler's noiseless utility (positive minus negative words) says who is right.
 
 # %%
 utilities = torch.tensor([[labeler.utility(o) for o in c.options] for c in held_comparisons])
@@ -878,18 +824,16 @@ favourite, best = held_rewards.argmax(-1), utilities.argmax(-1)
 
 def errors(rows, other, name):
     """Show where the model's favourite differs from another choice."""
-    return pd.DataFrame(
-        [
-            {
-                "model's favourite": held_comparisons[i].options[favourite[i]],
-                "utility": utilities[i, favourite[i]].item(),
-                name: held_comparisons[i].options[other[i]],
-                "its utility": utilities[i, other[i]].item(),
-                "model promised it": f"{promise[i, other[i]]:.0%}",
-            }
-            for i in rows
-        ]
-    )
+    table = []
+    for i in rows:
+        pair, texts = (favourite[i], other[i]), held_comparisons[i].options
+        (mine, its), (value, its_value) = (
+            (texts[k] for k in pair),
+            utilities[i, list(pair)].tolist(),
+        )
+        table.append((mine, value, its, its_value, f"{promise[i, other[i]]:.0%}"))
+    names = ["model's favourite", "utility", name, "its utility", "model's probability for it"]
+    return pd.DataFrame(table, columns=names)
 
 
 # %%
@@ -898,34 +842,34 @@ errors(surprising[:5].tolist(), held.choices, "clicked")
 
 # %%
 worst = surprising[: m // 20]
-defended = (
-    (utilities[worst, favourite[worst]] >= utilities[worst, held.choices[worst]]).float().mean()
-)
+for_model, for_click = utilities[worst, favourite[worst]], utilities[worst, held.choices[worst]]
+defended = (for_model >= for_click).float().mean()
 show.note(
-    f"Among the {len(worst)} most surprising clicks, the noiseless utility sides with the model (or sees a tie) in "
-    f"**{defended:.0%}**. So many are the labeler's slips of the finger, not the model's."
+    f"For **{defended:.0%}** of the {len(worst)} most surprising clicks the noiseless utility agrees "
+    "with the model, or sees a tie: these errors are the labeler's noise."
 )
 
 # %% [markdown]
-# The remaining errors are the model's own. Sort by how much utility its favourite gives away against the best option:
+# The other errors are the model's own. Sort by how much less utility its favourite has than the best option:
 
 # %%
 loss_of_utility = utilities.max(-1).values - utilities[torch.arange(m), favourite]
 errors(loss_of_utility.argsort(descending=True)[:5].tolist(), best, "best by utility")
 
 # %%
+best_share = (loss_of_utility == 0).float().mean()
 show.note(
-    f"The model's favourite is as good as the best by utility in **{(loss_of_utility == 0).float().mean():.0%}** of the held-out "
-    f"comparisons. (Against the noisy clicks it was {accuracy:.0%}.)"
+    f"The model's favourite has the highest utility in **{best_share:.0%}** of the held-out "
+    f"comparisons. (It is the noisy click in {accuracy:.0%}.)"
 )
 
 # %% [markdown]
-# Look for a pattern: a rare word, a negation, two moods in one sentence, broken grammar that the word counter does not mind?
+# Look for a pattern: a rare word, a negation, two moods in one sentence, broken grammar that does not matter to the word counter?
 #
 # ## 11. What has it learned?
 #
-# The labeler counts words and turns them round after "not", "never", "nobody". Does the model know that? Write sentences and see. Each pair
-# below differs by a negation. **Predict** the sign of the difference for every pair.
+# The labeler counts words, and counts a word the other way round if "not", "never" or "nobody" is among the three words before it. Has the
+# model learned that? Write sentences and see. Each pair below differs by a negation. **Predict** the sign of the difference for every pair.
 
 
 # %%
@@ -958,24 +902,21 @@ pairs = [
 ]
 
 # %%
-rows = [
-    {"text": t, "utility": labeler.utility(t), "reward": r}
-    for p in pairs
-    for t, r in zip(p, rate(query, p))
-]
-pd.DataFrame(rows).round(2)
+rows = [(t, labeler.utility(t), r) for pair in pairs for t, r in zip(pair, rate(query, pair))]
+pd.DataFrame(rows, columns=["text", "utility", "reward"]).round(2)
 
 # %%
 change = [(labeler.utility(b) - labeler.utility(a), rate(query, (a, b))) for a, b in pairs]
 same = sum((u > 0) == (r[1] > r[0]) for u, r in change)
 show.note(
-    f"In **{same} of {len(pairs)}** pairs the negation moves the reward in the direction in which it moves the labeler's utility."
+    f"In **{same} of {len(pairs)}** pairs the negation moves the reward in the same direction as "
+    "the labeler's utility."
 )
 
 # %% [markdown]
-# Compare the *sizes* as well as the signs: turning "+2" into "-2" should move the reward twice as far as leaving the word out. A model that
-# has met few negations has little reason to learn the rule, and a strong reason to learn the words. A policy trained on this reward will
-# find out.
+# Half of the pairs would come out right by chance. Compare the *sizes* as well as the signs: turning "+2" into "-2" should move the reward
+# twice as far as leaving the word out. Negations are rare in the labels, so the words are learned long before the rule, and a model of few
+# labels does not know the rule at all. A policy trained on such a reward can exploit that.
 #
 # And the constant that may differ from prompt to prompt? Put the *same* answers after different prompts:
 
@@ -986,23 +927,24 @@ openings = [
     " It was a dreadful night, and everyone was miserable.",
     " It was a splendid morning, and everyone was delighted.",
 ]
-grid = pd.DataFrame(
-    [rate(q, answers) for q in openings],
-    index=[q.strip()[:32] + "..." for q in openings],
-    columns=[f"answer {k}" for k in range(4)],
+grid = pd.DataFrame([rate(q, answers) for q in openings])
+grid.index, grid.columns = (
+    [q.strip()[:32] + "..." for q in openings],
+    [f"answer {k}" for k in range(4)],
 )
 grid.round(2)
 
 # %%
 constants = grid.mean(axis=1)
 show.note(
-    f"Between prompts the mean reward of the same answers moves by up to **{constants.max() - constants.min():.2f}** standard "
-    "deviations. No label ever asked for that, or against it."
+    "Between prompts the mean reward of the same answers differs by up to "
+    f"**{constants.max() - constants.min():.2f}** standard deviations. The labels say nothing "
+    "about that."
 )
 
 # %% [markdown]
-# PPO does not mind much: an answer cannot change what depends on the prompt alone, and the advantage takes it out. But never compare rewards
-# of answers to *different* prompts as if the labels had vouched for them.
+# For PPO this does little harm: an answer cannot change what depends on the prompt alone, and the advantage removes it. But never compare
+# the rewards of answers to *different* prompts: the labels say nothing about such a comparison.
 #
 # ## Recap
 #
@@ -1010,15 +952,15 @@ show.note(
 # - The loss sees differences within a comparison only. Zero and unit come from normalising on the base model's responses; a trained gain
 #   would be thrown away.
 # - The reward is read at the last *real* token, wherever the pads stand.
-# - Judge accuracy against a ceiling and with an interval. A good model may agree with a labeler more than a second labeler does.
-# - The most surprising errors are often the labeler's. The model's own come from what the labels rarely showed.
+# - Judge accuracy against a ceiling and with an interval. With enough labels, a model agrees with a labeler more than a second labeler does.
+# - The most surprising errors are often the labeler's. The model's own are in what the labels rarely showed.
 #
 # | change one knob | and look at |
 # |---|---|
 # | `reward.RewardConfig(lr=1e-4)` or `lr=1e-2` | how fast the loss leaves chance; whether it comes down smoothly |
 # | `reward.RewardConfig(epochs=4)` | training accuracy against held-out accuracy: when do they part? |
-# | `labelers.simulated(task, temperature=0)`, relabel `fit_comparisons` | the floor, the ceiling, and how few labels are enough without noise |
-# | `from_policy(policy, seed=1)` | how much of the result is luck of the head |
+# | `labelers.simulated(task, temperature=0)`, relabel `fit_comparisons` | the floor, the ceiling, and how few labels suffice without noise |
+# | `from_policy(policy, seed=1)` | how much depends on the random start of the head |
 #
 # ## Questions
 #
@@ -1026,7 +968,7 @@ show.note(
 # 2. Why must the held-out comparisons have other prompts, and not only other samples, than those fitted on?
 # 3. Two of four options are identical texts. What does the click between them teach, and what does it do to the accuracy?
 # 4. Somebody normalises before the fit, and not after. What breaks in PPO, and will any error message say so?
-# 5. The penalty is put in *before* normalisation, as a raw -1. For which reward model would rambling be the best policy?
+# 5. Suppose the penalty were applied *before* normalisation, as a raw -1. For which reward model would never ending be the best policy?
 #
 # ## Further reading
 #
@@ -1036,4 +978,4 @@ show.note(
 # - Bradley and Terry, *Rank analysis of incomplete block designs* (Biometrika, 1952), and Luce, *Individual Choice Behavior* (1959): the choice model.
 # - Guo and others, *On Calibration of Modern Neural Networks* (2017), [arXiv 1706.04599](https://arxiv.org/abs/1706.04599).
 #
-# Next: notebook 05 makes the policy climb this reward. Keep the list of what the model got wrong: PPO will find it too.
+# Next: notebook 05 trains a policy on this reward. Keep the list of what the model got wrong: PPO will find it too.
