@@ -117,7 +117,10 @@ def test_the_whole_road(run, tmp_path):
             and (tmp_path / f"mine.{form}").exists()
         )
 
-    line = "fit-reward --model MODEL --labels labels.db --out reward --config.batch 4 --held-out 0.25 --normalize-samples 8 --device cpu"
+    line = (
+        "fit-reward --model MODEL --labels labels.db --out reward --config.batch 4 --held-out 0.25 "
+        "--normalize-samples 8 --device cpu"
+    )
     code, said, _ = run(line)
     assert (
         code == 0
@@ -219,7 +222,10 @@ def test_the_launchers_of_torch_and_accelerate_start_the_command_on_two_ranks(
     launcher, model, tmp_path, two_ranks, run
 ):
     models.RewardModel.from_policy(models.Policy.load(model), 0).save(tmp_path / "reward")
-    line = f"tune --model {model} --reward {tmp_path}/reward --ppo.episodes 32 --ppo.batch 16 --ppo.epochs 1 --prompts 16 --device cpu"
+    line = (
+        f"tune --model {model} --reward {tmp_path}/reward --ppo.episodes 32 --ppo.batch 16 "
+        "--ppo.epochs 1 --prompts 16 --device cpu"
+    )
     words = shlex.split(f"{launcher} -m rlhf_helpers {line} --out {tmp_path}/tuned")
     done = subprocess.run(
         [sys.executable, *words], capture_output=True, text=True, timeout=300, check=False
@@ -259,7 +265,10 @@ def test_the_folder_of_a_run_is_not_taken_for_another_reward_model_or_other_labe
         exchange.write(
             tmp_path / f"{choice}.csv", "csv", asked, [Label(c.id, "x", choice) for c in asked]
         )
-    line = "fit-reward --model MODEL --out fit0 --config.batch 4 --held-out 0 --normalize-samples 8 --device cpu --labels "
+    line = (
+        "fit-reward --model MODEL --out fit0 --config.batch 4 --held-out 0 --normalize-samples 8 "
+        "--device cpu --labels "
+    )
     assert run(line + "0.csv")[0] == 0
     code, _, said = run(line + "1.csv")
     assert code == 1 and "fit0 holds a run with other settings (labels_digest is" in said
@@ -280,7 +289,7 @@ def test_the_folder_of_a_run_is_not_taken_for_another_reward_model_or_other_labe
 
 
 def test_fit_reward_skips_faulty_records_if_told_to_and_names_those_too_long(run, tmp_path):
-    """A label file with one bad line was refused whole, and a text too long was named by nothing."""
+    """A label file with one bad line was refused whole, and a text too long was not named."""
     words = "abcdefgh"
     good = [
         {"prompt": f"The harbour {x}.", "chosen": " A good day.", "rejected": " A grim night."}
@@ -290,7 +299,10 @@ def test_fit_reward_skips_faulty_records_if_told_to_and_names_those_too_long(run
     equal = good[0] | {"rejected": good[0]["chosen"]}
     records = [*good[:2], long, {"prompt": "x\u202e"}, equal, *good[2:]]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    line = "fit-reward --model MODEL --config.batch 4 --held-out 0 --normalize-samples 8 --device cpu --labels p.jsonl --format pairs"
+    line = (
+        "fit-reward --model MODEL --config.batch 4 --held-out 0 --normalize-samples 8 --device cpu "
+        "--labels p.jsonl --format pairs"
+    )
     code, _, complaint = run(line)
     assert code == 1 and "p.jsonl, line 3: query and longest option take 20" in complaint
     assert "but the model's context is 1024; nothing was read" in complaint
@@ -324,7 +336,10 @@ def test_fit_reward_begins_and_ends_in_the_unit_of_the_models_own_samples(run, m
         return lines
 
     monkeypatch.setattr(reward, "fit", fit)
-    line = "fit-reward --model MODEL --labels labels.db --out reward --config.batch 4 --config.lr 0.01 --normalize-samples 8 --device cpu"
+    line = (
+        "fit-reward --model MODEL --labels labels.db --out reward --config.batch 4 "
+        "--config.lr 0.01 --normalize-samples 8 --device cpu"
+    )
     assert run(line)[0] == 0
     (gain, before), after = seen
     assert gain == pytest.approx(before, rel=1e-3) and gain != pytest.approx(after, rel=1e-2)
@@ -493,7 +508,10 @@ def test_encoder_decoders_are_refused_by_tune_too(run, tmp_path):
 
 
 def test_a_reward_model_of_another_task_is_refused(run):
-    shared = "--model MODEL --task sentiment --config.epochs 1 --normalize-samples 8 --device cpu --held-out 0.999"
+    shared = (
+        "--model MODEL --task sentiment --config.epochs 1 --normalize-samples 8 --device cpu "
+        "--held-out 0.999"
+    )
     assert run(f"fit-reward {shared} --out fit")[0] == 0
     code, _, said = run("tune --model MODEL --reward fit --task descriptiveness --device cpu")
     assert code == 1 and "the reward model in fit learned sentiment, not descriptiveness" in said

@@ -46,8 +46,17 @@ def copy_of(tmp_path, name, columns, file="train-00000-of-00001.parquet"):
 # `hub.SOURCES`).
 PUBLISHED = {
     "bookcorpus": {"text": [f"sentence number {i} , he said ." for i in range(40)]},
-    "cnndm": { "article": ["LONDON, England (Reuters) -- The harbour is shut. Boats wait outside. Nobody knows why.", "One line.\nAnother line."], "highlights": ["Harbour shut .\nBoats wait .", "Lines ."], "id": ["a1", "b2"], },
-    "tldr": { "author": ["x", "y"], "body": ["whole post tl;dr short", "b"], "normalizedBody": ["n", "n"], "subreddit": ["AskReddit", "pets"], "subreddit_id": ["t5_1", "t5_2"], "id": ["1", "2"], "content": [" My cat ran away.", "My dog came back. "], "summary": ["cat", "dog"], },
+    "cnndm": {
+        "article": ["LONDON, England (Reuters) -- The harbour is shut. Boats wait outside. "
+                    "Nobody knows why.", "One line.\nAnother line."],
+        "highlights": ["Harbour shut .\nBoats wait .", "Lines ."], "id": ["a1", "b2"],
+    },
+    "tldr": {
+        "author": ["x", "y"], "body": ["whole post tl;dr short", "b"],
+        "normalizedBody": ["n", "n"], "subreddit": ["AskReddit", "pets"],
+        "subreddit_id": ["t5_1", "t5_2"], "id": ["1", "2"],
+        "content": [" My cat ran away.", "My dog came back. "], "summary": ["cat", "dog"],
+    },
     "imdb": {"text": ["Great.<br /><br />I liked it.", "Bad film."], "label": [1, 0]},
 }  # fmt: skip
 PREPARED = {
@@ -248,7 +257,10 @@ def test_rows_without_a_text_are_left_out(tmp_path, streaming):
 def test_a_column_of_something_else_than_texts_is_named(tmp_path, name, values, kind, streaming):
     """Numbers gave a TypeError, and a list of words was joined without a word said."""
     folder = copy_of(tmp_path, name, {"text": values})
-    said = f"column 'text' of {name} in {folder} has a value of type {kind} where a text is expected: is it another set. .*cast_column"
+    said = (
+        f"column 'text' of {name} in {folder} has a value of type {kind} where a text is expected: "
+        "is it another set. .*cast_column"
+    )
     with pytest.raises(ValueError, match=said):
         list(hub.texts(name, data_dir=folder, streaming=streaming))
 
@@ -337,7 +349,8 @@ def test_a_missing_folder_and_unknown_names_say_what_there_is(tmp_path):
 def test_released_comparisons_are_read_from_a_local_copy(tmp_path, words, place):
     padded = [50_259, 50_259]
     records = [
-        {"query": [1, 2, *padded], "sample0": [0, 50_259], "sample1": [1, 50_259], "sample2": [2, 50_259], "sample3": [0, 1], "best": 3},
+        {"query": [1, 2, *padded], "sample0": [0, 50_259], "sample1": [1, 50_259],
+         "sample2": [2, 50_259], "sample3": [0, 1], "best": 3},
         {"query": [1], "sample0": [0], "sample1": [1], "sample2": [2], "sample3": [0], "best": 7},
     ]  # fmt: skip
     (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
@@ -363,7 +376,7 @@ def test_missing_labels_say_where_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
         FileNotFoundError,
-        match="could not be fetched from vwxyzjn/lm-human-preferences.*pass that folder as data_dir",
+        match="not be fetched from vwxyzjn/lm-human-preferences.*pass that folder as data_dir",
     ):
         hub.labels_file("cnndm")
     with pytest.raises(ValueError, match="no labels were released for 'mock'"):

@@ -31,9 +31,8 @@ CNNDM_TEXTS = SUMMARY_TEXTS | {
 ADAM = {"tensorflow_adam": True, "max_grad_norm": None}
 PPO = ADAM | {
     "episodes": 1_000_000, "batch": 512, "answers": 1, "minibatches": 1, "epochs": 4,
-    "lr": 1e-5, "kl_coef": 0.15,
-    "kl_target": 6.0, "kl_horizon": 10_000, "cliprange": 0.2, "value_coef": 0.1, "lam": 0.95, "leave_one_out": False,
-    "whiten_rewards": True,
+    "lr": 1e-5, "kl_coef": 0.15, "kl_target": 6.0, "kl_horizon": 10_000, "cliprange": 0.2,
+    "value_coef": 0.1, "lam": 0.95, "leave_one_out": False, "whiten_rewards": True,
 }  # fmt: skip
 SUMMARY_PPO = PPO | {
     "batch": 32,
@@ -138,9 +137,8 @@ def test_updates_are_whole_batches():
 def test_bundled_presets_keep_the_rules_and_scale_the_lengths_down():
     for name, preset in presets.BUNDLED.items():
         paper = presets.get("sentiment" if name == "mock" else name, "released").task
-        assert (preset.task.temperature, preset.task.penalty, preset.task.prefix, preset.task.suffix) == (
-            paper.temperature, paper.penalty, paper.prefix, paper.suffix
-        )  # fmt: skip
+        for name_of_rule in ("temperature", "penalty", "prefix", "suffix"):
+            assert getattr(preset.task, name_of_rule) == getattr(paper, name_of_rule)
         assert (
             preset.task.query_length <= paper.query_length
             and preset.task.response_length <= paper.response_length
