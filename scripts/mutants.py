@@ -1067,8 +1067,8 @@ MUTANTS = [
     Mutant(
         "description written in place",
         "runtime/files",
-        "        new.replace(path)\n",
-        "        path.write_bytes(new.read_bytes()[:-1])\n",
+        "replacing(path) as new:\n        write_json(new, content)\n",
+        "memoryview(b''):\n        write_json(path, content)\n",
         ("runs",),
     ),
     Mutant(
