@@ -376,7 +376,7 @@ pd.DataFrame({"log-probabilities from": list(off), "largest difference from the 
 # find out why the last token is not even read.
 
 # %%
-show.source(sampling._replay_rows)
+show.source(sampling.replay, sampling._hidden)
 
 # %% [markdown]
 # ## 4. Padding: why on the left

@@ -2,15 +2,15 @@
 # # 02 · Be the labeler
 #
 # Below you will see the beginning of a story and four ways to go on, all written by the same small language model. Which one is
-# best? The question cannot be answered yet. Best at what, and for whom? Somebody has to decide, write it down, and then sit down and
-# choose, again and again. In the paper that this course follows, people made about 5,000 such choices for each style. In this
-# notebook the person is you.
+# best? The question cannot be answered yet. Best at what, and for whom? Somebody has to decide, write it down, and then choose, again
+# and again. In the paper that this course follows, people made about 5,000 such choices for each style. In this notebook the person is
+# you.
 #
 # **After this notebook you can**
 #
-# - write a rubric that two people read alike;
-# - label comparisons with the keyboard, and say what the store keeps of it;
-# - measure how consistent a labeler is, and how far two labelers agree beyond luck;
+# - write a rubric that two people understand alike;
+# - label comparisons with the keyboard, and say what the store records;
+# - measure how consistent a labeler is, and how far two labelers agree beyond chance;
 # - see position bias and length bias, and say which of them a shuffle cures;
 # - explain why labels on which two people agree four times in ten can still teach a model.
 #
@@ -49,21 +49,23 @@ plots.pipeline("label")
 
 # %%
 comparisons, recorded_labels = labelers.recorded(task)
-example = comparisons[0]
-print("...", example.query.strip())
+fair = labelers.simulated(task)
+example = comparisons[show.clear_case(comparisons, fair)]
+show.wrapped("... " + example.query.strip())
 pd.DataFrame({"continuation": [option.strip() for option in example.options]})
 
 # %% [markdown]
-# The language model is small (a few million parameters), so expect some odd words. Read the four again and pick one. Now pick
-# the one that a *cautious* reader would like best, and the one that a child would. If your choice moved, you have met the first
-# problem of learning from people: the answer depends on the question.
+# The language model is small (a few million parameters), so expect some odd words. (Of the first twenty comparisons this is the one whose
+# options differ most for a simulated labeler.) Read the four again and pick one. Now pick the one that a *cautious* reader would like
+# best, and the one that a child would. If your choice changed, you have met the first problem of learning from people: the answer depends
+# on the question.
 
 # %% [markdown]
 # ## 1. What to ask
 #
 # A **comparison** is a prompt (the query) with a few continuations (the options). A **label** is one person's choice among them. We
-# never ask for a mark out of ten: people use marks differently, and the same person uses them differently after lunch. "Which of
-# these?" is a question that everybody understands in the same way, or nearly.
+# never ask for a mark out of ten: people use marks differently, and the same person uses them differently after lunch. "Which of these?"
+# means nearly the same to everybody.
 #
 # The paper (Ziegler et al., 2019, section 3.1.2) asked for two styles. For *sentiment*, labelers chose the continuation that is most
 # positive and happy; for *descriptiveness*, the most physically vivid one. Four options, one choice. Our card asks the same and
@@ -75,15 +77,15 @@ print(frontend.QUESTIONS[task.name], frontend.RUBRICS[task.name], sep="\n\n")
 # %% [markdown]
 # A good rubric does four things.
 #
-# 1. It says **what counts**, in words that two people read alike. "Happy for whom?" must have an answer: the people in the story, not
+# 1. It says **what counts**, in words that two people understand alike. "Happy for whom?" must have an answer: the people in the story, not
 #    you.
 # 2. It says **what does not count**. Here: style, length, whether you like the plot.
 # 3. It **settles the hard cases** before they come up: two equally happy texts, a text that makes no sense, joy at somebody's
 #    misfortune.
-# 4. It fits on one screen. A rule that labelers do not remember is no rule.
+# 4. It fits on one screen: labelers cannot follow a rule that they do not remember.
 #
-# **Your turn** (5 minutes, ●○○○○). Write your own, with at least one hard case. It is saved beside your labels, because labels
-# without their question are worth little a year later.
+# **Your turn** (5 minutes, ●○○○○). Write your own, with at least one hard case. It is saved beside your labels: a year later, labels are
+# worth little if nobody knows what the question was.
 
 # %%
 rubric = """
@@ -101,16 +103,15 @@ folder().mkdir(parents=True, exist_ok=True)
 #
 # Click the card once; then **1 to 4** chooses, **t** says "cannot tell", **s** skips, **u** takes the last answer back, **Esc**
 # leaves the card. Every answer is written to the file `labels.db` in your runs folder before the next comparison appears; the card names
-# the file. Close the laptop, restart the kernel, run the notebook again up to the card: you go on where you stopped.
+# the file. Close the laptop, restart the kernel, run the notebook again up to the card: you continue where you stopped.
 #
 # ![The labelling card: a question, a prompt, four continuations with the numbers 1 to 4 to choose by click or key, and buttons for cannot tell, skip, flag and undo](../docs/card.png)
 #
-# The options stand in a random order that is stored with your answer. And a few comparisons will come back later, unmarked, in
-# another order. You will see why.
+# The options are in a random order, which is stored with your answer. A few comparisons come back later, unmarked and in another order. You
+# will see why.
 #
-# Your labels carry a name, so that those of a whole class can be poured together. Choose a **pseudonym** that nobody else in your class has
-# and write it between the quotes below; leave it empty and one is made up. It is kept in your runs folder, and notebooks 03 and 07 use it
-# too.
+# Your labels carry a name, so that those of a whole class can be merged. Choose a **pseudonym** that nobody else in your class has and write
+# it between the quotes below; if you leave it empty, one is made up. It is stored in your runs folder, and notebooks 03 and 07 use it too.
 
 # %%
 pseudonym = cards.me("")
@@ -130,14 +131,14 @@ card
 # %% [markdown]
 # When the card is done (or when you have had enough: half of them will do), run the cells below.
 #
-# If there are no labels of yours, because this notebook runs without anybody at the keyboard, or because you only want to look
-# ahead, a **simulated labeler** sits down at the same card in your place. It counts happy and sad words and then chooses with a good
-# deal of noise. Its answers go into a file of their own and are marked as simulated. They are never mixed with yours.
+# If there are no labels of yours, because this notebook runs without anybody at the keyboard or because you only want to look ahead, a
+# **simulated labeler** answers the same card in your place. It counts happy and sad words and then chooses with a good deal of noise. Its
+# answers go into a separate file and are marked as simulated. They are never mixed with yours.
 
 
 # %%
 def stand_in(path):
-    """Let the simulated labeler work through the same comparisons; on repeats it draws afresh, like a person who has forgotten."""
+    """Let the simulated labeler answer the same comparisons; on repeats it draws anew."""
     desk = LabelStore(path)
     desk.add(asked)
     session = Session(desk, task.name, "simulated", asked, simulated=True, repeat_every=4)
@@ -154,9 +155,8 @@ me, desk, path = pseudonym, card.session, folder() / "labels.db"
 if len(desk.labels()) < size.own_labels // 2:
     me, path = "simulated", folder() / "labels_stand_in.db"
     desk = stand_in(path)
-whose = (
-    "your own labels" if me == pseudonym else "SIMULATED labels, because there are too few of yours"
-)
+few = "SIMULATED labels, because there are too few of yours"
+whose = "your own labels" if me == pseudonym else few
 print("From here on this notebook looks at", whose)
 
 # %% [markdown]
@@ -168,52 +168,52 @@ print("From here on this notebook looks at", whose)
 handin.hand_in(desk.store, me, folder())
 
 # %% [markdown]
-# ## 3. What the store holds
+# ## 3. What the store contains
 #
-# A label store is a single SQLite file, and once an answer is shown as saved, it is in that file. Nothing hides in it: open it with Python's
-# own `sqlite3` and read it with pandas. The table `comparisons` holds what was asked.
+# A label store is a single SQLite file, and once an answer is shown as saved, it is in that file. You can open it with Python's own `sqlite3`
+# and read it with pandas. The table `comparisons` contains what was asked.
 
 # %%
 with closing(sqlite3.connect(path)) as database:
-    table = pd.read_sql(
-        "select position, id, task, source, round, query from comparisons limit 3", database
-    )
+    columns = "position, id, task, source, round, query"
+    table = pd.read_sql(f"select {columns} from comparisons limit 3", database)
 table
 
 # %% [markdown]
-# The `id` is a hash of the content. The same comparison has the same id on every machine, so adding it twice does no harm, and the
-# labels of thirty people can be poured together. `source` says which model wrote the options, `round` counts the collections.
+# The `id` is a hash of the content. The same comparison has the same id on every machine, so adding it twice does no harm, and the labels of
+# thirty people can be merged. `source` says which model wrote the options, `round` counts the rounds of collecting.
 #
-# The table `events` holds what was answered. It only ever grows: an undo is one more row that points at the answer it takes back.
+# The table `events` contains the answers. Rows are only ever added: an undo is one more row that points at the answer it takes back.
 
 # %%
-question = """select e.id, comparison_id, labeler, kind, choice, shown, simulated, repeat
-              from events e join comparisons c on c.id = e.comparison_id where c.task = 'sentiment'"""
+question = """
+    select e.id, comparison_id, labeler, kind, choice, shown, simulated, repeat
+    from events e join comparisons c on c.id = e.comparison_id where c.task = 'sentiment'
+"""
 with closing(sqlite3.connect(path)) as database:
     events = pd.read_sql(question, database)
 events.head(8)
 
 # %% [markdown]
-# Two columns deserve a second look. `choice` is the index into the comparison's **own** options; `shown` lists those indices in the
-# order in which they stood on the screen. So `choice 2` with `shown [3, 2, 0, 1]` means: the second text from the top was taken. Keep
-# the two apart: the reward model must learn from the first, and only the second can tell whether you favour the top of the page.
+# Look at two columns again. `choice` is the index into the comparison's **own** options; `shown` lists those indices in the order on the
+# screen. So `choice 2` with `shown [3, 2, 0, 1]` means that the second text from the top was chosen. Keep the two apart: the reward model
+# must learn from the first, and only the second can tell whether you favour the top of the page.
 
 # %%
 first = events[(events.kind == "choose") & (events.repeat == 0) & (events.labeler == me)].copy()
-first["place"] = [
-    json.loads(shown).index(choice) + 1 for shown, choice in zip(first.shown, first.choice)
-]
+shown_choices = zip(first.shown, first.choice)
+first["place"] = [json.loads(shown).index(choice) + 1 for shown, choice in shown_choices]
 first[["choice", "shown", "place"]].head()
 
 # %% [markdown]
-# In the package you will not need SQL. The session behind the card gives the choices that stand, oldest first; `LabelStore.labels` does
-# it for a whole store. We check at once that they are among the rows of our own query (which also holds what was undone).
+# In the package you do not need SQL. The session behind the card gives the choices that are valid, oldest first; `LabelStore.labels` gives
+# those of a whole store. They must be among the rows of our own query (which also contains what was undone).
 
 # %%
 mine, again = desk.labels(), desk.labels(repeats=True)
 assert {label.comparison_id for label in mine} <= set(first.comparison_id)
 show.note(
-    f"**{len(mine)}** labels, and **{len(again)}** second answers to comparisons that came back."
+    f"**{len(mine)}** labels, and **{len(again)}** second answers to comparisons shown again."
 )
 
 # %% [markdown]
@@ -223,39 +223,30 @@ show.note(
 
 # %%
 before = {label.comparison_id: label.choice for label in mine}
-same = [
-    before[label.comparison_id] == label.choice for label in again if label.comparison_id in before
-]
-chance = 1 / len(example.options)
-pd.DataFrame(
-    [
-        {
-            "repeats": len(same),
-            "same text again": sum(same),
-            "by blind chance": round(len(same) * chance, 1),
-        }
-    ]
-)
+repeated = [label for label in again if label.comparison_id in before]
+same = [before[label.comparison_id] == label.choice for label in repeated]
+row = (len(same), sum(same), len(same) / len(example.options))
+pd.DataFrame([row], columns=["repeats", "same text again", "by chance"]).round(1)
 
 # %% [markdown]
-# Hold this number loosely, it rests on a handful of repeats. It is still the most useful one you can collect about a labeler: whatever you
-# decide by mood is noise to everyone else. It is *not* the ceiling for a model. Say that you would choose the four texts with probabilities
-# $p_1$ to $p_4$. Two answers of yours are then the same with probability $s = \sum_k p_k^2$. A model does better if it always names your
-# **favourite**, the text that you choose most often: it is right with probability $\max_k p_k$, which is never less than $s$ and never
-# more than $\sqrt{s}$. So **no model can agree with you more often than your own favourite does**, and $s$ tells you about where that is.
+# Do not rely on this number too much: it comes from a handful of repeats. With more of them it is the most useful number about a labeler,
+# because it measures noise. It is *not* the ceiling for a model. Suppose that you would choose the four texts with probabilities $p_1$ to
+# $p_4$. Then two answers of yours are the same with probability $s = \sum_k p_k^2$. A model does better by always naming your
+# **favourite**, the text that you choose most often: it is right with probability $\max_k p_k$. That is the ceiling: no model can agree
+# with you more often. You cannot measure it directly, but $s$ bounds it: it lies between $s$ and $\sqrt{s}$. If you repeat yourself 49 %
+# of the time, the best possible model is right between 49 % and 70 % of the time.
 #
-# The simulated labeler contradicts itself often, on purpose: its noise is set so that two of its kind agree no more than the pairs of
-# people in the paper. With a clear rubric and a rested mind you can do much better.
+# The simulated labeler contradicts itself often, on purpose: its noise is set so that two of its kind agree no more often than people did
+# in the paper. With a clear rubric and a rested mind you can do much better.
 
 # %% [markdown]
 # ## 5. The top of the page
 #
-# People read from the top and get tired. Some take the first text that is good enough. This is **position bias**. To see it clearly
-# we need more labels than you have patience for, so let us build a lazy simulated labeler: she likes happy words like the others, but
-# whatever stands first gets a bonus.
+# People read from the top and get tired. Some take the first text that is good enough. This is **position bias**. To see it clearly we need
+# more labels than you have patience for, so let us build a lazy simulated labeler: it likes happy words like the others, but whatever comes
+# first gets a bonus.
 
 # %%
-fair = labelers.simulated(task)
 crowd = comparisons[:2000]
 
 
@@ -265,29 +256,29 @@ def screen_order(comparison):
 
 
 def lazy_place(comparison, bonus=1.0):
-    """The place (0 = top) that a lazy labeler takes: softmax of utility / noise, with a bonus for the top."""
-    shown = [
-        fair.utility(comparison.options[k]) / fair.temperature for k in screen_order(comparison)
-    ]
-    weights = [math.exp(value + bonus * (place == 0)) for place, value in enumerate(shown)]
+    """The place (0 = top) that a lazy labeler takes: a softmax with a bonus for the top."""
+    shown = [comparison.options[k] for k in screen_order(comparison)]
+    values = [fair.utility(option) / fair.temperature for option in shown]
+    weights = [math.exp(value + bonus * (place == 0)) for place, value in enumerate(values)]
     return random.Random(f"lazy {comparison.id}").choices(range(4), weights)[0]
 
 
 # %%
-places = {"fair, simulated": Counter(screen_order(c).index(fair.choose(c)) + 1 for c in crowd),
-          "lazy, simulated": Counter(lazy_place(c) + 1 for c in crowd),
-          "you" if me == pseudonym else "stand-in, simulated": Counter(first.place)}  # fmt: skip
+reader = "you" if me == pseudonym else "stand-in, simulated"
+places = {"fair, simulated": Counter(screen_order(c).index(fair.choose(c)) + 1 for c in crowd)}
+places["lazy, simulated"] = Counter(lazy_place(c) + 1 for c in crowd)
+places[reader] = Counter(first.place)
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)
 for ax, (name, counts) in zip(axes, places.items()):
     plots.label_positions({place: counts[place] for place in (1, 2, 3, 4)}, ax=ax)
     ax.set_title(name)
 
 # %% [markdown]
-# *How to read it*: bars at the dashed line mean that the place does not matter. The lazy labeler's first bar sticks out, and its thin
-# interval says that this is no accident. The third panel rests on few labels. Its intervals are wide: do not accuse anybody on them.
+# *How to read it*: bars at the dashed line mean that the place does not matter. The lazy labeler's first bar is clearly higher, and its narrow
+# interval says that this is no accident. The third panel comes from few labels, and its intervals are wide: it proves nothing about anybody.
 #
-# Was the lazy labeler harmful? **Predict** before you run the next cell: how often did she choose each of the comparisons' own options
-# 0, 1, 2 and 3?
+# Did the lazy labeler do harm? **Predict** before you run the next cell: how often did it choose each of the comparisons' own options 0, 1, 2
+# and 3?
 
 # %%
 own = Counter(screen_order(c)[lazy_place(c)] for c in crowd)
@@ -297,16 +288,16 @@ assert (own_shares - 0.25).abs().max() < 0.1 < top - 0.25
 own_shares.round(3)
 
 # %% [markdown]
-# Nearly even. The shuffle turned a *bias* into *noise*: her habit still wastes some answers, but it no longer pushes the model in any
-# direction. Had the card always shown, say, the shortest text first, the model would have learned from her to be brief. That is why
-# the card shuffles, and why it stores the order: what was not stored cannot be corrected for.
+# Nearly even. The shuffle turned a *bias* into *noise*: the habit still wastes some answers, but it no longer pushes the model in any
+# direction. If the card had always shown, say, the shortest text first, the model would have learned to be brief. That is why the card
+# shuffles, and why it stores the order: you cannot correct for what was not recorded.
 
 # %% [markdown]
 # ## 6. Length
 #
-# The other classic is **length bias**. A longer text says more, and more of it can please; some labelers simply take the fuller one.
-# Later work found that models tuned on human choices grow wordy, partly for this reason. Shuffling does not help: length travels with the
-# text.
+# The other classic is **length bias**. A longer text has more in it that can please, and some labelers simply prefer the longer one. Later
+# work found that models tuned on human choices grow wordy, partly for this reason. Shuffling does not help, because the length belongs to
+# the text and not to its place.
 #
 # ### Exercise 1: how much longer is what was chosen? (●●○○○, important, 8 minutes)
 #
@@ -324,13 +315,13 @@ own_shares.round(3)
 
 # %% tags=["exercise"]
 def length_bias(options, choices):
-    """options: a list of lists of texts; choices: the chosen index of each. Returns words above the mean, averaged."""
+    """Words of the chosen option above the mean of its comparison, averaged."""
     ...
 
 
 # %% tags=["solution"]
 def length_bias(options, choices):
-    """options: a list of lists of texts; choices: the chosen index of each. Returns words above the mean, averaged."""
+    """Words of the chosen option above the mean of its comparison, averaged."""
     excess = []
     for texts, choice in zip(options, choices):
         counts = [len(text.split()) for text in texts]
@@ -351,47 +342,39 @@ if not solved:
 # %% [markdown]
 # Three labelers: you (or the stand-in), the recorded simulated one, and one who adds a quarter of a point for every word.
 
+
 # %%
-wordy = labelers.SimulatedLabeler(
-    "wordy", lambda text: labelers.sentiment(text) + 0.25 * len(text.split()), fair.temperature
-)
+def likes_words(text):
+    return labelers.sentiment(text) + 0.25 * len(text.split())
+
+
+wordy = labelers.SimulatedLabeler("wordy", likes_words, fair.temperature)
 texts = {c.id: list(c.options) for c in comparisons}
-groups = {
-    whose.split(",")[0]: mine,
-    "simulated, sentiment only": fair.label(crowd),
-    "simulated, likes words": wordy.label(crowd),
-}
-length = pd.Series({name: length_bias([texts[x.comparison_id] for x in labels], [x.choice for x in labels])
-                    for name, labels in groups.items()}, name="words above the mean")  # fmt: skip
-assert length.iloc[2] > length.iloc[1] + 0.2
-length.round(2).to_frame()
+groups = {whose.split(",")[0]: mine, "simulated, sentiment only": fair.label(crowd)}
+groups["simulated, likes words"] = wordy.label(crowd)
+length = {}
+for name, labels in groups.items():
+    length[name] = length_bias([texts[x.comparison_id] for x in labels], [x.choice for x in labels])
+assert length["simulated, likes words"] > length["simulated, sentiment only"] + 0.2
+pd.Series(length, name="words above the mean").round(2).to_frame()
 
 # %% [markdown]
-# Be careful with the reading. A difference is not yet a fault: perhaps longer continuations of this model simply are happier. To tell
-# taste from merit you must compare texts that are equally happy and differ in length. We come back to this in notebook 08, where a
-# model learns from biased labels and shows you what it made of them.
+# Be careful: a difference is not yet a bias. Perhaps longer continuations of this model simply are happier. To tell the two apart you must
+# compare texts that are equally happy and differ in length.
 
 # %% [markdown]
 # ## 7. Two labelers
 #
-# Anna and Ben are simulated labelers with the same taste and the same noise, but their own dice. They label the same comparisons, not
-# all of them both, and not in the same order. That is how it goes in real life.
+# Anna and Ben are simulated labelers with the same taste and the same amount of noise, drawn independently. Each labels a part of the
+# comparisons, in a different order, and the parts overlap, as they would in practice.
 
 # %%
-anna, ben = (
-    labelers.simulated(task, name="Anna", seed=1),
-    labelers.simulated(task, name="Ben", seed=2),
-)
+anna = labelers.simulated(task, name="Anna", seed=1)
+ben = labelers.simulated(task, name="Ben", seed=2)
 anna_said = {label.comparison_id: label.choice for label in anna.label(comparisons[:1500])}
 ben_said = {label.comparison_id: label.choice for label in ben.label(comparisons[2000:299:-1])}
-print(
-    len(anna_said),
-    "comparisons labelled by Anna,",
-    len(ben_said),
-    "by Ben,",
-    len(anna_said.keys() & ben_said.keys()),
-    "by both",
-)
+both = anna_said.keys() & ben_said.keys()
+print(f"Labelled by Anna: {len(anna_said):,}, by Ben: {len(ben_said):,}, by both: {len(both):,}")
 
 # %% [markdown]
 # ### Exercise 2: agreement (●○○○○, important, 5 minutes)
@@ -434,46 +417,40 @@ if not solved:
 
 # %%
 measured = agreement(anna_said, ben_said)
-assert measured == labelers.agreement(
-    anna.label(comparisons[:1500]), ben.label(comparisons[300:2001])
-)
-assert 0.32 < measured < 0.44
-show.note(
-    f"Anna and Ben agree on **{measured:.1%}** of the comparisons. Blind chance would give 25 %."
-)
+lists = anna.label(comparisons[:1500]), ben.label(comparisons[300:2001])
+assert measured == labelers.agreement(*lists) and 0.32 < measured < 0.44
+show.note(f"Anna and Ben agree on **{measured:.1%}** of the comparisons. Chance would give 25 %.")
 
 # %% [markdown]
-# This is not a badly built example. In the paper, labelers and authors chose the same of four sentiment continuations **38 %** of the
-# time; on the summaries of TL;DR it was 46 %; two authors agreed with each other about 60 % of the time. Our labelers' noise was set
-# to give the first of these figures. Compare your own guess from section 2 with the next line: how often do `mine` and Anna agree?
+# Real labelers are no better. In the paper, a labeler and an author chose the same of four sentiment continuations **38 %** of the time; on
+# the summaries of TL;DR it was 46 %; two authors agreed with each other about 60 % of the time. Our labelers' noise was set to give the
+# first of these figures. Compare your own guess from section 2 with the next line: how often do `mine` and Anna agree?
 
 # %%
 anna_on_mine = {label.comparison_id: label.choice for label in anna.label(asked)}
-print(
-    f"Anna (simulated) and {whose.split(',')[0]}: {agreement(before, anna_on_mine):.0%} of {len(mine)} comparisons"
-)
+together = agreement(before, anna_on_mine)
+print(f"Anna (simulated) and {whose.split(',')[0]}: {together:.0%} of {len(mine)} comparisons")
 
 # %% [markdown]
-# ## 8. Agreement beyond luck
+# ## 8. Agreement beyond chance
 #
-# Raw agreement flatters people with habits. Imagine two labelers who never read. Carl and Dora take the top text seven times in ten,
-# and this time both were shown the options in the *same* order. Their places on the screen:
+# Raw agreement is too high where labelers share a habit. Imagine two who never read. Carl and Dora take the top text seven times in ten, and
+# this time both are shown the options in the *same* order. How often do they take the same place on the screen?
 
 # %%
 dice = random.Random(0)
 carl, dora = (dice.choices([1, 2, 3, 4], [7, 1, 1, 1], k=1000) for _ in range(2))
-print(
-    f"raw agreement of two labelers who read nothing: {agreement(dict(enumerate(carl)), dict(enumerate(dora))):.0%}"
-)
+blind = agreement(dict(enumerate(carl)), dict(enumerate(dora)))
+print(f"raw agreement of two labelers who read nothing: {blind:.0%}")
 
 # %% [markdown]
-# They agree more often than Anna and Ben, who did their best! **Cohen's kappa** takes the luck out. Let $p_o$ be the observed
-# agreement, and $p_e$ what two people with these habits would reach by luck: the sum over places of (share of the first) times (share
-# of the second). Then
+# They agree more often than Anna and Ben, who did read! **Cohen's kappa** corrects for chance. Let $p_o$ be the observed agreement, and $p_e$
+# the agreement that two people with these habits would reach by chance: the sum over places of (share of the first) times (share of the
+# second). Then
 #
 # $$\kappa = \frac{p_o - p_e}{1 - p_e}.$$
 #
-# The numerator is what they have beyond luck, the denominator what there was to gain. Luck alone gives 0, perfect agreement 1.
+# The numerator is the agreement beyond chance, the denominator the most it could be. Chance alone gives 0, perfect agreement 1.
 #
 # ### Exercise 3: kappa (●●○○○, 10 minutes)
 
@@ -495,8 +472,8 @@ def kappa(first, second):
     """Cohen's kappa of two lists of choices for the same items."""
     n = len(first)
     observed = sum(a == b for a, b in zip(first, second)) / n
-    luck = sum(first.count(k) * second.count(k) for k in set(first) | set(second)) / n**2
-    return (observed - luck) / (1 - luck)
+    chance = sum(first.count(k) * second.count(k) for k in set(first) | set(second)) / n**2
+    return (observed - chance) / (1 - chance)
 
 
 # %% tags=["check"]
@@ -508,40 +485,36 @@ if not solved:
     def kappa(first, second):
         n = len(first)
         observed = sum(a == b for a, b in zip(first, second)) / n
-        luck = sum(first.count(k) * second.count(k) for k in set(first) | set(second)) / n**2
-        return (observed - luck) / (1 - luck)
+        chance = sum(first.count(k) * second.count(k) for k in set(first) | set(second)) / n**2
+        return (observed - chance) / (1 - chance)
 
 
 # %%
-shared = sorted(anna_said.keys() & ben_said.keys())
-kappas = {
-    "Anna and Ben": kappa([anna_said[i] for i in shared], [ben_said[i] for i in shared]),
-    "Carl and Dora": kappa(carl, dora),
-}
+said = [[labels[i] for i in sorted(both)] for labels in (anna_said, ben_said)]
+kappas = {"Anna and Ben": kappa(*said), "Carl and Dora": kappa(carl, dora)}
 assert abs(kappas["Carl and Dora"]) < 0.1 < kappas["Anna and Ben"]
 pd.Series(kappas, name="kappa").round(2).to_frame()
 
 # %% [markdown]
-# Carl and Dora fall to about zero, where they belong. On our real data nobody can earn agreement by habit, since each person sees
-# another order. Then luck is close to one in four, and kappa is close to $(p_o - 0.25) / 0.75$.
+# Carl and Dora fall to about zero. On our card nobody can reach agreement by habit, since each person sees a different order. Then the
+# agreement by chance is close to one in four, and kappa is close to $(p_o - 0.25) / 0.75$.
 
 # %% [markdown]
 # ## 9. How much agreement should we expect?
 #
-# A simulated labeler has a **utility** $u$, a number for each text, and noise, a temperature $T$. It chooses option $k$ with
-# probability $p_k = \mathrm{softmax}(u / T)_k$. This is more than a toy. It is exactly the model of people that the reward model's
-# loss assumes (notebook 03), and the one you know from sampling.
+# A simulated labeler has a **utility** $u$, a number for each text, and noise, a temperature $T$. It chooses option $k$ with probability
+# $p_k = \mathrm{softmax}(u / T)_k$. The reward model's loss assumes exactly this model of people (notebook 03), and you know the formula from
+# sampling.
 
 # %%
-pd.DataFrame({
-    "text": [option.strip() for option in example.options],
-    "utility": [fair.utility(option) for option in example.options],
-    "T = 0.5": labelers.simulated(task, temperature=0.5).probabilities(example.options),
-    f"T = {fair.temperature}": fair.probabilities(example.options),
-}).round(2)  # fmt: skip
+table = pd.DataFrame({"text": [option.strip() for option in example.options]})
+table["utility"] = [fair.utility(option) for option in example.options]
+for noisy in (labelers.simulated(task, temperature=0.5), fair):
+    table[f"T = {noisy.temperature}"] = noisy.probabilities(example.options)
+table.round(2)
 
 # %% [markdown]
-# If two people draw independently, one from $p$ and one from $q$, they meet on option $k$ with probability $p_k q_k$.
+# If two people choose independently, one from $p$ and one from $q$, both choose option $k$ with probability $p_k q_k$.
 #
 # ### Exercise 4: expected agreement (●●●○○, important, 10 minutes)
 #
@@ -551,19 +524,19 @@ pd.DataFrame({
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# Within a comparison the chances to meet on different options add up. Only afterwards take the mean over comparisons.
+# Within a comparison, add the probabilities over the options. Only then take the mean over comparisons.
 # </details>
 
 
 # %% tags=["exercise"]
 def expected_agreement(first, second):
-    """first, second: one row of K probabilities per comparison. Returns the expected share of equal choices."""
+    """Expected share of equal choices, from one row of K probabilities per comparison."""
     ...
 
 
 # %% tags=["solution"]
 def expected_agreement(first, second):
-    """first, second: one row of K probabilities per comparison. Returns the expected share of equal choices."""
+    """Expected share of equal choices, from one row of K probabilities per comparison."""
     meet = [sum(a * b for a, b in zip(p, q)) for p, q in zip(first, second)]
     return sum(meet) / len(meet)
 
@@ -578,27 +551,24 @@ if not solved:
         return sum(sum(a * b for a, b in zip(p, q)) for p, q in zip(first, second)) / len(first)
 
 # %% [markdown]
-# The formula must fit what Anna and Ben did, up to the luck of the draw (three standard errors).
+# The formula must fit what Anna and Ben did, up to chance (three standard errors).
 
 # %%
-both = [c for c in comparisons[:2001] if c.id in anna_said and c.id in ben_said]
-expected = expected_agreement(
-    [anna.probabilities(c.options) for c in both], [ben.probabilities(c.options) for c in both]
-)
-assert abs(expected - measured) < 3 * math.sqrt(expected * (1 - expected) / len(both))
+shared = [c for c in comparisons[:2001] if c.id in both]
+tables = [[person.probabilities(c.options) for c in shared] for person in (anna, ben)]
+expected = expected_agreement(*tables)
+assert abs(expected - measured) < 3 * math.sqrt(expected * (1 - expected) / len(shared))
 print(f"expected {expected:.3f}, measured {measured:.3f}")
 
 # %% [markdown]
-# Now turn the knob. **Predict**: what is the agreement of two labelers without noise ($T$ near 0)? And with endless noise?
+# Now change the noise. **Predict**: what is the agreement of two labelers without noise ($T$ near 0)? And with very much noise?
 
 # %%
 noise = [0.05, 0.3, 0.6, 1, 1.4, fair.temperature, 2.5, 4, 8, 16]
 curve = []
 for temperature in noise:
-    rows = [
-        labelers.simulated(task, temperature=temperature).probabilities(c.options)
-        for c in comparisons[:1000]
-    ]
+    noisy = labelers.simulated(task, temperature=temperature)
+    rows = [noisy.probabilities(c.options) for c in comparisons[:1000]]
     curve.append(expected_agreement(rows, rows))
 
 # %%
@@ -606,29 +576,25 @@ fig, ax = plt.subplots(figsize=(7, 3))
 ax.plot(noise, curve, "o-", color=plots.BLUE, label="two equal labelers")
 ax.axhline(0.38, linestyle=":", color=plots.RED, label="paper: 38 %")
 ax.axhline(0.25, linestyle="--", color=plots.BLACK, linewidth=1, label="chance: 25 %")
-ax.set(
-    xscale="log",
-    xlabel="noise T of both labelers (log scale)",
-    ylabel="expected agreement",
-    ylim=(0, 1),
-)
+ax.set(xscale="log", xlabel="noise T of both labelers (log scale)")
+ax.set(ylabel="expected agreement", ylim=(0, 1))
 ax.legend()
 # %%
 assert 0.25 <= curve[-1] < 0.28 and 0.33 < curve[5] < 0.43 and 0.5 < curve[0] < 0.95
 assert all(a > b for a, b in zip(curve, curve[1:]))
 
 # %% [markdown]
-# *How to read it*: more noise, less agreement, down to one in four on the right. The left end may surprise you. Without any noise the
-# agreement is **not** 1: many comparisons have two or three options with exactly the same number of happy words, and a tie must be
-# settled by a coin. Two careful people can disagree because the *question* has no answer. More careful labelers would not help;
-# better comparisons, or a "cannot tell" key, would.
+# *How to read it*: more noise, less agreement, down to one in four on the right. The left end may surprise you: without any noise the agreement
+# is **not** 1. Many comparisons have two or three options with exactly the same number of happy words, and a tie is settled by chance. Two
+# careful people can disagree because the *question* has no answer. More careful labelers would not help; better comparisons, or a "cannot
+# tell" key, would.
 
 # %% [markdown]
 # ## 10. Why noisy labels still teach
 #
-# Four labels in ten the same: why would anyone train on that? Because the noise of different labels is independent and the taste is
-# shared. Noise averages out; taste adds up. To see it with nothing but counting, ask of every word: **when an option contained this
-# word, how often was that option chosen?** By chance, one time in four.
+# Two labelers agree on four labels in ten: why train on that? Because the noise of different labels is independent and the taste is shared.
+# Over many labels the noise averages out and the taste remains. Counting is enough to show it. For every word: **when an option contained
+# this word, how often was that option chosen?** By chance, one time in four.
 
 
 # %%
@@ -651,38 +617,36 @@ words = words.sort_values("share", ascending=False)
 pd.concat([words.head(6), words.tail(6)])
 
 # %% [markdown]
-# Nobody told the counter what happiness is. The words that win and the words that lose have sorted themselves out of (simulated)
-# labels that look hopeless one at a time. Now use the counts as a crude reward model: an option's score is the sum of its words' log
-# odds against chance. Is it any good on 1,000 comparisons it has not seen? We compare with what the labeler would choose *without*
-# noise, which we can know only because the labeler is simulated.
+# Nobody told the counter what happiness is. It found the happy and the sad words in (simulated) labels that look useless one at a time. Now
+# use the counts as a crude reward model: an option's score is the sum of its words' log share against chance. Is it any good on 1,000
+# comparisons it has not seen? We compare with what the labeler would choose *without* noise, which we know only because the labeler is
+# simulated.
 
 
 # %%
 def count_model(number):
-    """Score texts by the words' log share against chance, learned from the first `number` labels (a little shrunk towards chance)."""
+    """Score texts by their words' log share against chance, shrunk a little towards chance."""
     shown, chosen = count_words(comparisons[:number], recorded_labels[:number])
     weight = {word: math.log((chosen[word] + 5) / (shown[word] + 20) * 4) for word in shown}
     return lambda text: sum(weight.get(word, 0.0) for word in set(labelers.words(text)))
 
 
 def hits(pick, held_out):
-    """Share of comparisons in which `pick` finds an option of the highest utility, where one stands out alone."""
-    clear = [
-        c
-        for c in held_out
-        if sorted(map(fair.utility, c.options))[-2] < max(map(fair.utility, c.options))
-    ]
-    return sum(
-        fair.utility(c.options[pick(c)]) == max(map(fair.utility, c.options)) for c in clear
-    ) / len(clear)
+    """Share of the comparisons with a single happiest option in which `pick` finds it."""
+    found = []
+    for comparison in held_out:
+        utilities = [fair.utility(option) for option in comparison.options]
+        if utilities.count(max(utilities)) == 1:
+            found.append(utilities[pick(comparison)] == max(utilities))
+    return sum(found) / len(found)
 
 
 # %%
 numbers = [20, 50, 100, 200, 500, 1000, 2000, 5000]
-scores = [(n, count_model(n)) for n in numbers]
-found = [
-    hits(lambda c, f=f: max(range(4), key=lambda k: f(c.options[k])), held_out) for _, f in scores
-]
+found = []
+for n in numbers:
+    model = count_model(n)
+    found.append(hits(lambda c, f=model: max(range(4), key=lambda k: f(c.options[k])), held_out))
 one_person = hits(fair.choose, held_out)
 
 # %%
@@ -690,34 +654,31 @@ fig, ax = plt.subplots(figsize=(7, 3))
 ax.plot(numbers, found, "o-", color=plots.BLUE, label="counting words in n labels")
 ax.axhline(one_person, linestyle=":", color=plots.RED, label="one labeler, one answer")
 ax.axhline(0.25, linestyle="--", color=plots.BLACK, linewidth=1, label="chance")
-ax.set(
-    xscale="log",
-    xlabel="labels counted (log scale)",
-    ylabel="finds the happiest option",
-    ylim=(0, 1),
-)
+ax.set(xscale="log", xlabel="labels counted (log scale)")
+ax.set(ylabel="finds the happiest option", ylim=(0, 1))
 ax.legend()
 # %%
 assert found[-1] > one_person + 0.05 and found[-1] > found[0] + 0.1
 show.note(
-    f"From 5,000 noisy labels the counter finds the happiest option in **{found[-1]:.0%}** of new comparisons; "
-    f"the labeler whose answers it counted, in **{one_person:.0%}**. All labels here are simulated."
+    f"From 5,000 noisy labels the counter finds the happiest option in **{found[-1]:.0%}** of new "
+    f"comparisons; the labeler whose answers it counted, in **{one_person:.0%}**. All labels here "
+    "are simulated."
 )
 
 # %% [markdown]
-# *How to read it*: to the left the counter knows next to nothing; with more labels it climbs past the dotted line. **The pupil
-# overtakes the teacher**, because it has seen thousands of answers and keeps only what they have in common. Your 40 labels stand near
-# the left end. That is honest, too: on their own they will not train a good model. Notebook 03 shows how far they go.
+# *How to read it*: on the left the counter knows very little; with more labels it rises above the dotted line. **The pupil overtakes the
+# teacher**, because it has seen thousands of answers and keeps only what they have in common. Your 40 labels are near the left end: on
+# their own they will not train a good model. Notebook 03 shows how far they go.
 #
-# There is a catch, and you saw it in section 6. What labels have in common is not only taste but also shared *bias*. Noise averages
-# out, bias does not.
+# There is a catch, and you saw it in section 6. What labels have in common is not only taste but also shared *bias*. Noise averages out, bias
+# does not.
 
 # %% [markdown]
 # ## 11. The labels of a class (optional, 10 minutes)
 #
-# In a class everybody labels in a file of their own, and some comparisons go to two people. Let four **simulated** students do that at the
-# card's own session. Three choose like the labelers above, each with dice of their own. The gull never reads: it takes the top text, fast.
-# And all four forgot to choose a pseudonym.
+# In a class everybody labels in a file of their own, and some comparisons go to two people. Let four **simulated** students do that with the
+# session behind the card. Three choose like the labelers above, with independent noise. The fourth, called gull, never reads: it takes the
+# top text, fast. And all four forgot to choose a pseudonym.
 
 # %%
 place, people = Path(tempfile.mkdtemp()), ["heron", "otter", "wren", "gull"]
@@ -725,18 +686,16 @@ given = measures.assign(crowd[: 2 * size.own_labels], people, overlap=2)
 
 
 def sit(person):
-    """One simulated student works through what was given to them, and hands in a file."""
+    """One simulated student answers the comparisons they were given, and hands in a file."""
     file, dice = LabelStore(place / f"{person}.db"), random.Random(person)
     file.add(given[person])
     session = Session(file, task.name, "me", given[person], simulated=True, repeat_every=4)
     while session.current is not None:
         choice = dice.choices(range(4), fair.probabilities(session.current.options))[0]
-        reads = person != "gull"
-        session.answer(
-            "choose",
-            session.order.index(choice) if reads else 0,
-            seconds=dice.uniform(4, 12) if reads else dice.uniform(0.3, 1),
-        )
+        spot, seconds = session.order.index(choice), dice.uniform(4, 12)
+        if person == "gull":
+            spot, seconds = 0, dice.uniform(0.3, 1)
+        session.answer("choose", spot, seconds=seconds)
     return handin.hand_in(file, "me", place / person).path
 
 
@@ -750,33 +709,30 @@ together = LabelStore(place / "class.db")
 try:
     measures.merge(together, files)
 except ValueError as problem:
-    print(str(problem).replace(f"{place}/", ""))
+    show.wrapped(str(problem).replace(f"{place}/", ""))
 
 # %% [markdown]
-# The merge refuses, as it would take them for one person who answers everything twice. Here the folders bear the right names, so `rename`
-# takes them from there. Merging a second time changes nothing: a student may go on labelling, write the file anew and hand it in again.
+# The merge refuses, because it would take them for one person who answers everything twice. Here the folders have the right names, so
+# `rename` takes the labelers' names from there. Merging a second time changes nothing: a student may continue labelling, write the file
+# again and hand it in again.
 
 # %%
 for _ in range(2):
     conflicts = measures.merge(together, files, rename=lambda name, file: Path(file).parent.name)
 labels = together.labels(task.name)
-assert (
-    conflicts == []
-    and len(labels) == sum(map(len, given.values()))
-    and set(together.labelers()) == set(people)
-)
+assert conflicts == [] and set(together.labelers()) == set(people)
+assert len(labels) == sum(map(len, given.values()))
 print("raw agreement       ", measures.raw(labels))
 print("Krippendorff's alpha", measures.krippendorff(labels))
 
 # %% [markdown]
-# **Krippendorff's alpha** is kappa's relative for any number of labelers of whom nobody labelled everything: 0 is luck, 1 unanimity. The
-# intervals come from a bootstrap over comparisons, and they are wide. And who is it that pulls it down?
+# **Krippendorff's alpha** generalises kappa to any number of labelers, none of whom need have labelled everything: 0 is chance, 1 is perfect
+# agreement. The intervals come from a bootstrap over comparisons, and they are wide. Which labeler lowers the agreement?
 
 # %%
 rows = reports.per_labeler(together, task.name)
-pd.DataFrame(rows).set_index("labeler")[
-    ["labels", "median_seconds", "position_p", "consistency", "agreement", "agreement_count"]
-].round(2)
+columns = ["labels", "median_seconds", "position_p", "consistency", "agreement", "agreement_count"]
+pd.DataFrame(rows).set_index("labeler")[columns].round(2)
 
 # %%
 plots.labeler_positions(reports.positions(together, task.name))
@@ -784,19 +740,20 @@ plots.labeler_positions(reports.positions(together, task.name))
 plots.labeler_consistency(rows)
 
 # %% [markdown]
-# *How to read it*: the gull's bars stand all at the first place, and `median_seconds` says why; a small `position_p` means that even bars would
-# give such counts rarely. In the second figure each dot is a share with its 95 % interval, from a handful of repeats and of shared comparisons:
-# with so few labels it takes the places and the pace to find the gull, not the agreement. With your own class: [Labels](../docs/labels.md).
+# *How to read it*: all of the gull's choices are at the first place, and `median_seconds` says why. `position_p` is the probability of counts
+# at least as uneven as these if the place made no difference; it is left empty (NaN) where there are too few labels for such a test, as in
+# the quick profile. In the second figure each dot is a share with its 95 % interval, from a handful of repeats and of shared comparisons.
+# With so few labels it is the places and the pace that reveal the gull, not the agreement. With your own class: [Labels](../docs/labels.md).
 
 # %% [markdown]
 # ## Recap
 #
 # - A label answers a question. Write the question down, with its hard cases, before you collect.
 # - Store what was asked, what was chosen, in which order it was shown, by whom, and whether a person or a program chose.
-# - Repeats measure noise within one person, overlaps between people; kappa takes out luck.
+# - Repeats measure the noise of one person, overlaps the disagreement between people; kappa corrects for chance.
 # - A random order turns position bias into harmless noise. It does nothing against length bias.
 # - For independent softmax labelers expected agreement is the mean of $\sum_k p_k q_k$. Ties keep it below 1 even without noise.
-# - Independent noise averages out over many labels. Shared bias stays.
+# - Independent noise averages out over many labels. Shared bias does not.
 #
 # | change one knob | and look at |
 # |---|---|
@@ -805,9 +762,9 @@ plots.labeler_consistency(rows)
 # | Ben's `temperature` | measured and expected agreement with Anna |
 #
 # **Questions.** (1) You have money for 5,000 labels: 5,000 comparisons once, or 1,000 comparisons five times? What does section 10
-# suggest for training, and what would you choose for *testing*? (2) Two labelers agree 60 %, each agrees with herself 65 %. Is it worth
-# writing a better rubric? (3) A labeler answers in half a second. What in the store would tell you, and what would you do with her
-# labels? (4) Your rubric's second hard case: how many of your comparisons did it decide?
+# suggest for training, and what would you choose for *testing*? (2) Two labelers agree 60 % of the time, and each repeats their own choice 65 % of the time. Is it worth
+# writing a better rubric? (3) A labeler answers in half a second. What in the store would tell you, and what would you do with
+# these labels? (4) Your rubric's second hard case: how many of your comparisons did it decide?
 #
 # **Further reading.** Ziegler et al. (2019), *Fine-Tuning Language Models from Human Preferences*, arXiv 1909.08593: the section on
 # human labeling, and "Ambiguous tasks make labeling hard". Cohen (1960), *A coefficient of agreement for nominal scales*. Stiennon et

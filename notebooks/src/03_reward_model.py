@@ -775,7 +775,7 @@ print(f"{len(mine)} labels, {'yours' if yours else 'simulated'}")
 
 # %% [markdown]
 # A few dozen labels are too few to keep a test set aside. With **cross-validation** every label serves both purposes, but never at once:
-# cut the labels into four parts, fit on three, test on the fourth, and let each part be the test once. One pass would be three or four
+# cut the labels into four parts (all comparisons of a query in the same one), fit on three, test on the fourth, and let each part be the test once. One pass would be three or four
 # steps, so we make several passes, with a larger learning rate.
 
 # %%
@@ -845,8 +845,8 @@ worst = surprising[: m // 20]
 for_model, for_click = utilities[worst, favourite[worst]], utilities[worst, held.choices[worst]]
 defended = (for_model >= for_click).float().mean()
 show.note(
-    f"For **{defended:.0%}** of the {len(worst)} most surprising clicks the noiseless utility agrees "
-    "with the model, or sees a tie: these errors are the labeler's noise."
+    f"For **{defended:.0%}** of the {len(worst)} most surprising clicks the noiseless utility "
+    "agrees with the model, or sees a tie: these errors are the labeler's noise."
 )
 
 # %% [markdown]

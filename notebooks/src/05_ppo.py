@@ -1,12 +1,15 @@
 # %% [markdown]
 # # 05 · PPO written out
 #
-# You have a language model that writes about Saltmere, and a reward model that knows what the labeler likes. The reward model gives
-# **one number for a whole response**. It says neither which of the 24 tokens earned it, nor what would have been better, and no
-# gradient passes through the sampled tokens. From this you are to change a few million weights so that the model writes better, and
-# still writes like itself.
+# You have a language model that writes about Saltmere, and a reward model that has learned what the labeler likes. The reward model gives
+# **one number for a whole response**. It says neither which of the 24 tokens earned it, nor what would have been better. Nor can you
+# differentiate the score by the weights: drawing a token is a random choice, and no gradient passes through it. A *policy gradient* needs
+# none. Draw responses, and raise the log-probability of each token in proportion to how much better than expected its response turned
+# out: on average over many draws, that direction is the gradient of the expected score. PPO is a careful way to take such steps, so that
+# the model writes better and still writes like itself.
 #
-# The table below shows that it can be done. This notebook shows how, line by line, with nothing left out.
+# The table below shows the result. This notebook shows how it is done, line by line, with nothing left out. Throughout, $\pi$ (pi) is the
+# **policy**, the model that is trained, and $\rho$ (rho) the **reference**, a copy of the base model that never changes.
 
 # %%
 import inspect
@@ -24,7 +27,7 @@ from IPython.display import Code
 
 from rlhf_helpers import models, ppo, reward, sampling, tasks, tensors
 from rlhf_helpers.course import checks, live, plots, show
-from rlhf_helpers.course.profile import artifact, folder, profile
+from rlhf_helpers.course.profile import artifact, folder, profile, record
 from rlhf_helpers.runtime import runs
 from rlhf_helpers.runtime.optim import TensorFlowAdam
 from rlhf_helpers.runtime.runs import Run
@@ -54,17 +57,10 @@ def answers(policy, queries):
 
 
 def before_and_after(tuned, queries):
-    prompts = ["... " + text[-70:] for text in tasks.query_texts(queries, tokenizer)]
-    (before, low), (after, high) = answers(reference, queries), answers(tuned, queries)
-    return pd.DataFrame(
-        {
-            "end of the prompt": prompts,
-            "before": before,
-            "score before": low,
-            "after PPO": after,
-            "score after": high,
-        }
-    ).round(2)
+    table = {"end of the prompt": ["... " + t[-70:] for t in tasks.query_texts(queries, tokenizer)]}
+    table["before"], table["score before"] = answers(reference, queries)
+    table["after PPO"], table["score after"] = answers(tuned, queries)
+    return pd.DataFrame(table).round(2)
 
 
 test = tasks.queries(task, tokenizer, size.judged, split="test", seed=5).to(device)
@@ -77,13 +73,15 @@ def mean_score(policy):
     return sum(answers(policy, test)[1]) / len(test)
 
 
+before, after = mean_score(reference), mean_score(tuned)
 show.note(
-    f"Over {len(test)} test prompts the mean score is {mean_score(reference):.2f} before and {mean_score(tuned):.2f} after."
+    f"Over {len(test)} test prompts the mean score is {before:.2f} before and {after:.2f} after."
 )
 
 # %% [markdown]
-# Same prompts, same seed of the sampler, two models. One unit of score is the spread of the base model's own responses: whole, unpenalised, they have mean 0 and standard deviation 1.
-# Read the texts, too. Did the tuned model only become more cheerful, or did it also begin to repeat itself?
+# Same prompts, same seed of the sampler, two models. One unit of score is one standard deviation of the base model's own responses (before
+# they are cut and penalised, their mean is 0). Read the texts, too. Did the tuned model only become more cheerful, or did it also begin to
+# repeat itself?
 #
 # **After this notebook you can**
 # - read `ppo.step` and say what every line is for;
@@ -94,7 +92,7 @@ show.note(
 #
 # ## 1. The whole algorithm, on one screen
 #
-# Read it once from top to bottom. Do not stop at what is unclear: everything below takes it apart.
+# Read it once from top to bottom. Do not stop at what is unclear: the rest of the notebook takes it apart.
 
 # %%
 show.source(ppo.step)
@@ -104,12 +102,12 @@ show.source(ppo.step)
 # |---|---|---|
 # | `sample` | the policy answers a batch of prompts | 2 |
 # | `score` | the reward model gives each answer one number | 3 |
-# | `replay(reference, ...)` | what would the untuned model have thought of these tokens? | 4 |
+# | `replay(reference, ...)` | how likely were these tokens for the untuned model? | 4 |
 # | `ranks...` | the other processes of a run on many GPUs; alone, as here, it does nothing | none |
 # | `shape_rewards` | one reward per token | 5 |
 # | `losses` | rescale, advantages, returns, ratio, two clipped losses | 6-10 |
 # | `minibatches` and the optimizer | a few passes over the batch | 9 |
-# | `controller.update` | a new price for KL | 11 |
+# | `controller.update` | adapts beta, the weight of the KL penalty | 11 |
 #
 # Does it work? Call it six times. Afterwards `policy` has left the reference a little, which is what we need: between two equal
 # models every KL is 0 and there is nothing to see.
@@ -127,44 +125,40 @@ for i in range(6):
     lines.append(
         ppo.step(policy, reference, score, queries, task, config, optimizer, controller, draws)
     )
-pd.DataFrame(lines)[["score", "kl_nats_per_response", "beta", "value_loss", "clip_fraction"]].round(
-    3
-)
+shown = ["score", "kl_nats_per_response", "beta", "value_loss", "clip_fraction"]
+pd.DataFrame(lines)[shown].round(3)
 
 # %% [markdown]
-# At step 0 the KL is 0 (to rounding): policy and reference are the same model. Then the score begins to rise and the KL with it. Now we freeze
-# this policy and dissect **one small rollout** of it.
+# At step 0 the KL is 0 (up to rounding): policy and reference are the same model. Then the score begins to rise, and the KL with it. Now we
+# keep this policy as it is and dissect **one small rollout** of it.
 #
-# ## 2. Rollout: what was said, and what the policy thought of it
+# ## 2. Rollout: what was sampled, and how likely it was
 
 # %%
 queries = pool[-16:].to(device)
 rollout = sampling.sample(policy, queries, task.response_length, task.temperature, seeded(1))
-fields = {"queries.tokens": queries.tokens, "queries.mask": queries.mask} | {
-    k: getattr(rollout, k) for k in ("responses", "mask", "logprobs", "values")
-}
-pd.DataFrame(
-    [(name, tuple(x.shape), str(x.dtype)) for name, x in fields.items()],
-    columns=["field", "shape", "type"],
-)
+fields = {"queries.tokens": queries.tokens, "queries.mask": queries.mask}
+fields |= {k: getattr(rollout, k) for k in ("responses", "mask", "logprobs", "values")}
+rows = [(name, str(tuple(x.shape)), str(x.dtype)) for name, x in fields.items()]
+pd.DataFrame(rows, columns=["field", "shape", "type"])
 
 # %% [markdown]
-# B = 16 rows, Q query tokens padded on the left, R = 24 response tokens. Never trust a mask that you have not decoded. What do the two
-# masks of row 0 select?
+# B = 16 rows, Q query tokens padded on the left, R = 24 response tokens. As always, decode what the two masks select, here for row 0:
 
 # %%
 row = 0
 prompt, answer = queries.tokens[row][queries.mask[row]], rollout.responses[row][rollout.mask[row]]
 pieces = [tokenizer.decode([t]) for t in answer.tolist()]
-print("prompt:  ", tokenizer.decode(prompt))
-print("response:", tokenizer.decode(answer))
+show.wrapped("prompt:   " + tokenizer.decode(prompt), indent="          ")
+show.wrapped("response: " + tokenizer.decode(answer), indent="          ")
 plots.token_strip(pieces, rollout.logprobs[row].cpu())
 # %% [markdown]
-# *How to read it:* below each token stands its log-probability in nats. Near 0 means the policy had hardly a choice; -3 means one
-# chance in twenty. The mask selects all 24 tokens: responses have a fixed length and are **not** cut at the full stop. People and reward
-# model see the truncated text; PPO trains on all of it.
+# *How to read it:* below each token is its log-probability in nats. Near 0 means that the policy was almost certain; -3 means one chance in
+# twenty. The mask selects all 24 tokens: responses have a fixed length and are **not** cut at the full stop. People and the reward model
+# see the truncated text; PPO trains on all of it.
 #
-# First rebuild: the log-probabilities, from one unpadded row. The logits at one position predict the **next** token, so the slice starts at the last prompt token.
+# First rebuild: the log-probabilities, from one unpadded row. The logits at one position predict the **next** token, so the slice starts at
+# the last prompt token.
 
 # %%
 with torch.no_grad():
@@ -174,10 +168,10 @@ by_hand = logits.log_softmax(-1)[torch.arange(len(answer)), answer]
 checks.nb05_same("log-probabilities", by_hand, rollout.logprobs[row])
 
 # %% [markdown]
-# ## 3. Score: truncation, and the price of not ending
+# ## 3. Score: truncation, and the penalty for not ending
 #
-# An answer ends at the first full stop at index 12 or later. Without one, the **penalty** of -1 takes the place of the normalised score. So
-# the policy also learns to finish its sentence in time.
+# An answer ends at the first full stop at index 12 or later. Without one, the **penalty** of -1 replaces the normalised score. So the policy
+# also learns to finish its sentence in time.
 
 # %%
 kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
@@ -200,21 +194,20 @@ def score_by_hand(i):
     ends = [t for t, token in enumerate(ids) if token == stop and t >= task.truncate_after]
     if not ends:
         return task.penalty
-    text = torch.cat([queries.tokens[i][queries.mask[i]], rollout.responses[i, : ends[0] + 1]])[
-        None
-    ]
+    query, kept = queries.tokens[i][queries.mask[i]], rollout.responses[i, : ends[0] + 1]
+    text = torch.cat([query, kept])[None]
     return reward_model(text, torch.ones_like(text, dtype=torch.bool)).item()
 
 
 with torch.no_grad():
-    checks.nb05_same(
-        "scores", [score_by_hand(i) for i in range(len(rollout))], scores, tolerance=1e-3
-    )
+    by_hand = [score_by_hand(i) for i in range(len(rollout))]
+checks.nb05_same("scores", by_hand, scores, tolerance=1e-3)
 
 # %% [markdown]
 # **PPO does not care where its scores come from.** A reward model is one source; any Python function of texts is another. `reward.from_texts` turns a function of two lists,
-# prompts and answers as a labeler sees them, into what `ppo.tune` takes; an answer that never ends still gets the penalty. Here is a taste for short answers with a comma. Put your own in its place
-# and tune on it at the end of this notebook: whatever you can compute, you can optimise, and you will get exactly what you wrote down.
+# prompts and answers as a labeler sees them, into what `ppo.tune` takes; an answer that never ends still gets the penalty. The example
+# rewards short answers with a comma. Write your own instead, and tune on it at the end of this notebook. Whatever you can compute, you can
+# optimise; but you will get what you wrote down, which may not be what you meant.
 
 
 # %%
@@ -229,8 +222,10 @@ pd.DataFrame({"answer": tasks.texts(task, rollout.responses, tokenizer)[:4],
 # %% [markdown]
 # ## 4. KL: how far from the reference, token by token
 #
-# Left alone with the score, the policy would leave the language and hunt for whatever text the reward model overrates. So it pays for its distance from the reference. The
-# estimate is as simple as can be: the log-probability the policy gave the sampled token, minus that of the reference, at the **same temperature**.
+# Trained on the score alone, the policy would drift to whatever text the reward model overrates, English or not. So it pays for its distance
+# from the reference. The objective is the expected score minus $\beta$ times the KL divergence of the policy from the reference. For each
+# sampled token the KL is estimated by the **log ratio** $\log\pi - \log\rho$: the log-probability that the policy gave the token, minus
+# that of the reference, both at the **same temperature**.
 
 # %%
 with torch.no_grad():
@@ -238,16 +233,19 @@ with torch.no_grad():
 log_ratio = rollout.logprobs - reference_logprobs
 plots.token_strip(pieces, log_ratio[row].cpu())
 # %% [markdown]
-# *How to read it:* above zero, the policy likes this token better than the reference does; below zero (hatched), less. Both occur. A KL divergence is never
-# negative; its one-sample estimate on a token may be. What must hold is the **mean**. Here is the check, where the truth can be had: for the first response token of one
-# prompt the KL over the whole vocabulary is a finite sum.
+# *How to read it:* above zero, the policy finds this token more likely than the reference does; below zero (hatched), less likely. Both
+# occur. A KL divergence is never negative, but its estimate from a single token may be: it is right only **on average**. For one token we
+# can check that, because there the exact KL is a sum over the vocabulary. We take the first response token of one prompt.
+
 
 # %%
-with torch.no_grad():
-    p, q = (
-        (m.logits(m.hidden(queries.tokens, queries.mask)[:, -1]) / task.temperature).log_softmax(-1)
-        for m in (policy, reference)
-    )
+def first_token_logprobs(model):
+    with torch.no_grad():
+        logits = model.logits(model.hidden(queries.tokens, queries.mask)[:, -1])
+    return (logits / task.temperature).log_softmax(-1)  # (B, V)
+
+
+p, q = first_token_logprobs(policy), first_token_logprobs(reference)
 exact = (p.exp() * (p - q)).sum(-1)  # (B,)
 most = exact.argmax()
 drawn = torch.multinomial(p[most].exp(), 20_000, replacement=True, generator=seeded(2))
@@ -255,19 +253,17 @@ estimates = (p - q)[most][drawn]
 error = (estimates.std() / len(estimates) ** 0.5).item()
 means = {f"mean of {n:,} draws": estimates[:n].mean().item() for n in (10, 100, 1_000, 20_000)}
 assert abs(means["mean of 20,000 draws"] - exact[most]) < 5 * error
-pd.Series(
-    {
-        "exact KL": exact[most].item(),
-        **means,
-        "share of draws below zero": (estimates < 0).float().mean().item(),
-    }
-).round(4).to_frame("nats (last row: share)")
+below = (estimates < 0).float().mean().item()
+found = {"exact KL": exact[most].item()} | means | {"share of draws below zero": below}
+pd.Series(found).round(4).to_frame("nats (last row: share)")
 
 # %%
 per_response = log_ratio.sum(-1)
+negative = (log_ratio < 0).float().mean()
 show.note(
-    f"Summed over its 24 tokens, a response of ours is {per_response.mean():.2f} nats away from the reference on average "
-    f"(from {per_response.min():.2f} to {per_response.max():.2f}); {(log_ratio < 0).float().mean():.0%} of the single tokens are below zero."
+    f"Summed over its 24 tokens, the log ratio of a response is {per_response.mean():.2f} nats on "
+    f"average (from {per_response.min():.2f} to {per_response.max():.2f}); it is negative for "
+    f"{negative:.0%} of the tokens."
 )
 
 # %% [markdown]
@@ -278,7 +274,7 @@ show.note(
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# `torch.where(mask, a, 0)` keeps `a` where the mask is True. Ask yourself which sign a token gets that the policy likes better than the reference does: should it pay or earn?
+# `torch.where(mask, a, 0)` keeps `a` where the mask is True. For the sign, take a token that the policy finds more likely than the reference does: should it pay or earn?
 # </details>
 
 
@@ -299,15 +295,14 @@ solved = checks.nb05_kl_penalty(my_kl_penalty)
 if not solved:
 
     def my_kl_penalty(logprobs, reference_logprobs, mask, beta):
-        return ppo.shape_rewards(
-            torch.zeros(len(mask), device=mask.device), logprobs, reference_logprobs, mask, beta
-        )
+        nothing = torch.zeros(len(mask), device=mask.device)
+        return ppo.shape_rewards(nothing, logprobs, reference_logprobs, mask, beta)
 
 # %% [markdown]
 # ## 5. One reward per token
 #
-# The penalty is paid token by token. The score is one number, paid on the **last token that counts**. All our masks are full, but a
-# function that only works on full masks is a trap for whoever shortens responses one day.
+# The penalty is paid token by token. The score is one number, paid on the **last token that counts**. The two together are the reward $r_t$
+# of token $t$. All our masks are full, but your function should also work on shorter responses.
 #
 # **Exercise 2: place the score.** Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
 #
@@ -316,7 +311,7 @@ if not solved:
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# In every row the tokens that count stand at the start, so the last one is in column `mask.sum(-1) - 1`. Either loop over the rows of a
+# In every row the tokens that count come first, so the last one is in column `mask.sum(-1) - 1`. Either loop over the rows of a
 # `clone()`, or use `scatter_add(1, columns, values)` with both arguments of shape (B, 1).
 # </details>
 
@@ -346,38 +341,34 @@ if not solved:
 # %%
 beta = controller.beta
 rewards = ppo.shape_rewards(scores, rollout.logprobs, reference_logprobs, rollout.mask, beta)
-mine = my_place_score(
-    my_kl_penalty(rollout.logprobs, reference_logprobs, rollout.mask, beta), scores, rollout.mask
-)
+penalties = my_kl_penalty(rollout.logprobs, reference_logprobs, rollout.mask, beta)
+mine = my_place_score(penalties, scores, rollout.mask)
 checks.nb05_same("shaped rewards", mine, rewards)
-columns = {
-    "token": pieces,
-    "log ratio": log_ratio[row].cpu(),
-    "penalty": -beta * log_ratio[row].cpu(),
-    "reward": rewards[row].cpu(),
-}
-pd.DataFrame(columns).round(3).tail(8)
+columns = {"log ratio": log_ratio, "penalty": penalties, "reward": rewards}
+table = pd.DataFrame({name: x[row].tolist() for name, x in columns.items()}, index=pieces)
+table.round(3).tail(8)
 
 # %% [markdown]
-# Here are the last eight tokens of row 0; only the final reward holds the score. Summed over the response, shaping changes nothing but the price of KL:
+# These are the last eight tokens of row 0; only the last reward contains the score. Summed over the response, the rewards are the score minus
+# beta times the KL:
 
 # %%
-checks.nb05_same(
-    "sum of rewards = score - beta * KL", rewards.sum(-1), scores - beta * per_response
-)
+paid = scores - beta * per_response
+checks.nb05_same("sum of rewards = score - beta * KL", rewards.sum(-1), paid)
 
 # %% [markdown]
 # ## 6. Rescale keeps the mean, standardize removes it
 #
-# Rewards come in any unit. Before PPO uses them it brings them to standard deviation 1. Two ways to do that differ in one term, and mixing them up is a
-# classic bug:
+# Rewards and advantages can be brought to standard deviation 1 in two ways that differ in one term. Mixing them up is a classic bug:
 #
-# - **rescale** (rewards): spread becomes 1, the **mean stays**. A reward's sign means something. Take the mean off, and every token gets a
-#   gift or a fine merely for being there, so long answers would be paid for their length.
-# - **standardize** (advantages): spread 1, **mean 0**. An advantage is a comparison: better or worse than expected. Only differences matter.
+# - **rescale** (rewards): the spread becomes 1, the **mean stays**. The sign of a reward has a meaning: without the mean, every token would
+#   get the same bonus or fine, so the length of an answer would be paid for.
+# - **standardize** (advantages): spread 1, **mean 0**. An advantage is a comparison, better or worse than expected: only differences matter.
 #
-# The paper rescales for its style tasks and not for its summaries (`whiten_rewards`). In our run it is off. Spread over 24 tokens, a score of spread 1 becomes one of spread 5,
-# and the value head, which may go 0.2 at a time, has only minutes to get there.
+# The paper rescales the rewards for its style tasks and not for its summaries (`whiten_rewards`). In our run it is off, because it makes the
+# score hard to predict: the score is one number among 24, so bringing all 24 to spread 1 multiplies the score by about 5. The value head,
+# whose predictions may move by 0.2 at a time, would not reach values of that size in a run as short as ours. We rescale here for practice,
+# and use the rewards as they are from section 7 on.
 #
 # **Exercise 3: rescale.** Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
 #
@@ -411,37 +402,29 @@ if not solved:
 # %%
 rescaled = tensors.rescale(rewards, rollout.mask)
 checks.nb05_same("rescaled rewards", my_rescale(rewards, rollout.mask), rescaled)
-versions = {
-    "rewards": rewards,
-    "rescaled": rescaled,
-    "standardized": tensors.standardize(rewards, rollout.mask),
-}
-pd.DataFrame(
-    {
-        name: {"mean": x.mean().item(), "standard deviation": x.std(correction=0).item()}
-        for name, x in versions.items()
-    }
-).T.round(4)
+standardized = tensors.standardize(rewards, rollout.mask)
+versions = {"rewards": rewards, "rescaled": rescaled, "standardized": standardized}
+rows = {name: (x.mean().item(), x.std(correction=0).item()) for name, x in versions.items()}
+pd.DataFrame(rows, index=["mean", "standard deviation"]).T.round(4)
 
 # %% [markdown]
 # ## 7. Advantages: who earned the score?
 #
-# The score arrives at token 23. Was token 5 good? The **value head** guesses at every token what is still to come: $V_t$ is read *before* token $t$. The surprise at one token is
+# The score arrives at token 23. Was token 5 good? At every token the **value head** predicts the sum of the rewards still to come: $V_t$ is
+# read *before* token $t$. How much better than predicted token $t$ turned out is
 #
 # $$\delta_t = r_t + V_{t+1} - V_t,\qquad V_{24} = 0,$$
 #
-# and generalised advantage estimation (GAE) mixes the surprises from here on, later ones counting less: $A_t = \delta_t + \lambda A_{t+1}$ (with $\gamma = 1$).
+# and generalised advantage estimation (GAE) adds up these differences from token $t$ on, with less weight on later ones:
+# $A_t = \delta_t + \lambda A_{t+1}$ (with $\gamma = 1$). Positive means better than predicted.
 #
-# **On paper first.** Three tokens, rewards (0, 0, 1), values (0.2, 0.4, 0.5), $\lambda = 0.5$. The surprises are 0.2, 0.1 and 0.5. From the right:
+# **On paper first.** Three tokens, rewards (0, 0, 1), values (0.2, 0.4, 0.5), $\lambda = 0.5$. The differences are 0.2, 0.1 and 0.5. From the right:
 # $A_2 = 0.5$, $A_1 = 0.1 + 0.5\cdot 0.5 = 0.35$, $A_0 = 0.2 + 0.5\cdot 0.35 = 0.375$ (tokens count from 0).
 
 # %%
 three = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.2, 0.4, 0.5]])
-checks.nb05_same(
-    "the paper example",
-    [[0.375, 0.35, 0.5]],
-    tensors.gae(*three, torch.ones(1, 3, dtype=torch.bool), lam=0.5),
-)
+found = tensors.gae(*three, torch.ones(1, 3, dtype=torch.bool), lam=0.5)
+checks.nb05_same("the example on paper", [[0.375, 0.35, 0.5]], found)
 
 # %% [markdown]
 # **Exercise 4: GAE.** Difficulty ●●●○○ · importance ●●●●● · 12 minutes
@@ -481,49 +464,45 @@ if not solved:
         return tensors.gae(rewards, values, torch.ones_like(rewards, dtype=torch.bool), lam=lam)
 
 # %% [markdown]
-# A recursion can be wrong in ways that look right. An independent oracle is the sum it stands for, $A_t = \sum_k \lambda^k \delta_{t+k}$, as one matrix product:
+# A wrong recursion can look right. Compare it with the sum it stands for, $A_t = \sum_k \lambda^k \delta_{t+k}$, as one matrix product:
 
 # %%
-advantages = my_gae(rescaled, rollout.values, config.lam)
-checks.nb05_same(
-    "advantages", advantages, tensors.gae(rescaled, rollout.values, rollout.mask, lam=config.lam)
-)
+values = rollout.values
+advantages = my_gae(rewards, values, config.lam)
+package = tensors.gae(rewards, values, rollout.mask, lam=config.lam)
+checks.nb05_same("advantages", advantages, package)
 
-deltas = (
-    rescaled
-    + torch.cat([rollout.values[:, 1:], torch.zeros_like(rollout.values[:, :1])], 1)
-    - rollout.values
-)
+next_values = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
+deltas = rewards + next_values - values
 steps = torch.arange(task.response_length, device=device)
-weights = torch.where(
-    steps[:, None] >= steps, config.lam ** (steps[:, None] - steps).clamp(min=0), 0.0
-)  # (later, earlier)
+later = steps[:, None] - steps  # (later, earlier): how many tokens lie between the two
+weights = torch.where(later >= 0, config.lam ** later.clamp(min=0), 0.0)
 checks.nb05_same("advantages as an explicit sum", deltas @ weights, advantages)
 
 # %%
 _, ax = plt.subplots(figsize=(8, 3))
-for lam, style in ((0.0, ":"), (0.95, "-"), (1.0, "--")):
-    ax.plot(
-        my_gae(rescaled, rollout.values, lam)[row].cpu(), style, label=f"lambda = {lam}", marker="."
-    )
-ax.set(
-    xlabel="token of the response",
-    ylabel="advantage",
-    title="Who is credited with the same response?",
-)
+looks = {0.0: (":", plots.RED), 0.95: ("-", plots.BLUE), 1.0: ("--", plots.GREEN)}
+for lam, (style, colour) in looks.items():
+    credit = my_gae(rewards, values, lam)[row].cpu()
+    ax.plot(credit, style, color=colour, label=f"lambda = {lam}", marker=".")
+ax.set(xlabel="token of the response", ylabel="advantage")
+ax.set_title("Which token gets the credit for the same response?")
 ax.legend()
 # %% [markdown]
-# *How to read it:* with $\lambda = 0$ a token answers only for the surprise of its own moment: little noise, but as wrong as the value head is. With $\lambda = 1$ it
-# answers for all that follows: right on average, noisy. At 0.95 the last token's score still reaches the first with weight $0.95^{23} \approx 0.31$.
+# *How to read it:* with $\lambda = 0$ a token gets only the difference at its own step: little noise, but as wrong as the value head is. With
+# $\lambda = 1$ it gets everything that follows: right on average, but noisy. At 0.95 the last token's score still reaches the first with
+# weight $0.95^{23} \approx 0.31$.
 #
-# The paper takes 0.95: over a million episodes the values learn to pass the score on. Our run has a few thousand, and as long as the values know nothing, $0.95$ only takes credit away from
-# the early tokens, which decide most. Measured on batches of the base model (`benchmarks/credit.py`), a step of the same length gains 2.6 times as much score at $\lambda = 1$ as at 0.95. So our `lam` is 1.
+# The paper uses 0.95: over a million episodes the values learn to predict the score. Our run has a few thousand, and as long as the values
+# know nothing, 0.95 only takes credit away from the early tokens, which matter most. Measured on batches of the base model
+# (`benchmarks/credit.py`), a step of the same length gains 2.6 times as much score at $\lambda = 1$ as at 0.95. So our `lam` is 1.
 #
 # ### Returns, before whitening
 #
-# The value head learns from **returns**: advantages plus old values, the rewards that really came. They must be computed *before* advantages are
-# standardized. Standardized advantages have mean 0 and spread 1, whatever happened. Targets made from them ask the values to move by 0 on average, for ever. Watch it on a toy: true returns have mean 3,
-# and a value goes half of the way to its target each time.
+# The value head learns from **returns**: advantages plus old values, an estimate of the rewards that really came. They must be computed
+# *before* advantages are standardized. Standardized advantages have mean 0, so targets made from them equal the old values on average: the
+# values never move towards the true mean, however long the training. Here is a toy example: true returns have mean 3, and a value moves
+# half of the way to its target each time.
 
 # %%
 toy = 3 + torch.randn(1, 256, generator=torch.Generator().manual_seed(0))
@@ -537,41 +516,38 @@ assert path["returns first"][-1] > 2.5 and abs(path["whitened first"][-1]) < 1e-
 pd.DataFrame(path).T.round(2)
 
 # %% [markdown]
-# The second row never learns that the mean is 3. Nothing crashes; the score may even rise. We meet this one again in the clinic.
+# The second row never learns that the mean is 3. Nothing crashes; the score may even rise. This bug comes back in the clinic.
 
 # %%
-returns = advantages + rollout.values  # first
+returns = advantages + values  # first
 advantages = tensors.standardize(advantages, rollout.mask)  # then
 
 # %% [markdown]
 # ## 8. The ratio, and why it must start at 1
 #
-# PPO asks how much more likely a sampled token has become since it was sampled: $r_t = \exp(\log\pi_{now} - \log\pi_{then})$. **Before you run the
-# next cell:** nothing has been trained since the rollout. What is the ratio, on every token? And what if `replay` forgot the temperature?
+# PPO asks how much more likely a sampled token has become since it was sampled. We write $w_t$ for this **ratio**, the importance weight
+# ($r_t$ is the reward): $w_t = \exp(\log\pi_{now} - \log\pi_{then})$. **Before you run the next cell:** nothing has been trained since the
+# rollout. What is the ratio, on every token? And what if `replay` forgot the temperature?
 
 # %%
 with torch.no_grad():
     first = sampling.replay(policy, rollout, task.temperature)
     careless = sampling.replay(policy, rollout)  # temperature 1
-ratio, wrong = (
-    (first.logprobs - rollout.logprobs).exp(),
-    (careless.logprobs - rollout.logprobs).exp(),
-)
+ratio, wrong = ((now.logprobs - rollout.logprobs).exp() for now in (first, careless))
 checks.nb05_same("ratio at the first pass", ratio, torch.ones_like(ratio), tolerance=1e-3)
-pd.DataFrame(
-    {
-        name: {"smallest": r.min().item(), "largest": r.max().item()}
-        for name, r in (("ratio", ratio), ("temperature forgotten", wrong))
-    }
-).T.round(3)
+both = {"ratio": ratio, "temperature forgotten": wrong}
+rows = {name: (x.min().item(), x.max().item()) for name, x in both.items()}
+pd.DataFrame(rows, index=["smallest", "largest"]).T.round(3)
 
 # %% [markdown]
-# Exactly 1, up to rounding (sampling keeps a cache of keys and values, replay reads everything at once). This is the cheapest test in all of PPO. It catches a wrong slice, a wrong mask, dropout left on, and a
-# forgotten temperature, before a single step. If you write PPO yourself one day, write this line first.
+# Exactly 1, up to rounding (sampling keeps a cache of keys and values, replay reads everything at once). This is the cheapest test of PPO. It
+# catches a wrong slice, a wrong mask, dropout left on, and a forgotten temperature, before a single step. If you ever write PPO yourself,
+# write this line first.
 #
 # ## 9. The clipped loss, and why one batch is used four times
 #
-# Answers are expensive: 24 passes through the model one after another, then the scoring. So each batch is used for `epochs` passes, each in a fresh order, cut into `minibatches` (two here; the paper takes a batch whole, but a run as short as ours needs the updates):
+# Answers are expensive: 24 passes through the model one after another, then the scoring. So each batch is used for `epochs` passes, each in a
+# new order, cut into `minibatches` (two here; the paper does not cut it, but a run as short as ours needs the updates):
 
 # %%
 small = replace(config, batch=16, minibatches=2, epochs=2, episodes=16)
@@ -579,10 +555,14 @@ for i, rows in enumerate(ppo.minibatches(small, seeded(3))):
     print(f"epoch {i // 2}, minibatch {i % 2}: rows {rows.tolist()}")
 
 # %% [markdown]
-# From the second update on, the policy is no longer the one that sampled. The ratio corrects for that, but only near 1 can it be trusted. So PPO clips it to
-# $[1-\varepsilon, 1+\varepsilon]$ and takes, for each token, the **worse** of two losses:
+# From the second update on, the policy is no longer the one that drew the tokens. Weighting each advantage with the ratio $w_t$ corrects for
+# that: tokens that are now more likely than when they were drawn count for more, so that the average is that of the new policy. This
+# *importance sampling* is right on average, but its noise grows quickly with the distance between the two policies: a few tokens with
+# large ratios then decide everything. Besides, the advantages were measured on the old policy's responses and say little about a policy
+# far from it. So PPO stops pushing a token once its ratio has left $[1-\varepsilon, 1+\varepsilon]$ in the direction it was pushed: it
+# clips the ratio and takes, for each token, the **larger** of two losses:
 #
-# $$\text{loss}_t = \max\bigl(-A_t\,r_t,\; -A_t\,\mathrm{clip}(r_t, 1-\varepsilon, 1+\varepsilon)\bigr)$$
+# $$\text{loss}_t = \max\bigl(-A_t\,w_t,\; -A_t\,\mathrm{clip}(w_t, 1-\varepsilon, 1+\varepsilon)\bigr)$$
 #
 # **Exercise 5: the clipped loss.** Difficulty ●●●○○ · importance ●●●●● · 10 minutes. Average over the tokens that count.
 
@@ -594,16 +574,12 @@ for i, rows in enumerate(ppo.minibatches(small, seeded(3))):
 
 
 # %% tags=["exercise"]
-def my_policy_loss(
-    logprobs, old_logprobs, advantages, mask, cliprange
-):  # all (B, R) but the last -> scalar
-    ...  # the ratio, the clipped ratio, the worse of the two losses, the mean
+def my_policy_loss(logprobs, old_logprobs, advantages, mask, cliprange):  # (B, R) each -> scalar
+    ...  # the ratio, the clipped ratio, the larger of the two losses, the mean
 
 
 # %% tags=["solution"]
-def my_policy_loss(
-    logprobs, old_logprobs, advantages, mask, cliprange
-):  # all (B, R) but the last -> scalar
+def my_policy_loss(logprobs, old_logprobs, advantages, mask, cliprange):  # (B, R) each -> scalar
     ratio = (logprobs - old_logprobs).exp()
     clipped = ratio.clamp(1 - cliprange, 1 + cliprange)
     return tensors.masked_mean(torch.maximum(-advantages * ratio, -advantages * clipped), mask)
@@ -620,9 +596,8 @@ if not solved:
 # %%
 def loss_and_slope(ratio, advantage):
     new = torch.tensor([[ratio]]).log().requires_grad_()
-    loss = my_policy_loss(
-        new, torch.zeros(1, 1), torch.tensor([[advantage]]), torch.ones(1, 1, dtype=torch.bool), 0.2
-    )
+    old, counts = torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)
+    loss = my_policy_loss(new, old, torch.tensor([[advantage]]), counts, 0.2)
     return loss.item(), torch.autograd.grad(loss, new)[0].item()
 
 
@@ -632,38 +607,34 @@ for ax, a in zip(axes, (1.0, -1.0)):
     ax.plot(x, [-a * r for r in x], ":", color=plots.GREY, label="not clipped")
     ax.plot(x, [loss_and_slope(r, a)[0] for r in x], color=plots.BLUE, label="PPO")
     ax.axvspan(0.8, 1.2, color=plots.PALE, zorder=0)
-    ax.set(
-        title=f"A = {a:+.0f}: token was {'better' if a > 0 else 'worse'} than expected",
-        xlabel="ratio",
-        ylabel="loss",
-    )
+    ax.set(xlabel="ratio", ylabel="loss")
+    ax.set_title(f"A = {a:+.0f}: token was {'better' if a > 0 else 'worse'} than expected")
     ax.legend()
 
 # %% [markdown]
-# *How to read it:* the grey band is the range in which the ratio is trusted. On the left, a good token becomes more likely until the ratio is 1.2; then the line is flat and pushes no further.
-# On the right, a bad token becomes less likely until 0.8. On the other side of the band nothing is clipped: a token that moved the **wrong** way can always come back. Flat means a gradient of exactly zero:
+# *How to read it:* the grey band is the range within the clip. On the left, a good token becomes more likely until the ratio is 1.2; then the
+# line is flat, and the loss pushes no further. On the right, a bad token becomes less likely until 0.8. On the other side of the band
+# nothing is clipped: a token that moved in the **wrong** direction can always come back. Flat means a gradient of exactly zero:
 
 # %%
 corners = [(0.7, 1.0), (1.3, 1.0), (0.7, -1.0), (1.3, -1.0)]
-slopes = pd.DataFrame(
-    [(r, a, loss_and_slope(r, a)[1]) for r, a in corners],
-    columns=["ratio", "advantage", "gradient"],
-)
+rows = [(r, a, loss_and_slope(r, a)[1]) for r, a in corners]
+slopes = pd.DataFrame(rows, columns=["ratio", "advantage", "gradient"])
 assert slopes.gradient.eq(0).tolist() == [False, True, True, False]
 slopes.round(3)
 
 # %% [markdown]
 # ## 10. The value loss, the whole loss, the whole step
 #
-# The value head has the same brake: a value may move at most 0.2 from its old one before the clipped error takes over, and the worse of the two errors counts. The sum of both losses, the value's with weight 0.1, is all there is.
+# The value head is clipped in the same way: a value that has moved more than 0.2 from its old one towards the return is pushed no further. The
+# whole loss is the sum of both, the value loss with weight 0.1.
 
 
 # %%
 def my_value_loss(values, old_values, returns, mask, cliprange):
     clipped = old_values + (values - old_values).clamp(-cliprange, cliprange)
-    return 0.5 * tensors.masked_mean(
-        torch.maximum((values - returns) ** 2, (clipped - returns) ** 2), mask
-    )
+    errors = torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
+    return 0.5 * tensors.masked_mean(errors, mask)
 
 
 def my_losses(policy, batch, rewards):
@@ -679,14 +650,12 @@ def my_losses(policy, batch, rewards):
 
 
 with torch.no_grad():
-    checks.nb05_same(
-        "the whole loss",
-        my_losses(policy, rollout, rewards),
-        ppo.losses(policy, rollout, *ppo.targets(rollout, rewards, config), task, config)[0],
-    )
+    targets = ppo.targets(rollout, rewards, config)
+    package, _ = ppo.losses(policy, rollout, *targets, task, config)
+    checks.nb05_same("the whole loss", my_losses(policy, rollout, rewards), package)
 
 # %% [markdown]
-# Now the step itself, from your pieces. Two copies of the policy, the same seed: one takes `ppo.step`, the other yours.
+# Now the step itself, from your pieces. Two copies of the policy start from the same seed: one takes `ppo.step`, the other your step.
 
 
 # %%
@@ -717,11 +686,11 @@ with torch.no_grad():
 checks.nb05_same("log-probabilities after one whole step", *after, tolerance=1e-2)
 
 # %% [markdown]
-# That is PPO. You have rebuilt it, and it does the same thing to the model as the package.
+# That is PPO. You have rebuilt it, and its step changes the model just as the package's does.
 #
-# ## 11. The controller: a price that follows the KL
+# ## 11. The controller: beta follows the KL
 #
-# What should a nat of KL cost? Nobody knows beforehand. So you name the KL you want, and beta adapts after each batch of $n$ episodes:
+# What should a nat of KL cost? Nobody knows beforehand. So you choose the KL you want, and beta adapts after each batch of $n$ episodes:
 #
 # $$e = \mathrm{clip}\bigl(\mathrm{KL}/\mathrm{target} - 1,\; -0.2,\; 0.2\bigr),\qquad \beta \leftarrow \beta\,\bigl(1 + e\,n/\mathrm{horizon}\bigr)$$
 #
@@ -757,8 +726,9 @@ if not solved:
         return fallback.beta
 
 # %% [markdown]
-# Try it in a toy world, where the KL drifts towards 1.5 / beta. At the initial price of 0.15 that is 10 nats; the target is 6. The paper's horizon is 10,000 episodes, in a run
-# of a million. What happens in a run of 10,000? **Guess** what the dashed curve does before you run the cell.
+# Try it in a toy world in which the KL drifts towards 1.5 / beta. At the initial beta of 0.15 that is 10 nats; the target is 6. The paper's
+# horizon is 10,000 episodes, in a run of a million. What happens in a run of 10,000? **Guess** what the dashed curve does before you run
+# the cell.
 
 
 # %%
@@ -769,9 +739,8 @@ def toy_world(episodes, batch, horizon, beta=0.15, kl=0.0):
         beta = my_next_beta(beta, kl, 6.0, batch, horizon)
         same.update(kl, batch)
         betas, kls = [*betas, beta], [*kls, kl]
-    checks.nb05_same(
-        f"beta after {episodes:,} episodes, horizon {horizon:,}", beta, same.beta, tolerance=1e-9
-    )
+    name = f"beta after {episodes:,} episodes, horizon {horizon:,}"
+    checks.nb05_same(name, beta, same.beta, tolerance=1e-9)
     return betas, kls
 
 
@@ -782,30 +751,33 @@ worlds = {
     "short run, horizon 1,250": (10_000, 64, 1_250),
 }
 _, axes = plt.subplots(1, 2, figsize=(9, 3))
-for (name, world), style in zip(worlds.items(), ("-", "--", "-.")):
+looks = (("-", plots.BLUE), ("--", plots.RED), ("-.", plots.GREEN))
+for (name, world), (style, colour) in zip(worlds.items(), looks):
     betas, kls = toy_world(*world)
     x = [world[1] * (i + 1) for i in range(len(betas))]
-    axes[0].semilogx(x, betas, style, label=name)
-    axes[1].semilogx(x, kls, style)
+    axes[0].semilogx(x, betas, style, color=colour, label=name)
+    axes[1].semilogx(x, kls, style, color=colour)
 axes[0].set(title="Beta", xlabel="episodes", ylabel="reward per nat")
 axes[1].set(title="KL", xlabel="episodes", ylabel="nats per response")
 axes[1].axhline(6, color=plots.GREY, linestyle=":")
 axes[0].legend(fontsize=8)
 # %% [markdown]
-# *How to read it:* over a million episodes the price climbs until the KL sits on the target (dotted). In a short run the same horizon hardly lets it move: the **initial beta decides**, and the target is a wish. A horizon that fits
-# the run gives the controller its power back; ours is 1,250. Beta can grow by at most a factor of $1 + 0.2\,n/\mathrm{horizon}$ per step:
+# *How to read it:* over a million episodes beta climbs until the KL is at the target (dotted). In a short run the same horizon hardly lets beta
+# move: the **initial beta decides**, and the target has little effect. With a horizon that fits the run the controller works again; ours is
+# 1,250. Beta can grow by at most a factor of $1 + 0.2\,n/\mathrm{horizon}$ per step. For a run of 10,000 episodes in batches of 64:
 
 # %%
+steps = 10_000 // 64
 for horizon in (10_000, 1_250):
-    print(
-        f"horizon {horizon:,}: in our {config.steps} steps beta can grow at most {(1 + 0.2 * config.batch / horizon) ** config.steps:,.1f}-fold"
-    )
+    growth = (1 + 0.2 * 64 / horizon) ** steps
+    print(f"horizon {horizon:,}: in {steps} steps beta can grow at most {growth:,.1f}-fold")
 
 # %% [markdown]
 # ## 12. The full run
 #
-# Here are all the knobs, with the paper's values in brackets. Where ours differ, the reason is size: a small model bears (and needs) a larger learning rate, and our text
-# is less varied than English at large, so the same number of nats would be a longer way.
+# Here are all the knobs, with the paper's values in brackets. Where ours differ, the reason is size: a small model tolerates (and needs) a
+# larger learning rate, and our texts are much less varied than English at large. The base model's answers have little entropy to begin
+# with, so a given number of nats is a larger change here than it is for GPT-2.
 
 # %%
 Code(inspect.getsource(ppo.PPOConfig).split("    def ")[0], language="python")
@@ -814,12 +786,8 @@ Code(inspect.getsource(ppo.PPOConfig).split("    def ")[0], language="python")
 # **Write down what you expect** at the end, before you run it. You saw the first six steps in section 1; the learning rate now falls to 0 over the whole run.
 
 # %%
-prediction = {
-    "score": None,
-    "kl_nats_per_response": None,
-    "beta": None,
-    "entropy_nats_per_response": None,
-}
+asked = ("score", "kl_nats_per_response", "beta", "entropy_nats_per_response")
+prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 
 # %% [markdown]
 # | machine | the full run |
@@ -828,8 +796,8 @@ prediction = {
 # | two cores, `RLHF_PROFILE=quick` (256 episodes) | under a minute, and no good model |
 # | one GPU, `RLHF_PROFILE=gpu` (100,000 episodes) | the bar shows the time left |
 #
-# You may stop the kernel at any time: every 25 steps a checkpoint is written, and running the cell again goes on from there, bit for bit. The folder's name holds your
-# reward model's gain, so that a new reward model starts a new run.
+# You may stop the kernel at any time: a checkpoint is written every 25 steps, and running the cell again continues from there, bit for bit.
+# The folder's name contains your reward model's gain, so a new reward model starts a new run.
 
 # %% tags=["slow"]
 name = f"ppo_sentiment_run-{size.name}-{reward_model.gain.item():.5f}"
@@ -842,32 +810,30 @@ metrics = ppo.tune(policy, score, pool, task, config, run, reference=reference)
 policy.save(folder() / "policy_sentiment")
 kept = [*metrics[:-1], metrics[-1] | {"seconds": time.time() - start}]
 (folder() / "ppo_sentiment.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+for made in ("policy_sentiment", "ppo_sentiment.jsonl"):
+    record(made, f"tuned in notebook 05 on {config.episodes:,} episodes")
 plots.training_curves(metrics, kl_target=config.kl_target)
 # %% [markdown]
 # *How to read the eight curves:*
 #
 # | curve | what it is | healthy | worry if |
 # |---|---|---|---|
-# | score | mean reward of the batch, without the KL penalty | noisy, climbs, flattens | flat; or climbs while the samples die |
+# | score | mean score of the batch, without the KL penalty | noisy, climbs, flattens | flat; or climbs while the texts get worse |
 # | KL | nats from the reference, per response | climbs, then bends towards the target | runs away, or does not move |
-# | beta | the price of a nat | moves slowly, follows the KL | rises and the KL still runs |
-# | entropy | how undecided the policy is, per response | falls: it has made up its mind about something | falls to nearly 0: one answer for everything |
+# | beta | the cost of a nat | moves slowly, follows the KL | rises, and the KL still grows |
+# | entropy | how undecided the policy is, per response | falls, as the policy learns what pays | falls to nearly 0: one answer for everything |
 # | policy loss | the clipped loss | a little below 0, shrinks with the learning rate | large |
-# | value loss | how wrong the values are: half the squared error | begins at half the spread of the returns, then falls | flat to the end; growing without end |
+# | value loss | half the squared error of the values | as long as the values predict nothing, half the variance of the returns (0.48 at the start of the recorded run). It need not fall: as that policy moves, its returns vary more, and the loss ranges from 0.3 to 3.2 until the end | near 0 or exactly constant from the start; growing without end |
 # | clip fraction | share of tokens beyond the clip range | highest at the start, then small | stays high, or rises |
-# | explained variance | how much of the returns the values foresee | rises slowly from 0 | stays at 0 to the end, or sinks below |
+# | explained variance | the share of the returns' variance that the values predict | rises slowly from 0 | stays at 0 to the end, or below |
 #
-# The policy loss is the one you would watch in any other training. Here it tells you least: advantages are standardized anew in each batch.
+# The policy loss is what you would watch in any other training. Here it says least, because advantages are standardized anew in each batch.
 
 # %%
-ends = pd.DataFrame(
-    {
-        "first step": pd.Series(metrics[0]),
-        "your prediction": pd.Series(prediction, dtype=object),
-        "last tenth": pd.DataFrame(metrics[-max(1, len(metrics) // 10) :]).mean(),
-    }
-)
-ends.loc[list(prediction)].round(2).fillna("-")
+ends = {"first step": pd.Series(metrics[0])}
+ends["your prediction"] = pd.Series(prediction, dtype=object)
+ends["last tenth"] = pd.DataFrame(metrics[-max(1, len(metrics) // 10) :]).mean()
+pd.DataFrame(ends).loc[list(prediction)].round(2).fillna("-")
 
 # %% [markdown]
 # **Never look at curves alone.** The same prompts as at the start, before and after *your* run:
@@ -876,12 +842,14 @@ ends.loc[list(prediction)].round(2).fillna("-")
 before_and_after(policy, test[:6])
 
 # %% [markdown]
-# Read the right-hand column aloud. How many *different* sentences do you hear, names apart? A full run of ours ends with a few favourites, and one of them may make half of the answers: the reward
-# model knows nothing better, and sameness costs nothing but KL. Is it still Saltmere? Is it what the labeler asked for, or only what the reward model measures? Notebook 07 asks judges who have not seen the scores.
+# Read the right-hand column aloud. How many *different* sentences are there, names apart? A full run of ours ends with a few favourites, and
+# one of them may be half of the answers: nothing in the reward asks for variety, and repetition costs nothing but KL. Is it still Saltmere?
+# Is it what the labeler asked for, or only what the reward model measures? Notebook 07 asks judges who have not seen the scores.
 #
 # ## 13. Clinic: three sick runs
 #
-# A bug in PPO seldom crashes. It trains, and something is odd. Here are four suspects, each a one-function change of the sort that review lets through:
+# A bug in PPO seldom crashes. The run trains, and something is odd. Here are four suspects, each a small change to one function of the kind
+# that passes a code review:
 
 # %%
 healthy_rewards, healthy_replay = ppo.shape_rewards, sampling.replay
@@ -913,15 +881,11 @@ suspects = {
 }
 
 # %% [markdown]
-# Three of the four are ill patients A, B and C; one is innocent. **Before you run it**, write one line for each suspect: which curve would give it away, and at which step?
+# Three of them are the bugs of patients A, B and C; one is not used. **Before you run it**, write one line for each suspect: which curve
+# would show it, and at which step?
 
 # %%
-clue = {
-    "flipped KL sign": "",
-    "score on the first token": "",
-    "returns after whitening": "",
-    "forgotten temperature": "",
-}
+clue = dict.fromkeys(suspects, "")
 
 # %% tags=["slow"]
 short = min(20, config.steps)
@@ -930,38 +894,31 @@ clinic = replace(config, batch=32, episodes=32 * short)
 
 def short_run(bug=None):
     start = models.Policy.load().to(device)
+    options = {"reference": reference, "kl_limit": float("inf")}
     with mock.patch.object(*bug) if bug else nullcontext():
-        return ppo.tune(
-            start,
-            score,
-            pool,
-            task,
-            clinic,
-            Run(seed=7),
-            reference=reference,
-            kl_limit=float("inf"),
-        )
+        return ppo.tune(start, score, pool, task, clinic, Run(seed=7), **options)
 
 
-patients = {"healthy": short_run()} | {
-    name: short_run(bug) for name, bug in checks.nb05_shuffle(suspects).items()
-}
+patients = {"healthy": short_run()}
+for name, bug in checks.nb05_shuffle(suspects).items():
+    patients[name] = short_run(bug)
 plots.training_curves(patients, kl_target=clinic.kl_target)
 # %% [markdown]
-# *How to read it:* all four runs start from the same model and the same seed, so every difference comes from the bug. One curve may be so wild that it flattens the others; the table gives the
-# numbers of the first and the last step. Look at the very first step, then at slopes. A curve that lies on the healthy one is evidence too.
+# *How to read it:* all four runs start from the same model and the same seed, so every difference comes from the bug. One curve may be so
+# large that the others look flat; the table has the numbers of the first and the last step. Look at the very first step, then at slopes. A
+# curve that coincides with the healthy one is evidence too.
 #
 # **Exercise 7: the diagnosis.** Difficulty ●●●○○ · importance ●●●●● · 10 minutes
 
 # %%
-pd.DataFrame(
-    {name: pd.DataFrame(lines).iloc[[0, -1]].stack() for name, lines in patients.items()}
-).round(2).loc[[(i, c) for i in (0, short - 1) for c, *_ in plots.CURVES]]
+ends = {name: pd.DataFrame(lines).iloc[[0, -1]].stack() for name, lines in patients.items()}
+rows = [(step, column) for step in (0, short - 1) for column, *_ in plots.CURVES]
+pd.DataFrame(ends).loc[rows].round(2)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# Go through the suspects one by one. Which would already be visible **before** anything is learnt? Which changes what the *policy* wants, which only what the *values* are told?
+# Go through the suspects one by one. Which would already be visible **before** anything is learned? Which changes what the *policy* is paid for, and which only what the *values* are told?
 # </details>
 
 # %% tags=["exercise"]
@@ -979,7 +936,7 @@ solved = checks.nb05_clinic(diagnosis, suspects)
 
 # %% tags=["catch-up"]
 if not solved:
-    print("Go on reading; the diagnosis can wait. Come back to the curves when you like.")
+    print("You can continue without the diagnosis, and come back to the curves later.")
 
 # %% [markdown]
 # ## 14. One knob, three curves
@@ -1002,22 +959,21 @@ if not solved:
 change = {}  # for instance {"kl_coef": 0.6}
 if change:
     start = models.Policy.load().to(device)
-    changed = ppo.tune(
-        start, score, pool, task, replace(clinic, **change), Run(seed=7), reference=reference
-    )
-    plots.training_curves(
-        {"as it was": patients["healthy"], str(change): changed}, kl_target=clinic.kl_target
-    )
+    other = replace(clinic, **change)
+    changed = ppo.tune(start, score, pool, task, other, Run(seed=7), reference=reference)
+    both = {"as it was": patients["healthy"], str(change): changed}
+    plots.training_curves(both, kl_target=clinic.kl_target)
 
 # %% [markdown]
 # ## Recap
 #
-# - A step is: answer, score, price the KL per token, put the score on the last token, rescale, advantages, returns, standardize, and a few clipped passes.
-# - The KL estimate may be negative on a token; it is right in the mean. It is paid inside the reward.
-# - Rewards keep their mean, advantages lose it. Returns come before whitening.
+# - A step: sample, score, charge each token for its KL, put the score on the last token, advantages, returns, standardize, and a few clipped
+#   passes.
+# - The KL estimate of a token may be negative; it is right on average. It is part of the reward.
+# - Rewards keep their mean, advantages lose it. Compute returns before whitening.
 # - The ratio is 1 at the first pass. Test that first.
-# - Clipping makes the gradient exactly zero once a token has gone far enough the right way, never when it went the wrong way.
-# - Bugs do not crash. Eight curves and a few samples find them.
+# - Clipping makes the gradient exactly zero once a token has moved far enough in the right direction, never when it moved in the wrong one.
+# - Bugs rarely crash. Eight curves and a few samples find them.
 #
 # ## Questions
 #
@@ -1025,7 +981,7 @@ if change:
 # 2. The score curve leaves the KL penalty out. What would you lose if you plotted only score minus penalty?
 # 3. Suppose beta were 0. Which curves would still look healthy?
 # 4. PPO trains on tokens after the full stop, which nobody scores. What reward do they get, and what keeps them sensible?
-# 5. Both the reward sign and the KL sign flipped in one refactor of the paper's authors, overnight. Why did the text stay fluent?
+# 5. A refactoring by the paper's authors once flipped the sign of the reward and that of the KL penalty. Why did the text stay fluent?
 # 6. You double the batch and keep everything else. What happens to the number of updates, and to the controller?
 #
 # ## Further reading
@@ -1035,4 +991,4 @@ if change:
 # - Schulman et al. 2016, *High-Dimensional Continuous Control Using Generalized Advantage Estimation*: section 3.
 # - Schulman 2020, *Approximating KL Divergence*: the estimators k1, k2 and k3.
 #
-# Your tuned model waits in the folder of your runs. **Next:** notebook 06 takes the same code to GPT-2 and a GPU; [07](07_did_it_work.ipynb) asks whether your model is really better.
+# Your tuned model is in your runs folder. **Next:** notebook 06 takes the same code to GPT-2 and a GPU; [07](07_did_it_work.ipynb) asks whether your model is really better.
