@@ -25,6 +25,7 @@ POINTS = 240  # of a curve, at most
 SHOWN = ("score", "kl_nats_per_response", "entropy_nats_per_response", "value_explained_variance")
 PANELS = (  # the column of the metrics, the title, the unit
     *(curve[:3] for curve in CURVES if curve[0] in SHOWN),
+    ("distinct_bigrams", "Variety", "distinct-2 of the batch"),
     ("loss", "Loss", "nats per choice"),
     ("accuracy", "Accuracy", "share of the batch"),
 )
