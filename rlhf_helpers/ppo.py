@@ -256,7 +256,7 @@ def tune(
     `score` is any function from a rollout to (B,) numbers: `reward.scorer(model, task)`, or
     `reward.from_texts(function, ...)`. The reference is the policy as it comes in, unless given.
     A run that was stopped goes on from its last checkpoint and ends as if it had not been; with
-    another policy, pool, config or `scored_by` (a name for the reward, or its settings) it is refused.
+    another policy, pool, config or `scored_by` (a name or settings of the reward) it is refused.
     `before_step` is called with the number of each step about to be done. Raises
     FloatingPointError on numbers that are not finite, `guards.Collapsed` when the KL passes
     `kl_limit` or the entropy of a response falls below `min_entropy` nats.

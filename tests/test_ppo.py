@@ -625,7 +625,7 @@ def test_the_step_fits_on_one_screen_and_notebook_05_shows_that_very_source():
         inspect.getsource(ppo.step).splitlines()
     )
     source = Path(__file__).resolve().parents[1] / "notebooks" / "src" / "05_ppo.py"
-    assert "inspect.getsource(ppo.step)" in source.read_text(encoding="utf-8")
+    assert "show.source(ppo.step)" in source.read_text(encoding="utf-8")
 
 
 # ---- the loop ------------------------------------------------------------------------------------
