@@ -297,6 +297,19 @@ MUTANTS = [
     ),
     # reward
     Mutant(
+        "one query on both sides of the split",
+        "reward",
+        "if is_held(c.query)}",
+        "if is_held(c.id)}",
+    ),
+    Mutant(
+        "bf16 taken wherever it can be computed",
+        "runtime/bf16",
+        "WORTH_IT = 1.3",
+        "WORTH_IT = 0.0",
+        ("bf16",),
+    ),
+    Mutant(
         "loss of the option not chosen",
         "reward",
         "return cross_entropy(rewards, choices)",

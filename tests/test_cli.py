@@ -24,7 +24,7 @@ from rlhf_helpers.cli import loading, options, training
 from rlhf_helpers.labels import exchange, people
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Comparison, Label
-from rlhf_helpers.runtime import files, guards, ranks
+from rlhf_helpers.runtime import bf16, files, guards, ranks
 
 SHORT = "--ppo.batch 8 --ppo.minibatches 1 --ppo.epochs 1 --device cpu"
 
@@ -614,6 +614,15 @@ def test_the_papers_rounds_bring_equally_many_labels(run, monkeypatch):
     ((config, fit, steps),) = plans
     assert (config.initial, config.total, config.normalize_samples) == (3_000, 60_000, 256)
     assert fit == presets.get("tldr", "paper").reward and len(config.starts(steps)) == 20
+
+
+@pytest.mark.parametrize("speedup, chosen", [(0.02, "fp32"), (2.0, "bf16")])
+def test_auto_takes_the_precision_that_is_faster_here(run, tmp_path, monkeypatch, speedup, chosen):
+    monkeypatch.setattr(bf16, "speedup", lambda kind: speedup)
+    line = "fit-reward --model MODEL --precision auto --config.epochs 1 --normalize-samples 8"
+    assert run(f"{line} --device cpu --held-out 0.999 --out fit")[0] == 0
+    settings = json.loads((tmp_path / "fit/run.json").read_text())["settings"]
+    assert settings["model"].endswith(f" in {chosen}")
 
 
 def test_an_unfinished_run_holds_no_model_yet(tmp_path):
