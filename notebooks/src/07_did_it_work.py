@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 07 · Did it work?
 #
-# The score went up. You watched it in notebook 05, step by step. But who gave the score? A reward model, and PPO was paid for
-# pleasing it. Asking the reward model whether the policy got better is asking the examiner who sold the answers. Further down you
-# will see the same prompts, once answered by the base model and once by the tuned one. Which of the two would a reader prefer, who
-# knows nothing of reward models? And how sure may you be, after twenty pairs, or five hundred?
+# The score went up: you saw it in notebook 05, step by step. But the score comes from the reward model, and PPO was trained to please exactly
+# that model. So the reward model cannot tell us whether the texts got better. Below you see the same prompts answered by the base model and
+# by the tuned one. Which of the two would a reader prefer who knows nothing of reward models? And how sure can you be, after twenty pairs,
+# or five hundred?
 #
 # **After this notebook you can**
 #
@@ -12,15 +12,14 @@
 # - put an interval around a win rate, and say how many pairs are enough before you start;
 # - compare what the reward model believes with what the judge says;
 # - measure how far the policy has moved, and what each nat of KL bought;
-# - look for the prices paid: length, sameness, unfinished answers;
-# - open a second round of labelling.
+# - look for side effects: length, repetition, unfinished answers;
+# - start a second round of labelling.
 #
 # | active | machine (two laptop cores) | you need |
 # |---|---|---|
 # | about 60 minutes | about 5 minutes | notebooks 02, 03 and 05, or only their ideas: recorded models stand in for yours |
 
 # %%
-import inspect
 import json
 import math
 import re
@@ -29,7 +28,7 @@ from collections import Counter
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import Code, display
+from IPython.display import display
 
 from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks
 from rlhf_helpers.course import checks, plots, show
@@ -47,8 +46,9 @@ plots.pipeline("judge")
 # %% [markdown]
 # ## 1. Before and after
 #
-# Three things come from earlier notebooks: the tuned policy, the reward model, the curves of the PPO run. Where you have none of your
-# own, the recorded ones are taken, and a line says so.
+# Three things come from earlier notebooks: the tuned policy, the reward model, the curves of the PPO run. Where you have none of your own, the
+# recorded ones are used. Each line says which it is, and how yours was made. (The published page was run in the `quick` profile: 64 pairs
+# in place of 512, so its intervals are nearly three times as wide.)
 
 # %%
 base = models.Policy.load().to(device)
@@ -58,8 +58,9 @@ reward_model = models.RewardModel.load(artifact("reward_sentiment")).to(device)
 ppo_lines = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_text().splitlines()]
 
 # %% [markdown]
-# The prompts come from the **test** split. No model in this course has been trained on these stories, neither the base model nor the
-# reward model nor PPO. Both policies answer the same prompts.
+# The prompts come from the **test** split. No model in this course has been trained on these stories, neither the base model nor the reward
+# model nor PPO. (The stories were put together from a limited stock of sentences, so most single sentences, names apart, do occur in the
+# training stories.) Both policies answer the same prompts.
 
 # %%
 test = tasks.queries(task, tokenizer, size.judged, split="test", seed=0)
@@ -75,9 +76,10 @@ named = 5
 pd.DataFrame({"prompt": prompts, "base": answers["base"], "tuned": answers["tuned"]}).head(named)
 
 # %% [markdown]
-# Five pairs, columns labelled. You have probably formed an opinion. It is worth little: you *knew* which column ought to be better.
-# (And a table of the five best pairs would be worth less still. These are the first five, whatever they are.) Whoever has read them with
-# their names cannot judge them blind any more, so your own test below begins after them.
+# Five pairs, with the writers' names. You have probably formed an opinion, but you *knew* which column ought to be better. (A table of the
+# five best pairs would say even less; these are the first five.) You cannot judge these pairs blind any more, so your own test below begins
+# after them. Even there, if one sentence came back again and again in the tuned column, you may recognise its writer: that is a weakness
+# of this test, and a reason to let somebody judge who has not seen the table.
 #
 # ## 2. A blind test
 #
@@ -85,17 +87,14 @@ pd.DataFrame({"prompt": prompts, "base": answers["base"], "tuned": answers["tune
 #
 # 1. **New prompts.** Not those of training.
 # 2. **Another judge.** Not the reward model. Best a person.
-# 3. **Hidden sides.** A coin decides for every pair which text stands on the left; nobody is told until the end.
-# 4. **A number fixed beforehand.** Who stops when the result looks good will often find good results.
+# 3. **Hidden sides.** A coin decides for every pair which text is on the left; nobody is told until the end.
+# 4. **A number fixed beforehand.** If you stop when the result looks good, you will often find good results.
 # 5. **No second try.** One sample per prompt, none drawn again.
 #
 # The package keeps rule 3 with a coin that depends on the pair alone, so that the test can be repeated exactly.
 
 # %%
-Code(
-    inspect.getsource(evaluation.mirrored) + "\n\n" + inspect.getsource(evaluation.pairs),
-    language="python",
-)
+show.source(evaluation.mirrored, evaluation.pairs)
 
 # %%
 pairs, tuned_is_zero = evaluation.pairs(tuned, base, test, task, seed=0)
@@ -112,30 +111,22 @@ pseudonym = cards.me()  # your pseudonym of notebook 02
 written = folder() / "rubric_sentiment.md"
 rubric = written.read_text(encoding="utf-8") if written.exists() else None
 blind = slice(named, named + 20)
-assert not {p.query for p in pairs[blind]} & set(prompts[:named]), (
-    "a pair whose writers you have seen is not blind"
-)
-card = cards.judge(
-    pairs[blind],
-    pseudonym,
-    first_is_zero=tuned_is_zero[blind],
-    names=("tuned", "base"),
-    rubric=rubric,
-)
+assert not {p.query for p in pairs[blind]} & set(prompts[:named])  # or it would not be blind
+sides = {"first_is_zero": tuned_is_zero[blind], "names": ("tuned", "base")}
+card = cards.judge(pairs[blind], pseudonym, rubric=rubric, **sides)
 card
 
 # %% [markdown]
-# To judge all the pairs you would need an evening. A **simulated judge** does it in a second: a counter of happy and sad words with the
-# noise of the labelers in notebook 02. She is *held out*: none of her choices trained the reward model. But she shares her taste with
-# the simulated labelers whose choices did. A kinder judge cannot be found; keep that in mind.
+# To judge all the pairs you would need an evening. A **simulated judge** does it in a second: a counter of happy and sad words with the noise of
+# the labelers in notebook 02. It is *held out*: none of its choices trained the reward model. But it has the same taste as the simulated
+# labelers whose choices did, so no judge could be more favourable to this policy. Real readers will probably be less impressed.
 
 # %%
 judge = labelers.simulated(task, name="held-out judge", seed=1_000)
 verdicts = judge.label(pairs)
 mine, undecided = card.labels(), card.ties()
-print(
-    f"{len(verdicts)} verdicts of a SIMULATED judge, {len(mine)} of yours, {len(undecided)} pairs of which you could not tell"
-)
+print(f"{len(verdicts)} verdicts of a SIMULATED judge, {len(mine)} of yours")
+print(f"{len(undecided)} pairs where you could not tell")
 
 # %% [markdown]
 # ## 3. Uncover the sides
@@ -144,8 +135,9 @@ print(
 #
 # ### Exercise 1: who won? (●○○○○, important, 5 minutes)
 #
-# Write `uncover(choices, tuned_is_zero)`: for every pair `True` if the **tuned** model was preferred, otherwise `False`. This line is
-# short, and it is where evaluations go wrong most quietly: forget it, and every model in the world comes out at about 50 %.
+# Write `uncover(choices, tuned_is_zero)`: for every pair `True` if the **tuned** model was preferred, otherwise `False`. The line is short, but
+# without it you count how often the text on the *left* was preferred. On shuffled sides that is about 50 % for any model, give or take the
+# chance of a finite number of pairs, and no error message tells you.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -156,13 +148,13 @@ print(
 
 # %% tags=["exercise"]
 def uncover(choices, tuned_is_zero):
-    """choices: 0 or 1 for each pair; tuned_is_zero: True where the tuned model wrote text 0. Returns a list of True and False."""
+    """Say for each pair whether the tuned model won; it wrote text 0 where tuned_is_zero."""
     ...
 
 
 # %% tags=["solution"]
 def uncover(choices, tuned_is_zero):
-    """choices: 0 or 1 for each pair; tuned_is_zero: True where the tuned model wrote text 0. Returns a list of True and False."""
+    """Say for each pair whether the tuned model won; it wrote text 0 where tuned_is_zero."""
     return [(choice == 0) == zero for choice, zero in zip(choices, tuned_is_zero)]
 
 
@@ -176,9 +168,8 @@ if not solved:
         return [(choice == 0) == zero for choice, zero in zip(choices, tuned_is_zero)]
 
 # %% [markdown]
-# Two equal texts cannot be told apart, so such a pair counts half a win, whatever the judge said; so does a pair of which a judge could not
-# tell (the simulated one always can). With that, your function must give
-# exactly the package's win rate.
+# Two equal texts cannot be told apart, so such a pair counts as half a win, whatever the judge said; so does a pair where a judge could not tell
+# (the simulated one always can). With that, your function must give exactly the package's win rate.
 
 # %%
 equal = [p.options[0] == p.options[1] for p in pairs]
@@ -190,17 +181,16 @@ assert wins == result.successes and len(pairs) == result.total
 # %%
 left = sum(verdict.choice == 0 for verdict in verdicts) / len(verdicts)
 show.note(
-    f"The simulated judge preferred the tuned model in **{result.rate:.1%}** of {result.total} pairs. "
-    f"Without uncovering you would have read **{left:.1%}**: the share of the left side."
+    f"The simulated judge preferred the tuned model in **{result.rate:.1%}** of {result.total} "
+    f"pairs. Without uncovering you would have read **{left:.1%}**: the share of the left side."
 )
 
 # %% [markdown]
 # ## 4. How sure?
 #
-# A win rate is an estimate. Judge other prompts and it moves. The textbook interval, rate ± 1.96 standard errors, breaks exactly where
-# we want to use it: with 20 wins of 20 the standard error is zero, and the interval says that you are certain. **Wilson's interval**
-# asks a better question: *which true rates $p$ would not be surprised by this result?* Those with
-# $|\hat p - p| \le z \sqrt{p(1-p)/n}$. Solve for $p$ and you get
+# A win rate is an estimate: with other prompts it would differ. The textbook interval, rate ± 1.96 standard errors, fails exactly where we need it:
+# with 20 wins of 20 the standard error is zero, and the interval says that you are certain. **Wilson's interval** asks a better question:
+# *for which true rates $p$ would this result not be surprising?* Those with $|\hat p - p| \le z \sqrt{p(1-p)/n}$. Solve for $p$ and you get
 #
 # $$\frac{\hat p + \frac{z^2}{2n}}{1 + \frac{z^2}{n}} \;\pm\; \frac{z}{1 + \frac{z^2}{n}} \sqrt{\frac{\hat p (1 - \hat p)}{n} + \frac{z^2}{4 n^2}},$$
 #
@@ -243,18 +233,13 @@ if not solved:
 
 
 # %%
-assert (
-    max(
-        abs(a - b)
-        for a, b in zip(wilson(result.successes, result.total), (result.low, result.high))
-    )
-    < 1e-5
-)
+low, high = wilson(result.successes, result.total)
+assert max(abs(low - result.low), abs(high - result.high)) < 1e-5
 print("your interval and the package's:", result)
 
 # %% [markdown]
-# Does an interval keep its promise? A 95 % interval should contain the truth in 95 of 100 evaluations. We need no simulation: for a
-# true rate of 88 % (the paper's for sentiment) we add up the probabilities of all outcomes whose interval contains 0.88.
+# Does a 95 % interval contain the truth in 95 of 100 evaluations, as it should? We need no simulation: for a true rate of 88 % (the paper's for
+# sentiment) we add up the probabilities of all outcomes whose interval contains 0.88.
 
 
 # %%
@@ -271,28 +256,22 @@ def coverage(interval, total, rate=0.88):
 
 # %%
 totals = range(5, 101)
-kept = {
-    "plain": [coverage(plain, n) for n in totals],
-    "Wilson": [coverage(wilson, n) for n in totals],
-}
+formulas = {"plain": plain, "Wilson": wilson}
+kept = {name: [coverage(formula, n) for n in totals] for name, formula in formulas.items()}
 fig, ax = plt.subplots(figsize=(7, 3))
 ax.plot(totals, kept["plain"], "--", color=plots.RED, label="rate ± 1.96 standard errors")
 ax.plot(totals, kept["Wilson"], color=plots.BLUE, label="Wilson")
-ax.axhline(0.95, color=plots.GREY, linestyle=":", label="promised: 95 %")
-ax.set(
-    xlabel="pairs judged",
-    ylabel="share that contains the truth",
-    ylim=(0.4, 1.0),
-    title="True win rate 88 %",
-)
+ax.axhline(0.95, color=plots.GREY, linestyle=":", label="intended: 95 %")
+ax.set(xlabel="pairs judged", ylabel="share that contains the truth", ylim=(0.4, 1.0))
+ax.set_title("True win rate 88 %")
 ax.legend()
 # %%
 assert kept["plain"][totals.index(20)] < 0.93 < kept["Wilson"][totals.index(20)]
 assert sum(kept["plain"]) / len(totals) < sum(kept["Wilson"]) / len(totals)
 
 # %% [markdown]
-# *How to read it*: the closer to the dotted line the better. The saw teeth come from counting whole wins. The plain interval breaks its
-# promise wherever there are few pairs; Wilson's stays close.
+# *How to read it*: the closer to the dotted line the better. The saw teeth come from counting whole wins. With few pairs the plain interval
+# contains the truth much too seldom; Wilson's stays close to 95 %.
 #
 # Here are the results as a picture, with yours if you have judged.
 
@@ -307,15 +286,17 @@ else:
 plots.win_rates(rows)
 
 # %% [markdown]
-# *How to read it*: if the black interval crosses the dashed line, these pairs cannot tell the two models apart. That is not the same as
-# "they are equal".
+# *How to read it*: if the black interval crosses the dashed line, these pairs cannot tell the two models apart. That does not mean that they are
+# equal.
 
 # %% [markdown]
 # ## 5. How many pairs are enough?
 #
 # Ask before you judge, not after. Say the true win rate is $p$. We will claim a difference if the result is significant at 5 %, and we
-# want to succeed with probability 80 % (the **power**). With no difference the win rate scatters with standard deviation
-# $0.5/\sqrt n$, with rate $p$ with $\sqrt{p(1-p)}/\sqrt n$. The distance $|p - 0.5|$ must have room for both:
+# want to succeed with probability 80 % (the **power**). If there is no difference, the measured win rate has standard deviation
+# $0.5/\sqrt n$; if the true rate is $p$, it has $\sqrt{p(1-p)}/\sqrt n$. For significance the measured rate must lie 1.96 of the first
+# away from one half; for that to happen in 80 % of the evaluations, $p$ must lie another 0.84 of the second further out. So the distance
+# $|p - 0.5|$ is the sum of the two, and solving for $n$ gives
 #
 # $$n = \left( \frac{1.96 \cdot 0.5 + 0.84 \sqrt{p (1 - p)}}{p - 0.5} \right)^2.$$
 #
@@ -358,16 +339,15 @@ if not solved:
 # %%
 true_rates = [0.51, 0.52, 0.55, 0.6, 0.7, 0.8, 0.88]
 assert pairs_needed(0.88) < 20 and pairs_needed(0.52) > 4_000
-pd.DataFrame(
-    {"true win rate": true_rates, "pairs needed": [pairs_needed(rate) for rate in true_rates]}
-).set_index("true win rate").T
+needed = {rate: pairs_needed(rate) for rate in true_rates}
+pd.DataFrame(needed, index=["pairs needed"]).rename_axis(columns="true win rate")
 
 # %% [markdown]
-# About a dozen pairs tell an 88 % model from the base model. So your own twenty verdicts are not a toy: they are enough for a large
-# effect. Small effects are another world. Halve the distance from one half and the price is fourfold.
+# About a dozen pairs tell an 88 % model from the base model. So your own twenty verdicts are enough for a large effect. Small effects need far
+# more: half the distance from one half takes four times as many pairs.
 #
-# With this in hand, read the paper's own result: how often people preferred the tuned model to the untuned one, by the number of labels
-# it had learned from. The intervals are ours, computed for 1,024 judged excerpts a point.
+# Now read the paper's own result: how often people preferred the tuned model to the untuned one, by the number of labels it had learned from.
+# The intervals are ours, computed for 1,024 judged excerpts a point.
 
 # %%
 labels_used = [200, 500, 1_000, 2_500, 5_000, 10_000, 20_000]
@@ -376,48 +356,32 @@ paper = {
     "descriptiveness": [78.2, 76.2, 82.3, 72.7, 86.3, 86.3, 84.6],
 }
 fig, ax = plt.subplots(figsize=(7, 3.4))
-for (name, percent), shift, colour, marker in zip(
-    paper.items(), (0.97, 1.03), (plots.BLUE, plots.RED), "os"
-):
+looks = ((0.97, plots.BLUE, "o-"), (1.03, plots.RED, "s-"))
+for (name, percent), (shift, colour, style) in zip(paper.items(), looks):
     found = [evaluation.wilson(p / 100 * 1_024, 1_024) for p in percent]
     bars = [[f.rate - f.low for f in found], [f.high - f.rate for f in found]]
-    ax.errorbar(
-        [n * shift for n in labels_used],
-        [f.rate for f in found],
-        yerr=bars,
-        fmt=f"{marker}-",
-        color=colour,
-        capsize=3,
-        label=name,
-    )
+    x, y = [n * shift for n in labels_used], [f.rate for f in found]
+    ax.errorbar(x, y, yerr=bars, fmt=style, color=colour, capsize=3, label=name)
 ax.axhline(0.5, color=plots.GREY, linestyle="--", label="no better")
-ax.set(
-    xscale="log",
-    xlabel="labels (log scale)",
-    ylabel="preferred to the untuned model",
-    title="Ziegler et al. 2019",
-)
+ax.set(xscale="log", xlabel="labels (log scale)", ylabel="preferred to the untuned model")
+ax.set_title("Ziegler et al. 2019")
 ax.legend()
 # %%
-from_200, from_1000, from_5000 = (
-    evaluation.wilson(p / 100 * 1_024, 1_024) for p in (51.9, 84.4, 87.9)
-)
-assert (
-    from_200.low < 0.5 < from_200.high
-    and from_1000.low > 0.8
-    and from_5000.high - from_5000.low < 0.05
-)
+rates = (51.9, 84.4, 87.9)
+from_200, from_1000, from_5000 = (evaluation.wilson(p / 100 * 1_024, 1_024) for p in rates)
+assert from_200.low < 0.5 < from_200.high and from_1000.low > 0.8
+assert from_5000.high - from_5000.low < 0.05
 
 # %% [markdown]
 # *How to read it*: for sentiment 200 labels are not enough to see anything (the interval contains one half), a thousand do most of the
-# work, and beyond 5,000 the curve is flat. Descriptiveness jumps about more than its intervals allow: the dip at 2,500 is real *for that
-# one run*. An interval over excerpts knows nothing of the luck of training. For that you need several runs, with several seeds.
+# work, and beyond 5,000 the curve is flat. Descriptiveness varies more than its intervals allow: the dip at 2,500 is real *for that one run*.
+# An interval over excerpts does not include the randomness of training. For that you need several runs, with different seeds.
 
 # %% [markdown]
 # ## 6. The reward model's view and the judge's view
 #
-# Now let the reward model judge the same pairs. It was trained to predict choices, so it also gives probabilities: a softmax over the
-# two rewards, in the units of its training (before `normalize` rescaled them, hence the division by the gain).
+# Now let the reward model judge the same pairs. It was trained to predict choices, so it also gives probabilities: a softmax over the two
+# rewards, on the scale of its training (`normalize` has multiplied them by the gain, so we divide by it).
 
 # %%
 judged = reward.encode(task, pairs, verdicts, tokenizer)
@@ -428,245 +392,239 @@ tuned_reward = rewards.gather(1, tuned_column.unsqueeze(1)).squeeze(1)
 base_reward = rewards.gather(1, 1 - tuned_column.unsqueeze(1)).squeeze(1)
 
 # %%
-views = pd.DataFrame({"prefers the tuned model": {
-    "reward model": (tuned_reward > base_reward).float().mean().item() + 0.5 * (tuned_reward == base_reward).float().mean().item(),
-    "simulated judge": result.rate,
-    "what the reward model expects of a judge": believed.gather(1, tuned_column.unsqueeze(1)).mean().item(),
-}})  # fmt: skip
+better, equal = (
+    x.float().mean().item() for x in (tuned_reward > base_reward, tuned_reward == base_reward)
+)
+expected = believed.gather(1, tuned_column.unsqueeze(1))
+rows = {"reward model": better + 0.5 * equal, "simulated judge": result.rate}
+rows["what the reward model expects of a judge"] = expected.mean().item()
+views = pd.Series(rows, name="prefers the tuned model").to_frame()
 views.map("{:.1%}".format)
 
 # %% [markdown]
-# The first line is the examiner who sold the answers. It is almost always the highest: PPO was paid for exactly this number. The third
-# is subtler. The reward model knows that people are noisy, and says how often *it* would expect a judge to agree. Compare it with the
-# second line, and, pair by pair, with the picture.
+# The first line is almost always the highest, because PPO was trained to raise exactly this number. The third line allows for noise: it is how
+# often the reward model *expects* a noisy judge to prefer the tuned text. Compare it with the second line, and, pair by pair, with the
+# picture.
 
 # %%
-plots.calibration(believed.gather(1, tuned_column.unsqueeze(1)), torch.tensor(won).float())
+plots.calibration(expected, torch.tensor(won).float())
 # %% [markdown]
-# *How to read it*: along the diagonal the reward model's belief is right. Points **below** it on the right mean that the reward model is
-# more enthusiastic about the tuned texts than the judge is. That is the fingerprint of over-optimisation: PPO looked for texts that the
-# reward model overrates, and found some. Notebook 08 drives this to the end.
+# *How to read it*: on the diagonal the reward model's probabilities are right. Points **below** it on the right mean that the reward model rates
+# the tuned texts more highly than the judge does. That is the sign of over-optimisation: PPO looks for texts that the reward model
+# overrates, and has found some.
 
 # %%
 gap = views.iloc[2, 0] - views.iloc[1, 0]
-verdict = (
-    "more enthusiastic than"
-    if gap > 0.03
-    else "less enthusiastic than"
-    if gap < -0.03
-    else "in step with"
+verdict = "as often as"
+if abs(gap) > 0.03:
+    verdict = "more often than" if gap > 0 else "less often than"
+show.note(
+    f"On these pairs the reward model expects the tuned text to win **{verdict}** the simulated "
+    f"judge prefers it ({gap:+.1%})."
 )
-show.note(f"On these pairs the reward model is **{verdict}** the simulated judge ({gap:+.1%}).")
 
 # %% [markdown]
 # ## 7. How far did it move?
 #
-# KL from the reference, in nats per response, says how different the tuned policy's writing is. By hand it takes three lines: sample
-# from the tuned policy, let the base model read the same tokens, average the difference of log-probabilities, summed over each response.
+# The KL from the reference, in nats per response, says how different the tuned policy is. By hand it takes three lines: sample from the tuned
+# policy, let the base model read the same tokens, sum the difference of log-probabilities over each response, and average.
 
 # %%
 with torch.no_grad():
-    base_reads = sampling.replay(
-        base, rollouts["tuned"], task.temperature, micro_batch=256
-    ).logprobs
-kl_each = (rollouts["tuned"].logprobs - base_reads).sum(-1)  # (B,)
+    read = sampling.replay(base, rollouts["tuned"], task.temperature, micro_batch=256)
+kl_each = (rollouts["tuned"].logprobs - read.logprobs).sum(-1)  # (B,)
 kl = kl_each.mean().item()
 
 
 # %%
 score = reward.scorer(reward_model, task)
-measured = {
-    name: evaluation.measure(policy, base, test, task, score, seed=0)
-    for name, policy in (("base", base), ("tuned", tuned))
-}
-assert (
-    abs(measured["tuned"]["kl_nats_per_response"] - kl) < 1e-3
-    and abs(measured["base"]["kl_nats_per_response"]) < 1e-3
-)
+measured = {}
+for name, policy in (("base", base), ("tuned", tuned)):
+    measured[name] = evaluation.measure(policy, base, test, task, score, seed=0)
+assert abs(measured["tuned"]["kl_nats_per_response"] - kl) < 1e-3
+assert abs(measured["base"]["kl_nats_per_response"]) < 1e-3
 pd.DataFrame(measured).round(2)
 
 # %% [markdown]
 # What is a nat? The tuned policy finds its own responses, on average, $e^{\text{KL}}$ times as likely as the base model does (a geometric
-# mean). At 6 nats, the paper's target for descriptiveness, that is a factor of about 400 for 24 tokens. To drift as far by choosing
-# alone, you would have to take the best of about a thousand samples (next section).
+# mean). At 6 nats, the paper's target for descriptiveness, that is a factor of about 400 for 24 tokens. To move as far merely by choosing among
+# samples, you would have to take the best of about a thousand (next section).
 #
-# `normalize` gave the base model's whole responses mean 0. Its score here can lie below that: an answer that never ends scores -1, and
-# the others are cut at their end before they are scored.
+# `normalize` gave the base model's whole responses mean 0. Its score here can be lower: an answer that never ends scores -1, and the others are
+# cut at their end before they are scored.
 
 # %%
-plots.score_histogram(
-    score(rollouts["base"]).cpu(), score(rollouts["tuned"]).cpu(), names=("base", "tuned")
-)
+base_scores, tuned_scores = (score(rollouts[name]).cpu() for name in ("base", "tuned"))
+plots.score_histogram(base_scores, tuned_scores, names=("base", "tuned"))
 # %% [markdown]
-# *How to read it*: the whole hill should have moved to the right, not only a few samples. A spike at exactly -1 is the penalty for
+# *How to read it*: the whole distribution should have moved to the right, not only a few samples. A spike at exactly -1 is the penalty for
 # responses that never end.
 
 # %% [markdown]
 # ## 8. What did each nat buy?
 #
-# A score alone says little: push harder, drift further, score higher. The fair picture is score **against** KL. Your PPO run has drawn
-# one path on it already, a point for every stretch of training. Two yardsticks come from the base model alone, without any training.
+# A score alone says little, because a weaker penalty buys a higher score with more KL. The fair picture is score **against** KL. Your PPO run is
+# one path in it, a point for every stretch of training. Two yardsticks come from the base model alone, without any training.
 #
 # - **Best of n**: draw $n$, keep the one with the highest score. Its KL is at most $\log n - (n-1)/n$.
 # - **The optimum**: the policy that no other beats at its KL is the base policy reweighted, $\rho(y|x) \, e^{r/\beta}$, one for every
 #   $\beta$. With many samples a prompt we can do the reweighting on the samples. The paper does the same for its figure on mock
 #   sentiment.
 #
-# **Predict**: where will PPO's path lie, above best of n, below, in between?
+# **Predict**: will PPO's path lie above best of n, below it, or cross it?
 
 # %% tags=["slow"]
 queries, samples = (32, 128) if size.name != "quick" else (8, 32)
-many = sampling.sample(base, test[slice(0, queries)].repeat(samples), task.response_length, task.temperature,
-                       torch.Generator(device).manual_seed(1))  # fmt: skip
+asked, dice = test[slice(0, queries)].repeat(samples), torch.Generator(device).manual_seed(1)
+many = sampling.sample(base, asked, task.response_length, task.temperature, dice)
 drawn = score(many).view(queries, samples).cpu()  # (prompts, samples)
 
 
 # %%
 def reweighted(beta):
-    """Score and KL of the base policy reweighted by exp(score / beta), estimated on the drawn samples."""
+    """Score and KL of the base policy reweighted by exp(score / beta), from the samples."""
     weight = (drawn / beta).softmax(-1)
     kl = (weight * (weight * samples).clamp(min=1e-12).log()).sum(-1).mean().item()
-    return {
-        "series": "optimum, by reweighting",
-        "score": (weight * drawn).sum(-1).mean().item(),
-        "kl_nats_per_response": kl,
-    }
+    return "optimum, by reweighting", (weight * drawn).sum(-1).mean().item(), kl
 
 
 def best_of(n):
     kept = drawn.view(queries, samples // n, n).amax(-1).mean().item()
-    return {"series": "best of n", "score": kept, "kl_nats_per_response": math.log(n) - (n - 1) / n}
+    return "best of n", kept, math.log(n) - (n - 1) / n
 
 
 # %%
 stretch = max(1, len(ppo_lines) // 12)
 parts = [ppo_lines[i : i + stretch] for i in range(0, len(ppo_lines) - stretch + 1, stretch)]
-path = [{"series": "PPO, along training"} | {k: sum(line[k] for line in part) / len(part) for k in ("score", "kl_nats_per_response")}
-        for part in parts]  # fmt: skip
+means = [pd.DataFrame(part)[["score", "kl_nats_per_response"]].mean() for part in parts]
+path = [("PPO, along training", *mean) for mean in means]
 optimum = [reweighted(beta) for beta in (8, 4, 2, 1.4, 1, 0.7, 0.5)]
-plots.reward_against_kl(path + [best_of(n) for n in (1, 2, 4, 8, 16)] + optimum)
+yardsticks = [best_of(n) for n in (1, 2, 4, 8, 16)] + optimum
+columns = ["series", "score", "kl_nats_per_response"]
+plots.reward_against_kl(pd.DataFrame(path + yardsticks, columns=columns))
 # %%
-assert all(
-    a["score"] < b["score"] and a["kl_nats_per_response"] < b["kl_nats_per_response"]
-    for a, b in zip(optimum, optimum[1:])
+_, scores, nats = zip(*optimum)
+assert (
+    list(scores) == sorted(scores) and list(nats) == sorted(nats) and nats[-1] < math.log(samples)
 )
-assert optimum[-1]["kl_nats_per_response"] < math.log(samples)
 
 # %% [markdown]
-# *How to read it*: up is better, right is dearer. Nothing can lie above the optimum for long, and the estimate bends down where its KL
-# comes near the logarithm of the number of samples a prompt: there are no more samples to weigh. Best of n lies just below it: for small
-# drifts it is a superb policy, but every answer costs $n$ samples for ever. PPO pays once, in training. What lies between its path and
-# the optimum is the price of teaching one network all prompts from a few thousand samples.
+# *How to read it*: higher is a better score, further right is a larger distance from the base model. At a given KL no policy can have a higher
+# expected score than the optimum. The lines are estimates, however. The yardsticks come from a few test prompts (8 in the quick profile)
+# and PPO's path from training prompts, so one line may lie above another by chance; and where the optimum's KL comes near the logarithm of
+# the number of samples per prompt, its estimate is too low, because there are no better samples left to weight. Best of n comes close to
+# the optimum: for a small KL it is an excellent policy, but every answer costs $n$ samples, each time. PPO pays once, in training. The gap
+# between its path and the optimum is what it costs to train one network for all prompts on a few thousand samples.
 #
 # Which of PPO's points would you keep? The frontier keeps those that no other beats.
 
 # %%
-keep = evaluation.frontier(path)
+keep = evaluation.frontier([dict(zip(columns, point)) for point in path])
+_, final, moved = path[-1]
 show.note(
-    f"{len(keep)} of {len(path)} stretches of the run lie on its own frontier. The last one has a score of "
-    f"**{path[-1]['score']:+.2f}** at **{path[-1]['kl_nats_per_response']:.1f}** nats."
+    f"{len(keep)} of {len(path)} stretches of the run lie on its own frontier. The last one has a "
+    f"score of **{final:+.2f}** at **{moved:.1f}** nats."
 )
 
 # %% [markdown]
 # ## 9. What do labels buy?
 #
-# One question has stayed open: how far below the optimum does PPO lie because of *PPO*, and how far because the reward model has seen too
-# few labels? With people that cannot be told apart. With a scorer it can, and the paper does so for its one figure without people, **mock
-# sentiment**: let a scorer $r_s$ be what is wanted, and let it answer the comparisons too, always with the best of four. Then train
+# One question is still open: how far is PPO below the optimum because of *PPO*, and how far because the reward model has seen too few labels?
+# With people the two cannot be told apart. With a scorer they can, and the paper does so in its one figure without people, **mock
+# sentiment**: a scorer $r_s$ defines what is wanted, and also labels the comparisons, always with the best of four. Then train
 #
-# - PPO on $r_s$ itself: no reward model, no labels, nothing lost on the way;
+# - PPO on $r_s$ itself, with no reward model and no labels in between;
 # - PPO on reward models that have seen 300, 1,000, 5,000 and 20,000 of these simulated labels;
 #
 # each at several KL targets, and judge them all by $r_s$. That is many runs, three quarters of an hour on two cores, so it is recorded; the
-# command is `python data/make_mock_sentiment.py --targets 3 6 --seeds 0 1`. (This record was made before the base model had its last lesson.) Our $r_s$ is the sentiment score of the simulated labeler, in units of its spread over the base
+# command is `python data/make_mock_sentiment.py --targets 3 6 --seeds 0 1`. Our $r_s$ is the sentiment score of the simulated labeler, in units of its spread over the base
 # model's responses.
 #
-# **Predict**: in which order will the lines lie? Is the step from 300 to 1,000 labels larger than the one from 5,000 to 20,000?
+# **Predict**: in which order will the lines be? Is the step from 300 to 1,000 labels larger than the one from 5,000 to 20,000?
 
 # %%
 recorded = RECORDED / "mock_sentiment.json"
 mock = json.loads(recorded.read_text()) if recorded.exists() else None
 if mock is None:
     show.note(
-        f"**Not recorded here**: `{recorded.name}` is missing, so this section has no figures. `python data/make_mock_sentiment.py` "
-        "makes it."
+        f"**Not recorded here**: `{recorded.name}` is missing, so this section has no figures. "
+        "`python data/make_mock_sentiment.py` makes it."
     )
 else:
     runs, settings = pd.DataFrame(mock["policies"]), mock["settings"]
     show.note(
-        f"{len(runs)} policies, {settings['episodes']:,} episodes each, measured on {settings['test']} prompts of the test split. "
-        "Every label is simulated."
+        f"{len(runs)} policies, {settings['episodes']:,} episodes each, measured on "
+        f"{settings['test']} prompts of the test split. Every label is simulated."
     )
 
 # %%
 if mock is not None:
-    means = runs.groupby(["series", "kl_target"], sort=False)[
-        ["score", "kl_nats_per_response", "score_standard_error"]
-    ].mean()
-    plots.reward_against_kl(
-        means.reset_index(), bound=mock["optimum"], unit="r_s, in the base model's deviations"
-    )
+    shown = ["score", "kl_nats_per_response", "score_standard_error"]
+    means = runs.groupby(["series", "kl_target"], sort=False)[shown].mean().reset_index()
+    unit = "r_s, in the base model's deviations"
+    plots.reward_against_kl(means, bound=mock["optimum"], unit=unit)
 
 # %% [markdown]
-# *How to read it*: each line is one source of reward, each point one KL target; the bar is a standard error over prompts. Nothing learned
-# can lie above the black line, the base model reweighted by $e^{r_s/\beta}$. The gap from there to PPO on $r_s$ itself is the price of
-# training one network in few steps. The gap from there down to a line of labels is what the reward model does not know yet. The bars know
-# nothing of another thing: a training with another seed ends elsewhere, by a tenth or two. Which lines can you tell apart in spite of that?
+# *How to read it*: each line is one source of reward, each point one KL target, averaged over the seeds; the bar is a standard error over prompts.
+# No policy can lie above the black line, the base model reweighted by $e^{r_s/\beta}$. The gap from there to PPO on $r_s$ itself is what it
+# costs to train one network in few steps. The gap from that line to a line of labels is what the reward model has not learned. But the bars
+# do not include the randomness of training, and that is large: with 5,000 labels and a target of 6 nats, one of the two recorded seeds
+# ended at 1.99 and the other at 0.83, at different KL. So two seeds do not put the lines in order. That the line of 20,000 labels ends
+# above PPO on $r_s$ itself does not show that labels beat the truth: its runs went further from the base model, and its seeds are as far
+# apart. Which lines can you tell apart in spite of that?
 
 # %%
 if mock is not None:
     middle = settings["targets"][len(settings["targets"]) // 2]
-    plots.learning_curves(
-        runs[runs.kl_target == middle], unit="r_s, in the base model's deviations"
-    )
+    plots.learning_curves(runs[runs.kl_target == middle], unit=unit)
 
 # %% [markdown]
-# *How to read it*: the same policies while they learn, at one of the KL targets, all judged by $r_s$ (the policies on reward models never
-# saw it). A line that flattens early has used up what its reward model knows; more episodes will not help it, more labels will.
+# *How to read it*: the same policies during training, at one of the KL targets, all judged by $r_s$ (the policies on reward models never saw it).
+# Where a line flattens early, its policy has learned what its reward model knows: more labels would help it, more episodes would not.
 
 # %%
 if mock is not None:
-    display(
-        pd.DataFrame(mock["reward_models"])
-        .groupby("labels")
-        .accuracy.mean()
-        .map("{:.0%}".format)
-        .to_frame("finds one of the best of four")
-    )
+    accuracy = pd.DataFrame(mock["reward_models"]).groupby("labels").accuracy.mean()
+    display(accuracy.map("{:.0%}".format).to_frame("finds one of the best of four"))
 
 # %% [markdown]
 # In the paper, at 8 nats, PPO on $r_s$ reached 3.3 (log-odds of a classifier), 20,000 labels 2.6, 5,000 labels 2.0, and the optimum 4.6.
 
 # %% [markdown]
-# ## 10. The prices that no score shows
+# ## 10. What the score does not show
 #
-# In the paper's experiment without a KL penalty the policy scored splendidly and wrote gibberish. Always look at the text, and count a few things a
-# reward model does not care about: length, sameness, unfinished answers. **distinct-2** is the share of different word pairs among all
+# In the paper's experiment without a KL penalty the policy reached very high scores and wrote gibberish. Always look at the text, and count a few
+# things that the reward model ignores: length, repetition, unfinished answers. **distinct-2** is the share of different word pairs among all
 # word pairs: 1 means that no pair ever repeats.
 
 
 # %%
 def distinct(texts, n=2):
     """Share of different n-grams of words among all n-grams of a set of texts."""
-    grams = Counter(
-        g
-        for text in texts
-        for words in [labelers.words(text)]
-        for g in zip(*(words[i:] for i in range(n)))
-    )
+    grams = Counter()
+    for text in texts:
+        words = labelers.words(text)
+        grams.update(zip(*(words[i:] for i in range(n))))
     return len(grams) / max(1, sum(grams.values()))
 
 
 def nameless(text):
-    """Put a star for every word with a capital: a change of names would hide that two texts are the same."""
+    """Put a star for every capitalised word, so that texts are equal if only names differ."""
     return re.sub(r"\b[A-Z]\w+", "*", text)
 
 
 def look(name):
-    texts, (_, finished) = answers[name], tasks.truncate(task, rollouts[name].responses, tokenizer)
-    return {"words": sum(len(labelers.words(t)) for t in texts) / len(texts), "finished": finished.float().mean().item(),
-            "distinct-2": distinct(texts), "different texts": len({nameless(t) for t in texts}) / len(texts),
-            "most common opening, share": Counter(" ".join(nameless(t).split()[:3]) for t in texts).most_common(1)[0][1] / len(texts)}  # fmt: skip
+    texts, n = answers[name], len(answers[name])
+    _, finished = tasks.truncate(task, rollouts[name].responses, tokenizer)
+    stars = [nameless(text) for text in texts]
+    openings = Counter(" ".join(text.split()[:3]) for text in stars)
+    return {
+        "words": sum(len(labelers.words(text)) for text in texts) / n,
+        "finished": finished.float().mean().item(),
+        "distinct-2": distinct(texts),
+        "different texts": len(set(stars)) / n,
+        "most common opening, share": openings.most_common(1)[0][1] / n,
+    }
 
 
 # %%
@@ -674,38 +632,38 @@ prices = pd.DataFrame({name: look(name) for name in answers})
 prices.round(3)
 
 # %% [markdown]
-# Compare the columns. Some narrowing is what you asked for: happy texts share happy words. The alarm bells are a distinct-2 that falls
-# to a small part of the base model's, one opening that takes a large share of all answers (names and other words with a capital count as
-# one), or a length that runs to one end. Is the tuned model's win rate worth what you see here? Nobody asked the labeler about sameness. (Compare
+# Compare the columns. Some narrowing is what you asked for: happy texts share happy words. The warning signs are a distinct-2 that falls to a small
+# part of the base model's, one opening that makes up a large share of all answers (names and other capitalised words count as one), or a
+# length at one of its limits. Is the tuned model's win rate worth what you see here? Nobody asked the labeler about repetition. (Compare
 # distinct-2 only between sets of equal size: larger sets repeat themselves more.)
 #
 # Which words did the tuned model learn to use, and which to avoid?
 
 # %%
-used = {
-    name: Counter(word for text in texts for word in set(labelers.words(text)))
-    for name, texts in answers.items()
-}
+used = {}
+for name, texts in answers.items():
+    used[name] = Counter(word for text in texts for word in set(labelers.words(text)))
 change = pd.DataFrame(used).fillna(0).astype(int)
 change["more often"] = change.tuned - change.base
 change = change.sort_values("more often", ascending=False)
 pd.concat([change.head(8), change.tail(8)])
 
 # %% [markdown]
-# And the texts. Sorted by the judge's view this time, so that you see the losses as well as the wins: three pairs that the tuned model
-# lost in the eyes of the simulated judge, and three that it won.
+# And the texts, so that you see losses as well as wins: three pairs that the tuned model lost in the eyes of the simulated judge, and three that it
+# won.
 
 # %%
-shown = pd.DataFrame({"prompt": prompts, "base": answers["base"], "tuned": answers["tuned"], "tuned won": won,
-                      "score base": base_reward.numpy().round(1), "score tuned": tuned_reward.numpy().round(1)})  # fmt: skip
+shown = pd.DataFrame({"prompt": prompts} | answers).assign(**{"tuned won": won})
+shown["score base"], shown["score tuned"] = base_reward.numpy(), tuned_reward.numpy()
+shown = shown.round(1)
 pd.concat([shown[~shown["tuned won"]].head(3), shown[shown["tuned won"]].head(3)])
 
 # %% [markdown]
 # ## 11. A second round
 #
-# The reward model learned from texts of the **base** model. The tuned policy writes other texts, and there the reward model has to
-# guess. The remedy is to ask again, with the tuned policy's samples. The paper calls it online data collection; in practice one collects
-# in batches. Two columns of the store were waiting for it: `source` and `round`.
+# The reward model learned from texts of the **base** model. The tuned policy writes other texts, on which the reward model is less reliable. The
+# remedy is to ask again, with the tuned policy's samples. The paper calls this online data collection; in practice one collects in batches.
+# The columns `source` and `round` of the store record where each comparison comes from.
 
 # %%
 more = tasks.queries(task, tokenizer, size.own_labels, split="train", seed=22)
@@ -716,39 +674,36 @@ assert all(c.source == "tuned" and c.round == 1 for c in second_round)
 print(f"{len(second_round)} comparisons from the tuned policy, {new} of them new in your store")
 
 # %%
-card_two = cards.label(
-    second_round, task, pseudonym, store=store, rubric=rubric
-)  # the same question as in the first round
+card_two = cards.label(second_round, task, pseudonym, store=store, rubric=rubric)
 card_two
 
 # %% [markdown]
-# Label a few, and you will notice something: it has become **harder**. Let us measure it with the simulated labeler, whose utilities we
-# know. The `spread` is the distance from the best to the worst option; expected agreement is the one from notebook 02.
+# Label a few (the question is that of the first round), and you will notice that it has become **harder**. We measure it with the simulated labeler,
+# whose utilities we know. The `spread` is the distance from the best to the worst option; expected agreement is that of notebook 02.
 
 # %%
 first_round = labelers.collect(base, task, more, seed=2)
 
 
 def difficulty(comparisons):
-    utilities = [[judge.utility(option) for option in c.options] for c in comparisons]
-    meet = [sum(p * p for p in judge.probabilities(c.options)) for c in comparisons]
-    return {"mean utility": sum(sum(u) / len(u) for u in utilities) / len(utilities),
-            "spread": sum(max(u) - min(u) for u in utilities) / len(utilities),
-            "expected agreement": sum(meet) / len(meet)}  # fmt: skip
+    rows = []
+    for comparison in comparisons:
+        utilities = [judge.utility(option) for option in comparison.options]
+        meet = sum(p * p for p in judge.probabilities(comparison.options))
+        rows.append((sum(utilities) / len(utilities), max(utilities) - min(utilities), meet))
+    return pd.DataFrame(rows, columns=["mean utility", "spread", "expected agreement"]).mean()
 
 
-pd.DataFrame(
-    {"round 0 (base)": difficulty(first_round), "round 1 (tuned)": difficulty(second_round)}
-).round(2)
+rounds = {"round 0 (base)": first_round, "round 1 (tuned)": second_round}
+pd.DataFrame({name: difficulty(asked) for name, asked in rounds.items()}).round(2)
 
 # %% [markdown]
-# If the tuning worked, the mean utility has risen. Four happy texts are harder to tell apart than a happy one among sad ones; where
-# spread and agreement have fallen, each new label carries less information about *this* question. Where they have not, the tuned model
-# still has things to learn. Did the paper's second rounds pay? For style hardly: 5,000 labels collected offline and online came out at
-# 50 to 50 on sentiment and 48 to 52 on descriptiveness. For summaries online collection paid: about three points of
-# ROUGE on CNN/DM.
+# If the tuning worked, the mean utility has risen. Four happy texts are harder to tell apart than a happy one among sad ones: where spread and
+# agreement have fallen, each new label carries less information about *this* question. Did online collection pay off in the paper? Hardly
+# for style: policies of 5,000 labels collected offline and online came out at 50 to 50 on sentiment and 48 to 52 on descriptiveness. For
+# summaries it did: about three points of ROUGE on CNN/DM.
 #
-# Notebook 03 reads every label of yours in this store, from both rounds. Go back to it, and round the circle closes.
+# Notebook 03 reads all your labels in this store, from both rounds.
 
 # %% [markdown]
 # ## The result in one table
@@ -756,29 +711,31 @@ pd.DataFrame(
 # The last cell writes `summary.json` into your runs folder. The command that runs the whole course shows it at the end.
 
 # %%
-table = [{"model": "base", "score": measured["base"]["score"], "kl_nats": 0.0, "win_rate": None, "low": None, "high": None, "seconds": None},
-         {"model": "tuned", "score": measured["tuned"]["score"], "kl_nats": measured["tuned"]["kl_nats_per_response"],
-          "win_rate": result.rate, "low": result.low, "high": result.high, "seconds": ppo_lines[-1].get("seconds")}]  # fmt: skip
-look_at = "notebooks/07_did_it_work.ipynb (the judge is simulated; judge twenty pairs yourself in section 2)"
+names = ("model", "score", "kl_nats", "win_rate", "low", "high", "seconds")
+before, after = measured["base"], measured["tuned"]
+judged = (result.rate, result.low, result.high, ppo_lines[-1].get("seconds"))
+rows = [("base", before["score"], 0.0, None, None, None, None)]
+rows.append(("tuned", after["score"], after["kl_nats_per_response"], *judged))
+table = [dict(zip(names, row)) for row in rows]
+advice = "(the judge is simulated; judge twenty pairs yourself in section 2)"
+summary = {"rows": table, "look_at": f"notebooks/07_did_it_work.ipynb {advice}"}
 folder().mkdir(parents=True, exist_ok=True)
-(folder() / "summary.json").write_text(
-    json.dumps({"rows": table, "look_at": look_at}, indent=1) + "\n"
-)
+(folder() / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 pd.DataFrame(table).set_index("model").drop(columns="seconds").round(3)
 
 # %% [markdown]
 # ## Recap
 #
 # - Judge blind, on new prompts, with a judge who had no part in training. The reward model is not one.
-# - Uncover the sides before you count. A result near 50 % is either no effect or a forgotten swap.
-# - Wilson's interval keeps its promise with few pairs and near 100 %. It covers the luck of the prompts, not the luck of training.
-# - A dozen pairs show a large effect; a small one needs thousands. Decide before you judge.
-# - Report score and KL together. Best of n and the reweighted base policy tell you what a nat could have bought.
+# - Uncover the sides before you count. A result near 50 % means no effect, or forgotten sides.
+# - Wilson's interval is reliable with few pairs and near 100 %. It covers the choice of prompts, not the randomness of training.
+# - A dozen pairs show a large effect; a small one needs thousands. Decide on the number before you judge.
+# - Report score and KL together. Best of n and the reweighted base policy show what score was possible at that KL.
 # - Count what the reward model ignores. Read the losses.
 #
 # | change one knob | and look at |
 # |---|---|
-# | the judge's `temperature` (0, 1.8, 5) | the win rate: how much of the missing part is the judge's noise? |
+# | the judge's `temperature` (0, 1.8, 5) | the win rate: how much of what is missing to 100 % is the judge's noise? |
 # | the judge's utility: `labelers.descriptiveness` | is the tuned model better, worse or equal in what nobody asked for? |
 # | the seed of `test` | the win rate against its interval |
 # | `task.temperature` in sampling, 0.7 to 1 | KL, distinct-2 and win rate together |
