@@ -423,7 +423,7 @@ def test_times_may_be_iso_dates_and_milliseconds(given, seconds, far_away):
         ({"seconds": "1,5"}, "seconds must be a number, got '1,5'"),
         ({"labeler": ["ada"]}, "labeler must be a name"),
         ({"simulated": "perhaps"}, "simulated must be true or false, got 'perhaps'"),
-        ({"options": ["a", "\ud800"]}, "no Unicode text"),
+        ({"options": ["a", "\ud800"]}, "not Unicode text"),
     ],
 )
 def test_fields_that_make_no_sense_are_faults(more, said):

@@ -91,7 +91,7 @@ AND = ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, '
             "colour",
         ),
         (GOOD + ', "events": {}}', "list of events"),
-        (GOOD + ', "events": [{"labeler": "ann", "kind": "like"}]}', "no kind of event"),
+        (GOOD + ', "events": [{"labeler": "ann", "kind": "like"}]}', "not a kind of event"),
         ('{"query": "\\xff"}', "escape"),
         (
             GOOD + AND + '"seconds": "long"}]}',
@@ -136,17 +136,17 @@ AND = ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, '
         ('{"task": "' + 90 * "t" + '", "query": "q", "options": ["a", "b"]}', "at most 80"),
         (GOOD + ', "round": 1' + 30 * "0" + "}", "number of 31 digits"),
         (GOOD + ', "round": Infinity}', "infinity"),
-        (GOOD + ', "source": "x\\ud800"}', "no Unicode text"),
+        (GOOD + ', "source": "x\\ud800"}', "not Unicode text"),
         (GOOD + ', "systems": ["a", 3]}', "who wrote option 0"),
         (GOOD + ', "systems": ["a", "' + 201 * "b" + '"]}', "at most 200"),
         (2000 * "[", "recursion|nesting"),
         (
             GOOD + ', "events": [{"kind": "choose", "labeler": "x\\ud800", "choice": 0}]}',
-            "no Unicode text",
+            "not Unicode text",
         ),
         (
             GOOD + AND + '"note": "x\\udfff"}]}',
-            "no Unicode text",
+            "not Unicode text",
         ),
         (
             GOOD
@@ -162,7 +162,7 @@ AND = ', "events": [{"kind": "choose", "labeler": "ann", "choice": 0, '
         (
             '{"sitting": {"id": "a", "labeler": "x", "task": "t", "started": 1, '
             '"host": "\\ud800"}}',
-            "no Unicode text",
+            "not Unicode text",
         ),
     ],
 )

@@ -118,6 +118,7 @@ def test_old_tokens_double_clicks_and_nonsense_change_nothing(
     token = session.token
     assert click(session, "choose", 0)
     assert not click(session, "choose", 0, token=token)  # the second half of a double click
+    assert not session.answer("choose", 0, token=token)  # two messages on two threads
     assert not click(session, "choose", 0, ms=80)  # nobody reads that fast
     bad = [
         {"kind": "like"},
@@ -492,6 +493,17 @@ def test_gold_items_measure_attention_and_teach_nothing(store: LabelStore) -> No
         Session(store, "sentiment", "ann", gold={asked[0].id: 4})
     with pytest.raises(ValueError, match="is not among the comparisons"):
         Session(store, "sentiment", "ann", asked[:2], gold={asked[5].id: 0})
+
+
+def test_gold_items_do_not_come_back(store: LabelStore) -> None:
+    asked = questions(12)
+    gold = {c.id: 0 for c in asked[:9]}
+    session, again = Session(store, "sentiment", "ann", repeat_every=1, gold=gold), []
+    while session.current is not None:
+        again += [session.current] if session.repeat else []
+        session.answer("choose", 0)
+    # the other three are the latest, which do not come back either
+    assert again == [] and session.progress == (12, 0, 12, 0)
 
 
 def test_gold_items_of_the_store_count_too(store: LabelStore) -> None:

@@ -161,7 +161,7 @@ def test_a_second_answer_on_purpose_changes_no_label(store: LabelStore) -> None:
 
 @pytest.mark.parametrize(
     ("change", "error"),
-    [ ({"choice": 4}, "options 0 to 3"), ({"choice": None}, "options 0 to 3"), ({"choice": -1}, "options 0 to 3"), ({"kind": "tie"}, "no choice"), ({"kind": "like"}, "no kind of event"), ({"kind": "undo"}, "an undo is not recorded"), ({"order": (0, 1)}, "each of its 4"), ({"order": (0, 0, 1, 2)}, "each of its 4"), ({"labeler": ""}, "name of its labeler"), ({"seconds": float("nan")}, "seconds"), ({"comparison_id": "nope"}, "nope"), ],
+    [ ({"choice": 4}, "options 0 to 3"), ({"choice": None}, "options 0 to 3"), ({"choice": -1}, "options 0 to 3"), ({"kind": "tie"}, "no choice"), ({"kind": "like"}, "not a kind of event"), ({"kind": "undo"}, "an undo is not recorded"), ({"order": (0, 1)}, "each of its 4"), ({"order": (0, 0, 1, 2)}, "each of its 4"), ({"labeler": ""}, "name of its labeler"), ({"seconds": float("nan")}, "seconds"), ({"comparison_id": "nope"}, "nope"), ],
 )  # fmt: skip
 def test_wrong_answers_are_refused(store: LabelStore, ask: Rows, change: dict, error: str) -> None:
     good = {"labeler": "ann", "comparison_id": questions()[0].id, "kind": "choose", "choice": 0}

@@ -164,6 +164,19 @@ def test_a_newer_or_older_file_saved_over_the_store_is_what_is_read(
         store.close()
 
 
+def test_a_file_put_in_its_place_is_noticed_before_anything_is_written(
+    path: Path, folder: Path
+) -> None:
+    """Writing would go on into the old file, which nobody can see any more."""
+    store = LabelStore(path)
+    store.add(questions())
+    shutil.copy(path, folder / "other.db")
+    os.replace(folder / "other.db", path)
+    with pytest.raises(StoreError, match="replaced while it was open; nothing was saved"):
+        store.record("ann", questions()[0].id, "choose", 0)
+    assert LabelStore(path).labels() == []
+
+
 def test_a_store_saved_over_one_with_a_write_ahead_log_is_not_mixed_with_it(
     path: Path, folder: Path
 ) -> None:

@@ -32,11 +32,10 @@ RESAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Agreement:
-    """A coefficient with its 95 % interval (percentiles of a bootstrap over comparisons), and on
-    how much it stands.
+    """A coefficient, its 95 % interval, and how many comparisons and labelers it rests on.
 
-    The interval is NaN where the comparisons do not differ, as when all agree on all: a bootstrap
-    cannot tell then what others would show.
+    The interval has the percentiles of a bootstrap over comparisons. It is NaN where the
+    comparisons do not differ, as when all agree on all: a bootstrap says nothing then.
     """
 
     value: float
@@ -51,7 +50,8 @@ class Agreement:
             if math.isnan(self.low)
             else f"{self.low:.2f} to {self.high:.2f}"
         )
-        return f"{self.value:.2f} ({interval}; {self.comparisons} comparisons, {self.labelers} labelers)"
+        count = f"{self.comparisons} comparisons, {self.labelers} labelers"
+        return f"{self.value:.2f} ({interval}; {count})"
 
 
 # ---- a class -------------------------------------------------------------------------------------
@@ -137,8 +137,7 @@ def _renamed(held: Contents, file: str, rename: Callable[[str, str], str]) -> Co
 def _refuse_to_mix(
     sittings: Sequence[tuple[str, Sequence[Sitting]]], same: Collection[str]
 ) -> None:
-    """Raise ValueError for a name that labelled in two files which have none of its sittings in
-    common."""
+    """Raise ValueError for a name in two files that have none of its sittings in common."""
     known: dict[str, tuple[str, set[str]]] = {}
     for file, theirs in sittings:
         for name in sorted({x.labeler for x in theirs} - set(same)):
@@ -170,12 +169,12 @@ def leave_one_out(labels: Iterable[Label]) -> Iterator[tuple[str, list[Label], l
 
 
 def raw(labels: Iterable[Label]) -> Agreement:
-    """Share of pairs of labels of one comparison that are the same choice."""
+    """Compute the share of pairs of labels on one comparison that are the same choice."""
     return _bootstrap(choices(labels), _raw)
 
 
 def cohen(labels: Iterable[Label]) -> Agreement:
-    """Cohen's kappa of exactly two labelers, on what both labelled (Cohen 1960)."""
+    """Compute Cohen's kappa of exactly two labelers, on what both labelled (Cohen 1960)."""
     table = choices(labels)
     if len(table) != 2:
         raise ValueError(
@@ -186,8 +185,10 @@ def cohen(labels: Iterable[Label]) -> Agreement:
 
 
 def fleiss(labels: Iterable[Label]) -> Agreement:
-    """Fleiss' kappa, for comparisons that all have the same number of labels (Fleiss 1971); raises
-    ValueError if they do not."""
+    """Compute Fleiss' kappa (Fleiss 1971).
+
+    Raises ValueError unless all comparisons have the same number of labels.
+    """
     table = choices(labels)
     if len(counts := set((table != MISSING).sum(0).tolist())) != 1:
         raise ValueError(
@@ -198,14 +199,18 @@ def fleiss(labels: Iterable[Label]) -> Agreement:
 
 
 def krippendorff(labels: Iterable[Label]) -> Agreement:
-    """Krippendorff's alpha for unordered choices; any number of labelers, any label may be missing
-    (Krippendorff 2011)."""
+    """Compute Krippendorff's alpha for unordered choices (Krippendorff 2011).
+
+    The number of labelers is free, and labels may be missing.
+    """
     return _bootstrap(choices(labels), _krippendorff)
 
 
 def choices(labels: Iterable[Label]) -> np.ndarray:
-    """Lay the choices out, one row per labeler and one column per comparison with at least two
-    labels; MISSING where there is none."""
+    """Lay out the choices as a table: one row per labeler, one column per comparison.
+
+    Comparisons with fewer than two labels are left out; MISSING stands where a label is missing.
+    """
     by_comparison: dict[str, dict[str, int]] = defaultdict(dict)
     for label in _of_one_task(labels):
         by_comparison[label.comparison_id][label.labeler] = label.choice

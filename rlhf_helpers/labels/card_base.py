@@ -39,7 +39,8 @@ class CardBase:
 
     def __repr__(self) -> str:
         s = self.session
-        return f"{s.labeler} on {s.task}: {s.progress.done} of {s.progress.total} labelled in {Path(s.store.name).name}"
+        count, file = f"{s.progress.done} of {s.progress.total}", Path(s.store.name).name
+        return f"{s.labeler} on {s.task}: {count} labelled in {file}"
 
     def answer(self, kind: str, slot: int | None = None, note: str = "") -> bool:
         """Answer what the card shows, as a click would, and return whether it was saved.
@@ -227,8 +228,10 @@ def _live_card() -> type:
             vars(self.comm).pop("_reply_subshell_id", None)
 
         def receive(self, _: Any, message: Any, __: Any) -> None:
-            """Take a click or key. `heard` goes back even if nothing changed: without it the card
-            says that nobody listens."""
+            """Take a click or key, and confirm its number even if nothing changed.
+
+            Without `heard` the card warns that the kernel does not answer.
+            """
             if isinstance(message, dict):
                 self.session.handle(message)
                 self.draw(heard=message.get("number"))

@@ -1,5 +1,4 @@
-"""What the widgets share: questions and rubrics, untrusted text made safe to look at, where we are
-running."""
+"""What the widgets share: questions, rubrics, untrusted text made safe to show, where we run."""
 
 from __future__ import annotations
 
@@ -21,20 +20,27 @@ QUESTIONS = {
     "tldr": "Which summary is best?",
     "cnndm": "Which summary is best?",
 }
-_SUMMARY = "A good summary says the most important things of the text, and nothing that the text does not say. It can be read alone."
+_SUMMARY = (
+    "A good summary says the most important things of the text, and nothing that the text does not "
+    "say. It can be read alone."
+)
 RUBRICS = {
-    "sentiment": "Choose the text in which people feel best and things go well. Judge the feeling, not the style. "
-    "If a text makes no sense, prefer another; if all are equally glad, say that you cannot tell.",
-    "descriptiveness": "Choose the text that lets you see, hear, smell and touch most: colours, light, materials, sounds. "
-    "Many plain facts are not a description; one exact detail can be.",
+    "sentiment": (
+        "Choose the text in which people feel best and things go well. Judge the feeling, not the "
+        "style. If a text makes no sense, prefer another; if all are equally happy, say that you "
+        "cannot tell."
+    ),
+    "descriptiveness": (
+        "Choose the text that lets you see, hear, smell and touch most: colours, light, materials, "
+        "sounds. Many plain facts are not a description; one exact detail can be."
+    ),
     "tldr": _SUMMARY,
     "cnndm": _SUMMARY,
 }
 
 
 def visible(text: str) -> str:
-    """Show what would act in secret: control characters, direction overrides and invisible letters
-    become marks such as [U+202E]."""
+    """Replace control and invisible characters with marks such as [U+202E]."""
     plain = text.replace("\r\n", "\n")
     return "".join(
         f"[U+{ord(c):04X}]" if unicodedata.category(c) in HIDDEN and c not in "\n\t" else c
@@ -43,19 +49,18 @@ def visible(text: str) -> str:
 
 
 def headless() -> bool:
-    """Say whether nobody is there to click: RLHF_HEADLESS is set."""
+    """Tell whether nobody is there to click: RLHF_HEADLESS is set."""
     return os.environ.get("RLHF_HEADLESS", "0") not in ("", "0")
 
 
 def in_kernel() -> bool:
-    """Say whether this is the kernel of a notebook, and not a terminal."""
+    """Tell whether this is the kernel of a notebook, and not a terminal."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def cell() -> str:
-    """Name the notebook's cell that is running, the same when it runs again; "" where there is none
-    or the notebook does not tell."""
+    """Name the running cell of the notebook, the same each time; "" where that is not known."""
     if not in_kernel():
         return ""
     sent = sys.modules["IPython"].get_ipython().get_parent().get("metadata", {})
@@ -63,8 +68,7 @@ def cell() -> str:
 
 
 def way_to_ask() -> str:
-    """Choose how to meet the user: "live" (a widget), "typed" (a plain text prompt) or "still"
-    (nobody is there)."""
+    """Choose between "live" (a widget), "typed" (a text prompt) and "still" (nobody is there)."""
     if headless():
         return "still"
     if find_spec("anywidget") is not None and (in_kernel() or not sys.stdin.isatty()):

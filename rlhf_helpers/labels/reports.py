@@ -1,5 +1,4 @@
-"""What each labeler's own answers tell: speed, position bias, consistency, attention, agreement
-with the others.
+"""Reports on each labeler: speed, position bias, consistency, attention, agreement with others.
 
     per_labeler     one row of numbers for each labeler
     positions       one row for each labeler and place on the screen
@@ -26,9 +25,9 @@ FAST_SECONDS = 1.0  # nobody reads four texts in less
 
 
 def per_labeler(store: LabelStore, task: str) -> list[dict[str, Any]]:
-    """Report on each labeler of a task; shares come with a 95 % interval (`_low`, `_high`), and NaN
-    stands where there is nothing to tell.
+    """Report on each labeler of a task, one row per labeler.
 
+    Shares have a 95 % interval (`_low`, `_high`); NaN stands where there is nothing to count.
     Columns: labeler, simulated, sittings, labels, ties, skips, flags, undos; median_seconds,
     quick_share (below a second); position_p (chi-squared test that all places are chosen equally
     often); consistency (the same choice when asked again), attention (gold items answered right),
@@ -96,8 +95,10 @@ def per_labeler(store: LabelStore, task: str) -> list[dict[str, Any]]:
 
 
 def positions(store: LabelStore, task: str) -> list[dict[str, Any]]:
-    """Count which place on the screen each labeler chose: labeler, position (from 1), count, share,
-    and `even`, the share without bias."""
+    """Count which places on the screen each labeler chose.
+
+    Columns: labeler, position (from 1), count, share, and `even`, the share without bias.
+    """
     rows = []
     by_labeler: dict[str, list[Event]] = defaultdict(list)
     for e in store.events(task, standing=True):
@@ -106,10 +107,9 @@ def positions(store: LabelStore, task: str) -> list[dict[str, Any]]:
     for labeler, chosen in sorted(by_labeler.items()):
         counts = _places(chosen)
         total = sum(counts)
-        rows += [
-            {"labeler": labeler, "position": k + 1, "count": n, "share": n / total, "even": 1 / len(counts)} for k,
-            n in enumerate(counts)
-        ]  # fmt: skip
+        for k, n in enumerate(counts):
+            row = {"labeler": labeler, "position": k + 1, "count": n}
+            rows.append(row | {"share": n / total, "even": 1 / len(counts)})
     return rows
 
 
@@ -131,8 +131,10 @@ def pace(store: LabelStore, task: str) -> list[dict[str, Any]]:
 
 
 def _places(chosen: list[Event]) -> list[int]:
-    """Count the places on the screen that were chosen, of the most common number of options; labels
-    without a known order count nothing."""
+    """Count the places that were chosen, for the most common number of options.
+
+    Labels whose order on the screen is not known are left out.
+    """
     shown = [e for e in chosen if e.order]
     if not shown:
         return []
@@ -169,7 +171,10 @@ def _share(name: str, hits: list[bool]) -> dict[str, float]:
 
 
 def _clustered(name: str, hits: list[list[bool]]) -> dict[str, float]:
-    """Give the share of hits in all clusters together, with a bootstrap over the clusters."""
+    """Compute the share of hits in all clusters, with a bootstrap interval over clusters.
+
+    There is no interval where the clusters do not differ.
+    """
     found = np.array([(sum(cluster), len(cluster)) for cluster in hits if cluster]).reshape(-1, 2)
 
     def share(drawn: np.ndarray) -> float:

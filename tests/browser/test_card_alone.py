@@ -9,6 +9,8 @@ import pytest
 
 from rlhf_helpers.labels import frontend
 
+CARD = frontend.STATIC
+
 PAGE = """<!doctype html><meta charset="utf-8"><style>{style}</style><main id="host"></main><script type="module">{script}
 const changed = [];
 window.sent = [];
@@ -23,7 +25,11 @@ class Desk:
 
     def __init__(self, page: Any) -> None:
         self.page = page
-        page.set_content(PAGE.format(style=frontend.style("card"), script=frontend.script("card")))
+        page.set_content(
+            PAGE.format(
+                style=frontend.style(CARD / "card.css"), script=frontend.script(CARD / "card.js")
+            )
+        )
         page.evaluate("view => { window.view = view; window.start(); }", self.view(0))
         self.ready()
 

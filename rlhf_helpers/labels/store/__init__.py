@@ -1,10 +1,10 @@
-"""The label store. Comparisons go in, every click is an event that stays, what stands now is one
-row per answer.
+"""The label store: every click is an event that stays, and each answer that stands is one row.
 
-One SQLite file by default, any database that SQLAlchemy speaks to by URL. Usable from every thread
-and from many processes at once: notebook kernels deliver clicks on another thread than the cells.
-`label_store` is the door, `events` the history and how histories are merged, `claims` what is on
-whose screen; the tables are in `database`.
+It is one SQLite file by default, or any database of SQLAlchemy's by URL. Threads and processes may
+share it: notebook kernels deliver clicks on another thread than the cells. `label_store` has the
+class; `opening` the engine and the journal, `tables` the schema, `events` the records, `history`
+what is written, `queries` what is read, `merging` how stores are merged, `claims` what each
+window shows.
 """
 
 from rlhf_helpers.labels.store.events import (

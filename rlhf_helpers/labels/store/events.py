@@ -18,13 +18,11 @@ ANSWERS = ("choose", "tie", "skip")
 
 
 class AlreadyAnswered(ValueError):
-    """This labeler has answered this comparison, perhaps in another window; undo that answer
-    first."""
+    """This labeler has already answered this comparison, perhaps in another window."""
 
 
 class Progress(NamedTuple):
-    """How far a labeler is: `done` counts choices and ties, `repeats` those that were asked a
-    second time."""
+    """How far a labeler is: `done` counts choices and ties, `repeats` second answers."""
 
     done: int
     skipped: int
@@ -37,8 +35,7 @@ class Progress(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One row of the history. `order` lists the comparison's own option indices as they stood on
-    the screen."""
+    """One row of the history; `order` has the option indices as they stood on the screen."""
 
     comparison_id: str
     labeler: str
@@ -55,14 +52,14 @@ class Event(NamedTuple):
     id: int | None = None
 
     def row(self) -> dict[str, Any]:
-        """Return the columns of the table, all but the number, which the database gives."""
+        """Return the columns of the table, except the number, which the database assigns."""
         values = self._asdict()
         del values["id"]
         return values | {"shown": list(values.pop("order"))}
 
     @property
     def identity(self) -> Hashable:
-        """What is the same about this event in every store that has it."""
+        """What is the same for this event in every store that has it."""
         return self.labeler, self.comparison_id, self.kind, self.choice, self.repeat, self.created
 
     @property
@@ -71,8 +68,7 @@ class Event(NamedTuple):
 
 
 class Sitting(NamedTuple):
-    """One labeler at work without a long break: a row of the table `sessions`, which the labeler's
-    events point at."""
+    """One labeler at work without a long break: a row of `sessions`, which events refer to."""
 
     id: str
     labeler: str
@@ -85,8 +81,7 @@ class Sitting(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """A verdict on a blind pair, with the sides uncovered. `choice` is the option's index, None for
-    "cannot tell"."""
+    """A verdict on a blind pair, with the names of the systems; `choice` None is "cannot tell"."""
 
     comparison_id: str
     labeler: str
@@ -112,8 +107,7 @@ class Contents(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What was taken over from other contents: how much was new, and in words what contradicts
-    something here and was left out."""
+    """How much was new in other contents, and in words the contradictions that were left out."""
 
     comparisons: int
     events: int
@@ -126,7 +120,7 @@ def check(a: Event, options: int) -> None:
         raise ValueError("an answer needs the name of its labeler")
     if a.kind not in (*ANSWERS, "flag", "undo"):
         raise ValueError(
-            f"{a.kind!r} is no kind of event; use choose, tie, skip or flag (and undo() to take "
+            f"{a.kind!r} is not a kind of event; use choose, tie, skip or flag (and undo() to take "
             "back)"
         )
     if a.kind == "choose" or (a.kind == "flag" and a.choice is not None):
@@ -188,8 +182,7 @@ def _measures(name: str, value: Any) -> None:
 
 
 def fits(table: sa.Table, row: dict[str, Any]) -> None:
-    """Raise ValueError for a text or a number that its column cannot hold; what SQLite would take,
-    a server might not."""
+    """Raise ValueError for a text or number that its column cannot hold, on SQLite or a server."""
     for name, value in row.items():
         length = getattr(table.c[name].type, "length", None)
         if length and isinstance(value, str) and len(value) > length:
@@ -199,7 +192,7 @@ def fits(table: sa.Table, row: dict[str, Any]) -> None:
             )
         if isinstance(value, str) and value.encode(errors="replace").decode() != value:
             raise ValueError(
-                f"the {name} {value[:30]!r} is no Unicode text: it holds half of a letter"
+                f"the {name} {value[:30]!r} is not Unicode text: it holds half of a letter"
             )
         if isinstance(value, int) and not -MOST <= value <= MOST:
             raise ValueError(

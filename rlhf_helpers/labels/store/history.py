@@ -182,7 +182,7 @@ def set_systems(db: sa.Connection, comparison_id: str, systems: tuple[str, str])
     db.execute(sa.insert(judgements).values(row))
 
 
-# ---- the history ----------------------------------------------------------------------------------
+# ---- the history ---------------------------------------------------------------------------------
 
 
 def read(db: sa.Connection, *where: Any, task: str | None = None) -> Iterator[tuple[Event, bool]]:

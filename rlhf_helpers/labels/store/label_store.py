@@ -60,7 +60,7 @@ class LabelStore:
     def __repr__(self) -> str:
         return f"LabelStore({self.name!r})"
 
-    # ---- comparisons -------------------------------------------------------------------------------
+    # ---- comparisons -----------------------------------------------------------------------------
 
     def add(self, items: Iterable[Comparison]) -> int:
         """Add comparisons to be asked, and return how many of them are new."""
@@ -99,7 +99,7 @@ class LabelStore:
         with self._transaction() as db:
             return queries.equal_options(db, task)
 
-    # ---- answers -----------------------------------------------------------------------------------
+    # ---- answers ---------------------------------------------------------------------------------
 
     def record(
         self, labeler: str, comparison_id: str, kind: str, choice: int | None = None,
@@ -214,7 +214,7 @@ class LabelStore:
         with self._transaction() as db:
             return queries.answered(db, labeler, task, among, latest)
 
-    # ---- what is next ------------------------------------------------------------------------------
+    # ---- what is next ----------------------------------------------------------------------------
 
     def next(self, labeler: str, task: str, without: Iterable[str] = ()) -> Comparison | None:
         """Find the first comparison of the task that this labeler has not answered, or None.
@@ -285,7 +285,7 @@ class LabelStore:
         return self.append(Contents(pairs, systems=by_id), strict=True).comparisons
 
     def judgements(self, task: str | None = None) -> list[Judgement]:
-        """Read the verdicts that stand on blind pairs, with the winners; a skipped pair has none."""
+        """Read the verdicts that stand on blind pairs; a skipped pair has none."""
         with self._transaction() as db:
             return queries.judgements(db, task)
 

@@ -1,8 +1,8 @@
 """Opening a label store: the engine, the tables, the journal, and errors in plain words.
 
-SQLite keeps a rollback journal here (`journal_mode = DELETE`) and no write-ahead log. After a commit
-the one file holds everything and nothing lies beside it, so a download, a mail attachment or a copy
-of the file has every label that was shown as saved. A write-ahead log would keep new labels in
+SQLite keeps a rollback journal here (`journal_mode = DELETE`) and no write-ahead log. After a
+commit the one file holds everything and nothing is beside it, so a download, a mail attachment or a
+copy of the file has every label that was shown as saved. A write-ahead log would keep new labels in
 `labels.db-wal`, which such copies leave behind, and it does not work on network file systems.
 """
 

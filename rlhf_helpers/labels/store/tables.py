@@ -120,12 +120,19 @@ claims = sa.Table(
 
 labels = sa.Table(  # a view, so it is not among the `tables` that are made
     "labels", sa.MetaData(),
-    *(sa.Column(c.name, c.type) for c in (events.c.comparison_id, events.c.labeler, answers.c.task, events.c.choice, events.c.shown)),
-    *(sa.Column(c.name, c.type) for c in (events.c.seconds, events.c.created, events.c.simulated, events.c.repeat, events.c.session)),
+    *(
+        sa.Column(c.name, c.type)
+        for c in (
+            events.c.comparison_id, events.c.labeler, answers.c.task, events.c.choice,
+            events.c.shown, events.c.seconds, events.c.created, events.c.simulated,
+            events.c.repeat, events.c.session,
+        )
+    ),
     sa.Column("event_id", _number),
 )  # fmt: skip
-VIEW = """CREATE VIEW labels AS SELECT e.comparison_id, e.labeler, a.task, e.choice, e.shown, e.seconds, e.created, e.simulated,
-e.repeat, e.session, e.id AS event_id FROM answers a JOIN events e ON e.id = a.event_id WHERE a.kind = 'choose'"""
+VIEW = """CREATE VIEW labels AS SELECT e.comparison_id, e.labeler, a.task, e.choice, e.shown,
+e.seconds, e.created, e.simulated, e.repeat, e.session, e.id AS event_id
+FROM answers a JOIN events e ON e.id = a.event_id WHERE a.kind = 'choose'"""
 
 
 # ---- counters ------------------------------------------------------------------------------------
