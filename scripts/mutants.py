@@ -1443,13 +1443,6 @@ MUTANTS = [
         ("store",),
     ),
     Mutant(
-        "the first open item is not moved on",
-        "labels/store/history",
-        "if not repeat and step > 0 and item.position == open_at:",
-        "if False:",
-        ("store",),
-    ),
-    Mutant(
         "an undone item is not open again",
         "labels/store/history",
         'changes["open_at"] = min(open_at, item.position)',

@@ -246,7 +246,7 @@ def test_two_cells_of_one_notebook_never_ask_the_same_thing_twice(lab: Lab, page
 
 
 HASTY = """
-from rlhf_helpers.labels.store.tables import opening
+from rlhf_helpers.labels.store import opening
 opening.WAIT_SECONDS = 0.5  # do not wait ten seconds for a locked file
 """
 EVIL = r"""
