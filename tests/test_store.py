@@ -135,6 +135,8 @@ def test_undo_stays_within_the_task(store: LabelStore) -> None:
     store.record("ann", other.id, "choose", 0)
     assert store.undo("ann", "sentiment") == questions()[0].id
     assert [x.comparison_id for x in store.labels()] == [other.id]
+    store.record("ann", questions()[0].id, "choose", 0)
+    assert [x.comparison_id for x in store.labels("sentiment")] == [questions()[0].id]
 
 
 def test_nobody_answers_twice(store: LabelStore) -> None:
@@ -362,6 +364,11 @@ def test_gold_items_carry_their_right_choice(store: LabelStore) -> None:
     store.set_gold({b.id: None})
     assert store.gold() == {a.id: 2}
     assert store.get(a.id) == store.next("ann", "sentiment") == a  # nothing on the card tells
+    store.record("ann", a.id, "choose", 2)
+    store.record("ann", b.id, "choose", 3)
+    # nothing learns from gold items
+    assert [x.comparison_id for x in store.labels()] == [b.id]
+    assert [x.comparison_id for x in store.labels(gold=True)] == [a.id, b.id]
     with pytest.raises(ValueError, match="gold choice 4 .*options 0 to 3"):
         store.set_gold({b.id: 1, a.id: 4})
     with pytest.raises(KeyError, match="no comparison 'x'"):
