@@ -29,7 +29,7 @@ WAIT_MS = 1000 * int(os.environ.get("RLHF_BROWSER_WAIT", "90"))  # a busy machin
 ROOT = Path(__file__).resolve().parents[2]
 READY = ".lm-card[data-ready]"
 SET_UP = """
-
+from rlhf_helpers.labels import cards
 from rlhf_helpers.records import Comparison
 import os
 print("PID", os.getpid())
