@@ -104,11 +104,22 @@ def ppo(
         importlib.import_module("datasets"),
     )
     config = module.PPOConfig(
-        **_settings(lm.device, per_device_train_batch_size=batch, learning_rate=lr, gradient_accumulation_steps=1),
-        num_mini_batches=1, total_episodes=len(queries), response_length=response,
-        temperature=temperature, num_ppo_epochs=epochs, local_rollout_forward_batch_size=batch,
-        num_sample_generations=0, whiten_rewards=True, kl_coef=0.1,
-    )  # fmt: skip
+        **_settings(
+            lm.device,
+            per_device_train_batch_size=batch,
+            learning_rate=lr,
+            gradient_accumulation_steps=1,
+        ),
+        num_mini_batches=1,
+        total_episodes=len(queries),
+        response_length=response,
+        temperature=temperature,
+        num_ppo_epochs=epochs,
+        local_rollout_forward_batch_size=batch,
+        num_sample_generations=0,
+        whiten_rewards=True,
+        kl_coef=0.1,
+    )
     data = datasets.Dataset.from_dict({"input_ids": queries.tolist()})
     with contextlib.redirect_stdout(io.StringIO()):
         trainer = module.PPOTrainer(

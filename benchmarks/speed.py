@@ -1,9 +1,9 @@
 """How fast we sample, fit rewards and do PPO: against a plain implementation, TRL's trainers and
 the machine's floor, side by side.
 
-    python benchmarks/speed.py                             the bundled model, all parts, in a few minutes
-    python benchmarks/speed.py --model 124M --batch 8      GPT-2's shapes, random weights
-    python benchmarks/speed.py --model 774M --device cuda --batch 512 --query 64 --micro-batch 64 --parts sampling ppo
+    python benchmarks/speed.py                         the bundled model, in a few minutes
+    python benchmarks/speed.py --model 124M --batch 8  GPT-2's shapes, random weights
+    python benchmarks/speed.py --model 774M --device cuda --batch 512 --query 64 --micro-batch 64
 
 Everybody gets the same weights, the same token ids (prompts of one length, no pads) and the same
 number of passes. Built one after the other, then run in turns; the median of the ratios within the

@@ -1,8 +1,8 @@
 """How long a labeler waits: a store with 100,000 comparisons and their labels, opened, asked for
 the next item, and written to.
 
-    python benchmarks/store.py                       about a minute; prints the table of benchmarks/README.md
-    python benchmarks/store.py --url postgresql+psycopg://...     the same on an empty server database
+    python benchmarks/store.py            about a minute; prints the table of benchmarks/README.md
+    python benchmarks/store.py --url postgresql+psycopg://...   on an empty server database
 """
 
 from __future__ import annotations

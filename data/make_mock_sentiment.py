@@ -313,8 +313,8 @@ def work(s: Settings, workers: int, pool: Executor) -> None:
             job, seconds = running.pop(future), future.result()
             spent, expected, done = spent + seconds, expected + job.seconds, done + 1
             left = sum(j.seconds for j in [*todo, *running.values()]) * spent / expected / workers
-            print(f"{done:3} of {len(jobs)}  {job.file:34} {seconds:4.0f} s   {(time.time() - start) / 60:.1f} minutes gone, "
-                  f"about {left / 60:.0f} left", flush=True)  # fmt: skip
+            gone = f"{(time.time() - start) / 60:.1f} minutes gone, about {left / 60:.0f} left"
+            print(f"{done:3} of {len(jobs)}  {job.file:34} {seconds:4.0f} s   {gone}", flush=True)
 
 
 def table(s: Settings) -> dict:
@@ -322,7 +322,8 @@ def table(s: Settings) -> dict:
     read = {job.file: json.loads((Path(s.folder) / job.file).read_text()) for job in jobs_of(s)}
     known = read["reference.json"]
     return {
-        "about": "r_s of simulated labels and policies tuned on them; made by data/make_mock_sentiment.py",
+        "about": "r_s of simulated labels and policies tuned on them; "
+        "made by data/make_mock_sentiment.py",
         "settings": {
             k: getattr(s, k)
             for k in (

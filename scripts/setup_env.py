@@ -39,7 +39,8 @@ PIP = [PYTHON, "-m", "pip", "install", "-c", "constraints.txt"]
 AGAIN = "then run the same command again; it goes on where it stopped."
 ANY, DISK = r"", r"No space left|Disk quota exceeded|Errno 28"
 NETWORK = (
-    r"NewConnectionError|name resolution|Name or service not known|nodename nor servname|unreachable|Max retries|"
+    r"NewConnectionError|name resolution|Name or service not known|nodename nor servname|"
+    r"unreachable|Max retries|"
     r"[Cc]onnection refused|[Tt]imed? ?out|ProxyError|ConnectionResetError|IncompleteRead|dns error"
 )
 REASONS = [

@@ -30,7 +30,8 @@ def work(bench):
 
 @pytest.mark.parametrize("part", ["sampling", "reward", "pairs", "ppo"])
 def test_every_part_runs_and_reports_a_ratio_for_everybody(bench, capsys, part):
-    small = "--model toy --batch 8 --query 6 --response 5 --epochs 1 --rounds 1 --machine-size 32".split()
+    small = "--model toy --batch 8 --query 6 --response 5 --epochs 1 --rounds 1".split()
+    small += ["--machine-size", "32"]
     bench("speed").main([*small, "--clock", "processor", "--parts", part])
     rows = [
         line

@@ -93,8 +93,13 @@ def exponentiates_in_place(x):
 
 @pytest.mark.parametrize(
     ("check", "answer"),
-    [(checks.nb01_logprob, shifts_in_place), (checks.nb01_entropy, scales_in_place), (checks.nb01_perplexity, exponentiates_in_place), (checks.nb01_response_logits, lambda x, r: x.mul_(1.5)[:, -r - 1 : -1] / 1.5)],
-)  # fmt: skip
+    [
+        (checks.nb01_logprob, shifts_in_place),
+        (checks.nb01_entropy, scales_in_place),
+        (checks.nb01_perplexity, exponentiates_in_place),
+        (checks.nb01_response_logits, lambda x, r: x.mul_(1.5)[:, -r - 1 : -1] / 1.5),
+    ],
+)
 def test_an_answer_that_writes_into_what_it_is_given_is_told_so(check, answer, capsys):
     """The next case then met other logits, and the student a number that explained nothing."""
     verdict, text = said(capsys, check, answer)

@@ -60,9 +60,17 @@ def test_a_becomes_an_where_the_word_asks_for_it(world):
     frame = grammar.Frame("{A} took a {obj} and an {animal} home.", (), "here")
     bound = {"A": "Nora", "obj": "umbrella", "animal": "goat"}
     assert world.fill(frame, bound, random.Random(0)) == "Nora took an umbrella and a goat home."
-    assert [grammar.starts_with_vowel_sound(w) for w in ("hour", "useful", "one-eyed", "eel", "unicorn", "ugly")] == [
-        True, False, False, True, False, True,
-    ]  # fmt: skip
+    assert [
+        grammar.starts_with_vowel_sound(w)
+        for w in ("hour", "useful", "one-eyed", "eel", "unicorn", "ugly")
+    ] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_everyone_keeps_one_trade_and_the_two_of_a_story_are_a_woman_and_a_man(world):

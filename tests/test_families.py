@@ -24,18 +24,50 @@ from rlhf_helpers.runtime import families
 from rlhf_helpers.runtime.ranks import Ranks
 from rlhf_helpers.runtime.runs import Run
 
-SIZES = dict(vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=32,
-             pad_token_id=0, bos_token_id=1, eos_token_id=2)  # fmt: skip
+SIZES = dict(
+    vocab_size=16,
+    hidden_size=16,
+    intermediate_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    max_position_embeddings=32,
+    pad_token_id=0,
+    bos_token_id=1,
+    eos_token_id=2,
+)
 CONFIGS = {
-    "gpt2": lambda: transformers.GPT2Config(vocab_size=16, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0),
+    "gpt2": lambda: transformers.GPT2Config(
+        vocab_size=16,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=32,
+        bos_token_id=0,
+        eos_token_id=0,
+    ),
     "llama": lambda: transformers.LlamaConfig(**SIZES, num_key_value_heads=1),
-    "qwen2": lambda: transformers.Qwen2Config(**SIZES, num_key_value_heads=1, tie_word_embeddings=True),
+    "qwen2": lambda: transformers.Qwen2Config(
+        **SIZES, num_key_value_heads=1, tie_word_embeddings=True
+    ),
     "qwen3": lambda: transformers.Qwen3Config(**SIZES, num_key_value_heads=1, head_dim=8),
-    "gpt_neox": lambda: transformers.GPTNeoXConfig(**SIZES, rotary_pct=0.25, use_parallel_residual=True),
-    "mistral": lambda: transformers.MistralConfig(**SIZES, num_key_value_heads=1, sliding_window=None),
-    "opt": lambda: transformers.OPTConfig(vocab_size=16, hidden_size=16, ffn_dim=32, num_hidden_layers=2, num_attention_heads=2, word_embed_proj_dim=8, max_position_embeddings=32, pad_token_id=1),
+    "gpt_neox": lambda: transformers.GPTNeoXConfig(
+        **SIZES, rotary_pct=0.25, use_parallel_residual=True
+    ),
+    "mistral": lambda: transformers.MistralConfig(
+        **SIZES, num_key_value_heads=1, sliding_window=None
+    ),
+    "opt": lambda: transformers.OPTConfig(
+        vocab_size=16,
+        hidden_size=16,
+        ffn_dim=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        word_embed_proj_dim=8,
+        max_position_embeddings=32,
+        pad_token_id=1,
+    ),
     "bloom": lambda: transformers.BloomConfig(vocab_size=16, hidden_size=16, n_layer=2, n_head=2),
-}  # fmt: skip
+}
 
 
 def made(family, seed=0, **options):
@@ -158,8 +190,14 @@ def test_options_packed_beside_their_query_get_the_rewards_of_rows_of_their_own(
 
 def test_families_that_read_their_dropout_from_the_config_do_not_drop_either():
     """Falcon's reward model gave the same text another reward each time."""
-    config = transformers.FalconConfig(vocab_size=16, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, hidden_dropout=0.3,
-                                       attention_dropout=0.3)  # fmt: skip
+    config = transformers.FalconConfig(
+        vocab_size=16,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        hidden_dropout=0.3,
+        attention_dropout=0.3,
+    )
     model = RewardModel.from_policy(Policy(AutoModelForCausalLM.from_config(config))).train()
     tokens = torch.arange(12)[None]
     assert torch.equal(model(tokens, tokens >= 0), model(tokens, tokens >= 0))
@@ -310,8 +348,9 @@ def test_a_begin_token_stands_once_at_the_front_and_never_inside(with_begin):
 def test_the_reward_model_reads_the_begin_token_query_and_answer_and_nothing_else(with_begin):
     asked = Comparison("toy", "good day", ("bad .", "good ."))
     encoded = reward.encode(FRAMED, [asked], [Label(asked.id, "x", 1)], with_begin)
-    assert [[WORDS[i] for i in row[keep]] for row, keep in zip(encoded.tokens[0], encoded.mask[0])] == [
-        ["<s>", "good", "day", "bad", "."], ["<s>", "good", "day", "good", "."]]  # fmt: skip
+    assert [
+        [WORDS[i] for i in row[keep]] for row, keep in zip(encoded.tokens[0], encoded.mask[0])
+    ] == [["<s>", "good", "day", "bad", "."], ["<s>", "good", "day", "good", "."]]
     seen = []
 
     def spy(tokens, mask):

@@ -38,11 +38,20 @@ def made(family):
         eos_token_id=0,
     )
     config = {
-        "gpt2": lambda: transformers.GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=256, pad_token_id=1, bos_token_id=0, eos_token_id=0),
+        "gpt2": lambda: transformers.GPT2Config(
+            vocab_size=len(tokenizer),
+            n_embd=32,
+            n_layer=2,
+            n_head=2,
+            n_positions=256,
+            pad_token_id=1,
+            bos_token_id=0,
+            eos_token_id=0,
+        ),
         "llama": lambda: transformers.LlamaConfig(**sizes),
         "qwen2": lambda: transformers.Qwen2Config(**sizes, num_key_value_heads=1),
         "gpt_neox": lambda: transformers.GPTNeoXConfig(**sizes),
-    }[family]()  # fmt: skip
+    }[family]()
     torch.manual_seed(0)
     policy = Policy(AutoModelForCausalLM.from_config(config))
     policy.tokenizer = tokenizer
@@ -141,8 +150,16 @@ def test_a_fitted_reward_model_keeps_its_order_too(comparisons, tmp_path):
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     for comparison, scores in zip(asked, ours):
         with torch.no_grad():
-            theirs = torch.cat([classifier(torch.tensor([tokenizer(comparison.query)["input_ids"] + tokenizer(o)["input_ids"]])).logits[0]
-                                for o in comparison.options])  # fmt: skip
+            theirs = torch.cat(
+                [
+                    classifier(
+                        torch.tensor(
+                            [tokenizer(comparison.query)["input_ids"] + tokenizer(o)["input_ids"]]
+                        )
+                    ).logits[0]
+                    for o in comparison.options
+                ]
+            )
         assert torch.allclose(theirs, scores, atol=1e-4)
 
 
@@ -177,7 +194,7 @@ def test_preferences_come_back_from_datasets_as_they_went(comparisons, tmp_path)
 def trl():
     return pytest.importorskip(
         "trl",
-        reason="TRL is not installed: pip install trl, to test that its trainers take our preferences",
+        reason="TRL is not installed: its trainers are not tested on our preferences",
     )
 
 

@@ -29,7 +29,7 @@ def test_sentiment_orders_texts_as_a_reader_would(text, better):
     assert labelers.sentiment(text) > labelers.sentiment(better)
 
 
-def test_sentiment_adds_words_turns_them_after_a_negation_and_forgets_the_negation_after_three_words():
+def test_sentiment_adds_words_and_turns_those_within_three_words_after_a_negation():
     happy = labelers.sentiment("happy")
     assert happy > 0
     assert labelers.sentiment("happy happy") == 2 * happy

@@ -34,7 +34,9 @@ def double(x):
     return ...
 
 # %% tags=["check"]
-checks = __import__("types").SimpleNamespace(double=lambda f: print("right" if f(2) == 4 else "not yet"))
+checks = __import__("types").SimpleNamespace(
+    double=lambda f: print("right" if f(2) == 4 else "not yet")
+)
 checks.double(double)
 
 # %% [markdown] tags=["hint"]
@@ -327,24 +329,77 @@ def swap_counts(notebook):
 
 
 BUILT_FAULTS = {
-    "edited cell": (planted(lambda n: n.cells[1].update(source="size = 5")), "1 cell not as in the source, the first is cell 2"),
-    "edited student cell": (planted(lambda n: n.cells[1].update(source="size = 5"), "student"), "1 cell not as in the source"),
+    "edited cell": (
+        planted(lambda n: n.cells[1].update(source="size = 5")),
+        "1 cell not as in the source, the first is cell 2",
+    ),
+    "edited student cell": (
+        planted(lambda n: n.cells[1].update(source="size = 5"), "student"),
+        "1 cell not as in the source",
+    ),
     "lost cell": (planted(lambda n: n.cells.pop()), "1 cell not as in the source"),
-    "error": (planted(lambda n: n.cells[1].outputs.append(say("", output_type="error", ename="KeyError", evalue="", traceback=[]))), "cell 2: shows an error, KeyError"),
+    "error": (
+        planted(
+            lambda n: n.cells[1].outputs.append(
+                say("", output_type="error", ename="KeyError", evalue="", traceback=[])
+            )
+        ),
+        "cell 2: shows an error, KeyError",
+    ),
     "counts out of order": (planted(swap_counts), "not executed from top to bottom"),
-    "cell not executed": (planted(lambda n: n.cells[1].update(execution_count=None)), "not executed from top to bottom"),
-    "absolute path in an output": (planted(lambda n: n.cells[1].outputs.append(say("saved to /tmp/x1/labels"))), "/tmp/x1 in an output"),
-    "address in an output": (planted(lambda n: n.cells[1].outputs.append(say("<function f at 0x7f00aa00bb00>"))), "with every run"),
-    "figure without alt text": ( planted(lambda n: n.cells[1].outputs.append(say("", output_type="display_data", data={"image/png": "iVBOR"}))), "cell 2: a figure without alt text"),
-    "widget state": (planted(lambda n: n.metadata.update(widgets={"state": {}})), "metadata.widgets"),
-    "jupytext metadata": (planted(lambda n: n.metadata.update(jupytext={}), "student"), "metadata.jupytext"),
-    "Python version": (planted(lambda n: n.metadata.language_info.update(version="3.12.1")), "one Python version"),
-    "other kernel": (planted(lambda n: n.metadata.kernelspec.update(name="conda-env")), "not python3"),
-    "executed student notebook": (planted(lambda n: n.cells[1].update(execution_count=1), "student"), "student notebook is kept without"),
-    "large file": (planted(lambda n: n.cells[1].outputs.append(say("x" * 3_000_001))), "is 3.0 MB, over the limit"),
-    "missing": (lambda course: (course.folder / "solutions/01_small.ipynb").unlink(), "solutions/01_small.ipynb: is not built"),
-    "not a notebook": (lambda course: (course.folder / "01_small.ipynb").write_text("{]"), "cannot be read as a notebook"),
-}  # fmt: skip
+    "cell not executed": (
+        planted(lambda n: n.cells[1].update(execution_count=None)),
+        "not executed from top to bottom",
+    ),
+    "absolute path in an output": (
+        planted(lambda n: n.cells[1].outputs.append(say("saved to /tmp/x1/labels"))),
+        "/tmp/x1 in an output",
+    ),
+    "address in an output": (
+        planted(lambda n: n.cells[1].outputs.append(say("<function f at 0x7f00aa00bb00>"))),
+        "with every run",
+    ),
+    "figure without alt text": (
+        planted(
+            lambda n: n.cells[1].outputs.append(
+                say("", output_type="display_data", data={"image/png": "iVBOR"})
+            )
+        ),
+        "cell 2: a figure without alt text",
+    ),
+    "widget state": (
+        planted(lambda n: n.metadata.update(widgets={"state": {}})),
+        "metadata.widgets",
+    ),
+    "jupytext metadata": (
+        planted(lambda n: n.metadata.update(jupytext={}), "student"),
+        "metadata.jupytext",
+    ),
+    "Python version": (
+        planted(lambda n: n.metadata.language_info.update(version="3.12.1")),
+        "one Python version",
+    ),
+    "other kernel": (
+        planted(lambda n: n.metadata.kernelspec.update(name="conda-env")),
+        "not python3",
+    ),
+    "executed student notebook": (
+        planted(lambda n: n.cells[1].update(execution_count=1), "student"),
+        "student notebook is kept without",
+    ),
+    "large file": (
+        planted(lambda n: n.cells[1].outputs.append(say("x" * 3_000_001))),
+        "is 3.0 MB, over the limit",
+    ),
+    "missing": (
+        lambda course: (course.folder / "solutions/01_small.ipynb").unlink(),
+        "solutions/01_small.ipynb: is not built",
+    ),
+    "not a notebook": (
+        lambda course: (course.folder / "01_small.ipynb").write_text("{]"),
+        "cannot be read as a notebook",
+    ),
+}
 
 
 @pytest.mark.parametrize("plant, message", BUILT_FAULTS.values(), ids=BUILT_FAULTS)
@@ -399,12 +454,15 @@ def run_source(tmp_path, text, version="solution", limits=(60, 60)):
     return job
 
 
-ENVIRONMENT = "import os, pathlib\nprint(*(os.environ[n] for n in ('RLHF_PROFILE', 'RLHF_HEADLESS', 'HF_HUB_OFFLINE')))\n"
+ENVIRONMENT = """import os, pathlib
+print(*(os.environ[n] for n in ('RLHF_PROFILE', 'RLHF_HEADLESS', 'HF_HUB_OFFLINE')))
+"""
 
 
 def test_both_versions_run_with_profile_and_a_folder_of_their_own(course, tmp_path, capsys):
     source = course.sources(["1"])[0]
-    save = "pathlib.Path(os.environ['RLHF_RUNS'], 'made.txt').write_text('x'); print(pathlib.Path.cwd())\n"
+    save = "pathlib.Path(os.environ['RLHF_RUNS'], 'made.txt').write_text('x')\n"
+    save += "print(pathlib.Path.cwd())\n"
     source.write_text(SOURCE + "\n# %%\n" + ENVIRONMENT + save)
     series = execute.plan(course, [source], convert.VERSIONS, tmp_path / "made", alone=True)
     student, solved = execute.execute_all(
@@ -453,8 +511,18 @@ def test_a_dead_kernel_is_reported(tmp_path):
 
 
 def test_the_table_shows_what_is_there_and_a_dash_for_the_rest(tmp_path):
-    rows = [{"model": "base", "score": 0.0, "kl_nats": 0.0}, {"model": "tuned", "score": 1.94, "kl_nats": 6.2, "win_rate": 0.91,
-            "low": 0.88, "high": 0.93, "seconds": 204.4}]  # fmt: skip
+    rows = [
+        {"model": "base", "score": 0.0, "kl_nats": 0.0},
+        {
+            "model": "tuned",
+            "score": 1.94,
+            "kl_nats": 6.2,
+            "win_rate": 0.91,
+            "low": 0.88,
+            "high": 0.93,
+            "seconds": 204.4,
+        },
+    ]
     (tmp_path / "solution" / "runs").mkdir(parents=True)
     (tmp_path / "solution" / "runs" / "summary.json").write_text(
         json.dumps({"rows": rows, "look_at": "notebook 07"})

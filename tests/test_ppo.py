@@ -508,12 +508,16 @@ def paper_step(policy, reference, queries, task, config, beta, seed):
             pg = -torch.minimum(advantages * ratio, advantages * ratio.clamp(1 - c, 1 + c)).mean()
             near = old_values[part] + (values - old_values[part]).clamp(-c, c)
             vf = 0.5 * torch.maximum((values - returns) ** 2, (near - returns) ** 2).mean()
-            logged.append({
-                "policy_loss": pg, "value_loss": vf,
-                "approx_kl_nats_per_token": 0.5 * ((now - old[part]) ** 2).mean(),
-                "clip_fraction": ((ratio < 1 - c) | (ratio > 1 + c)).double().mean(),
-                "value_explained_variance": 1 - (returns - old_values[part]).var(correction=0) / returns.var(correction=0),
-            })  # fmt: skip
+            logged.append(
+                {
+                    "policy_loss": pg,
+                    "value_loss": vf,
+                    "approx_kl_nats_per_token": 0.5 * ((now - old[part]) ** 2).mean(),
+                    "clip_fraction": ((ratio < 1 - c) | (ratio > 1 + c)).double().mean(),
+                    "value_explained_variance": 1
+                    - (returns - old_values[part]).var(correction=0) / returns.var(correction=0),
+                }
+            )
             gradients = torch.autograd.grad(pg + config.value_coef * vf, list(policy.parameters()))
             with torch.no_grad():
                 for weight, gradient in zip(policy.parameters(), gradients):

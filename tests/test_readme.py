@@ -65,8 +65,11 @@ def test_the_models_kept_are_those_of_the_seed_whose_answers_vary_most(
     monkeypatch.setattr(make_recorded, "RECORDED", recorded)
     monkeypatch.setattr(make_recorded, "DATA", tmp_path / "data")
     monkeypatch.setattr(make_recorded, "waiting", lambda name, seed: tmp_path / f"{name}-{seed}")
-    numbers = dict.fromkeys("accuracy share_of_ceiling ceiling win_rate low high kl_nats fit_seconds fit_tokens_per_second tune_seconds "
-                            "episodes_per_second".split(), 1.0)  # fmt: skip
+    numbers = dict.fromkeys(
+        "accuracy share_of_ceiling ceiling win_rate low high kl_nats fit_seconds "
+        "fit_tokens_per_second tune_seconds episodes_per_second".split(),
+        1.0,
+    )
 
     def record(task, seed, entropy, choose=True):
         (tmp_path / f"{task}-{seed}").mkdir(exist_ok=True)

@@ -97,8 +97,14 @@ def test_a_comparison_has_the_same_id_for_ever():
 
 def test_ids_differ_whenever_the_content_does():
     base = Comparison("t", "q", ("a", "b"))
-    others = [("u", "q", ("a", "b")), ("t", "p", ("a", "b")), ("t", "q", ("b", "a")), ("t", "q", ("a", "b", "b")),
-              ("t", "q", ("a", "b"), "ppo"), ("t", "q", ("a", "b"), "base", 1)]  # fmt: skip
+    others = [
+        ("u", "q", ("a", "b")),
+        ("t", "p", ("a", "b")),
+        ("t", "q", ("b", "a")),
+        ("t", "q", ("a", "b", "b")),
+        ("t", "q", ("a", "b"), "ppo"),
+        ("t", "q", ("a", "b"), "base", 1),
+    ]
     ids = {base.id, *(Comparison(*other).id for other in others)}
     assert len(ids) == len(others) + 1
     assert (

@@ -90,8 +90,10 @@ def test_a_comparison_labelled_by_three_people_counts_three_times(task, letters)
 @pytest.mark.parametrize("fault, message", [
     (lambda a, b: (a, []), "no labels yet"), (lambda a, b: (a[:1], b), "not among the 1 given"),
     (lambda a, b: (a, [dataclasses.replace(b[0], choice=4)]), "choice 4, but there are 4 options"),
-    (lambda a, b: ([c := Comparison("u", "a", ("b", "c"))], [Label(c.id, "me", 0)]), "belongs to the task 'u', not 't'"),
-    (lambda a, b: ([*a, c := Comparison("t", "a", ("b", "c"))], [*b, Label(c.id, "me", 0)]), r"\[2, 4\] options are mixed"),
+    (lambda a, b: ([c := Comparison("u", "a", ("b", "c"))], [Label(c.id, "me", 0)]),
+     "belongs to the task 'u', not 't'"),
+    (lambda a, b: ([*a, c := Comparison("t", "a", ("b", "c"))], [*b, Label(c.id, "me", 0)]),
+     r"\[2, 4\] options are mixed"),
 ])  # fmt: skip
 def test_faulty_labels_are_named(task, letters, fault, message):
     with pytest.raises(ValueError, match=message):

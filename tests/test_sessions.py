@@ -213,8 +213,10 @@ from rlhf_helpers.labels.store import LabelStore
 session = Session(LabelStore(sys.argv[1]), "sentiment", "ann", repeat_every=0)
 for line in sys.stdin:
     asked = session.current and session.current.query
-    saved = line.strip() != "look" and session.answer(line.strip(), 0 if line.strip() == "choose" else None)
-    print(asked, saved, session.current and session.current.query, session.message, sep="|", flush=True)
+    kind = line.strip()
+    saved = kind != "look" and session.answer(kind, 0 if kind == "choose" else None)
+    now = session.current and session.current.query
+    print(asked, saved, now, session.message, sep="|", flush=True)
 """
 
 
@@ -551,7 +553,7 @@ PARTLY = Comparison("sentiment", "partly alike", ("same", "same", "other"))
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_comparisons_with_equal_options_are_never_asked(tmp_path: Path, listed: bool) -> None:
-    """44 of 82 comparisons from a tuned policy had equal options, and people were asked about them."""
+    """44 of 82 comparisons of a tuned policy had equal options, and people were asked them."""
     store, (first, second) = LabelStore(tmp_path / "labels.db"), questions(2)
     items = [ALIKE[0], first, ALIKE[1], PARTLY, second, ALIKE[2]]
     store.add(items)

@@ -180,7 +180,7 @@ def test_a_file_put_in_its_place_is_noticed_before_anything_is_written(
 def test_a_store_saved_over_one_with_a_write_ahead_log_is_not_mixed_with_it(
     path: Path, folder: Path
 ) -> None:
-    """The log of the other file stayed behind, and was shown in the place of what had been saved."""
+    """The log of the other file stayed behind, and was shown instead of what had been saved."""
     newer = LabelStore(folder / "newer.db")
     newer.add(questions(3))
     for c in questions(3):

@@ -233,9 +233,12 @@ JUDGING = """
 import os, signal, sys
 from rlhf_helpers.labels import cards, frontend
 from rlhf_helpers.records import Comparison
-pairs = [Comparison("sentiment", f"query {i}", (f"option {i}.0", f"option {i}.1")) for i in range(6)]
-card = cards.judge(pairs, "ann", store=sys.argv[1], first_is_zero=[True, True, True, False, False, False], names=("tuned", "base"))
-print(card.session.progress.done, *(x.choice for x in card.labels()), "asks", card.session.current.query, flush=True)
+texts = [(f"option {i}.0", f"option {i}.1") for i in range(6)]
+pairs = [Comparison("sentiment", f"query {i}", options) for i, options in enumerate(texts)]
+sides = {"first_is_zero": 3 * [True] + 3 * [False], "names": ("tuned", "base")}
+card = cards.judge(pairs, "ann", store=sys.argv[1], **sides)
+done, chosen = card.session.progress.done, (x.choice for x in card.labels())
+print(done, *chosen, "asks", card.session.current.query, flush=True)
 for _ in range(2):
     card.answer("choose", card.session.order.index(0))
 print(card.session.current.query, flush=True)
@@ -366,8 +369,15 @@ def test_labelling_by_typing(
     ] and next(typed) == "never read"
     assert store.labels()[0].choice == order[1] and store.events()[3].note == "too short"
     said = capsys.readouterr().out
-    for words in ("Saved: option 2 (1 of 3).", "Saved: cannot tell (2 of 3).", "Taken back.", "none of 1 to 4", "Look twice.",
-                  "Flagged", "Choices: 2."):  # fmt: skip
+    for words in (
+        "Saved: option 2 (1 of 3).",
+        "Saved: cannot tell (2 of 3).",
+        "Taken back.",
+        "none of 1 to 4",
+        "Look twice.",
+        "Flagged",
+        "Choices: 2.",
+    ):
         assert words in said, words
     card = cards.label(store, labeler="ann", repeat_every=0)
     # the last two: no keyboard, as in a headless kernel

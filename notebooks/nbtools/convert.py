@@ -4,8 +4,9 @@ every time.
 Cell tags in a source:
 
     exercise    stub with a clear `...`; the solution notebook shows the solution in its place
-    solution    code: takes the place of the exercise before it; markdown: stays where it is; neither is in the student notebook
-    check       calls a function of rlhf_helpers.course.checks, which says what is right or wrong and never raises
+    solution    code: replaces the exercise before it; markdown: stays where it is; neither is in
+                the student notebook
+    check       calls a function of rlhf_helpers.course.checks, which never raises
     catch-up    takes the package's version, so that an unsolved exercise never blocks
     hint        markdown inside <details>
     slow        may run longer than other cells
@@ -178,7 +179,8 @@ def alt_text(notebook: NotebookNode, i: int) -> str | None:
     "How to read it", one after it first."""
     if stage := PIPELINE.search(notebook.cells[i].source):
         here = "all of them" if stage[1] == "all" else stage[1]
-        return f"The stages in a circle: sample, label, reward model, PPO, judge. This notebook is about: {here}."
+        stages = "The stages in a circle: sample, label, reward model, PPO, judge."
+        return f"{stages} This notebook is about: {here}."
     for j in (i + 1, i + 2, i + 3, i - 1, i - 2, i - 3):
         near = notebook.cells[j] if 0 <= j < len(notebook.cells) else None
         if (

@@ -187,7 +187,7 @@ def explain(job: Job, error: Exception, log: Path, limits: tuple[float, float]) 
         said = "\n".join(traces[-1]) if traces else f"{error.ename}: {error.evalue}"
     elif isinstance(error, CellTimeoutError):
         limit = limits["slow" in tags(cell)]
-        said = f"not finished after {limit:.0f} s: speed it up, tag it `slow`, or give more with --timeout"
+        said = f"not finished after {limit:.0f} s: speed it up, tag it `slow`, or use --timeout"
     elif isinstance(error, DeadKernelError):
         said = "the kernel died; often there is not enough memory. It said:\n" + log.read_text(
             errors="replace"

@@ -115,7 +115,8 @@ def _cell_faults(notebook: NotebookNode) -> Iterator[str]:
     for i, cell in enumerate(notebook.cells, 1):
         lines = len(cell.source.splitlines())
         if cell.cell_type == "code" and lines > MAX_LINES:
-            yield f"cell {i}: {lines} lines, over the limit of {MAX_LINES}: move the rest into the package"
+            limit = f"over the limit of {MAX_LINES}: move the rest into the package"
+            yield f"cell {i}: {lines} lines, {limit}"
         if not cell.source.strip():
             yield f"cell {i}: is empty"
         if is_stub(cell) and "..." not in cell.source:
@@ -224,7 +225,8 @@ def _trace_faults(notebook: NotebookNode) -> Iterator[str]:
             if found := PATH.search(text):
                 yield f"cell {i}: absolute path {found[0]} in an output"
             if found := ADDRESS.search(text):
-                yield f"cell {i}: {found[0]} in an output changes with every run: end the cell's last line with `;`"
+                advice = "end the cell's last line with `;`"
+                yield f"cell {i}: {found[0]} in an output changes with every run: {advice}"
 
 
 def _output_texts(cell: NotebookNode) -> Iterator[str]:
@@ -244,10 +246,14 @@ def _execution_faults(notebook: NotebookNode) -> Iterator[str]:
             if "image/png" in output.get("data", {}) and not output.metadata.get(
                 "image/png", {}
             ).get("alt"):
-                yield f"cell {i}: a figure without alt text: explain it below in a paragraph that begins `*How to read it:*`, then build"
+                advice = (
+                    "explain it below in a paragraph that begins `*How to read it:*`, then build"
+                )
+                yield f"cell {i}: a figure without alt text: {advice}"
     counts = [cell.execution_count for cell in code_cells(notebook) if cell.source.strip()]
     if counts != list(range(1, len(counts) + 1)):
-        yield "was not executed from top to bottom as it is; run `python notebooks/build.py build --execute`"
+        advice = "run `python notebooks/build.py build --execute`"
+        yield f"was not executed from top to bottom as it is; {advice}"
 
 
 def _output_faults(notebook: NotebookNode) -> Iterator[str]:

@@ -35,6 +35,7 @@ from rlhf_helpers.course import checks, plots, show
 from rlhf_helpers.course.profile import RECORDED, artifact, folder, profile
 from rlhf_helpers.labels import cards
 from rlhf_helpers.labels.store import LabelStore
+from rlhf_helpers.runtime import seeds
 from rlhf_helpers.runtime.runs import default_device
 
 size, task, device = profile(), tasks.SENTIMENT, default_device()
@@ -65,9 +66,9 @@ ppo_lines = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_t
 # %%
 test = tasks.queries(task, tokenizer, size.judged, split="test", seed=0)
 prompts = tasks.query_texts(test, tokenizer)
-rollouts, answers = {}, {}
-for name, policy in (("base", base), ("tuned", tuned)):
-    dice = torch.Generator(device).manual_seed(0)
+rollouts, answers = {}, dict.fromkeys(("base", "tuned"))
+for number, (name, policy) in enumerate((("tuned", tuned), ("base", base))):
+    dice = seeds.generator(0, "judged answers", number, device)  # as in section 2
     rollouts[name] = sampling.sample(policy, test, task.response_length, task.temperature, dice)
     answers[name] = tasks.texts(task, rollouts[name].responses, tokenizer)
 
@@ -430,9 +431,11 @@ show.note(
 # policy, let the base model read the same tokens, sum the difference of log-probabilities over each response, and average.
 
 # %%
+dice = torch.Generator(device).manual_seed(0)  # as in evaluation.measure below
+moved = sampling.sample(tuned, test, task.response_length, task.temperature, dice)
 with torch.no_grad():
-    read = sampling.replay(base, rollouts["tuned"], task.temperature, micro_batch=256)
-kl_each = (rollouts["tuned"].logprobs - read.logprobs).sum(-1)  # (B,)
+    read = sampling.replay(base, moved, task.temperature, micro_batch=256)
+kl_each = (moved.logprobs - read.logprobs).sum(-1)  # (B,)
 kl = kl_each.mean().item()
 
 

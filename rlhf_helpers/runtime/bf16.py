@@ -11,8 +11,8 @@ from functools import cache
 
 import torch
 
-# of the matrices multiplied: a few milliseconds in all, on a CPU a tenth of a second at worst; a GPU
-# would only show how fast it starts something as small
+# of the matrices multiplied: a few milliseconds in all, on a CPU a tenth of a second at worst; a
+# GPU would only show how fast it starts something as small
 SIDES = {"cpu": 256, "cuda": 4096}
 WORTH_IT = 1.3  # times as fast, at least, or rounding buys nothing
 

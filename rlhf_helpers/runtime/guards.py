@@ -193,14 +193,14 @@ def alive(step: int, summary: dict[str, float], kl_limit: float, min_entropy: fl
 
 
 def varied(run: Any, step: int, summary: dict[str, float]) -> None:
-    """Say, once, when answers have lost half of the variety they began with: collapse comes next."""
+    """Say once when answers have lost half of the variety they began with."""
     lines = run.metrics()
     if not lines or run.quiet or "distinct_bigrams" not in lines[0]:
         return
     limit = 0.5 * lines[0]["distinct_bigrams"]
     if summary["distinct_bigrams"] < limit and all(x["distinct_bigrams"] >= limit for x in lines):
         print(
-            f"Step {step}: answers are growing alike (distinct-2 {summary['distinct_bigrams']:.2f}, "
-            f"{lines[0]['distinct_bigrams']:.2f} at the start). Read some of them; a lower kl_target "
-            "or a higher kl_coef keeps more variety."
+            f"Step {step}: answers are growing alike (distinct-2 "
+            f"{summary['distinct_bigrams']:.2f}, {lines[0]['distinct_bigrams']:.2f} at the start). Read some of them; a lower "
+            "kl_target or a higher kl_coef keeps more variety."
         )

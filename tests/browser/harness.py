@@ -49,11 +49,24 @@ class Lab:
         self.theme("JupyterLab Light")
         self._settings("notification", {"fetchNews": "false", "checkForUpdates": False})
         port = self.base.rsplit(":", 1)[1]
-        command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-                   f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={self.work}", "--ServerApp.allow_root=True",
-                   f"--LabApp.user_settings_dir={home / 'us'}", f"--LabApp.workspaces_dir={home / 'ws'}",
-                   "--LabApp.extension_manager=readonly", "--LabApp.news_url=None",
-                   "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "jupyter",
+            "lab",
+            "--no-browser",
+            "--ip=127.0.0.1",
+            f"--port={port}",
+            "--ServerApp.port_retries=0",
+            f"--IdentityProvider.token={self.token}",
+            f"--ServerApp.root_dir={self.work}",
+            "--ServerApp.allow_root=True",
+            f"--LabApp.user_settings_dir={home / 'us'}",
+            f"--LabApp.workspaces_dir={home / 'ws'}",
+            "--LabApp.extension_manager=readonly",
+            "--LabApp.news_url=None",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        ]
         folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
         env = {
             **os.environ,

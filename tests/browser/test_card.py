@@ -12,12 +12,13 @@ from typing import Any
 from harness import Lab, Notebook
 
 STORIES = """
-prompt = ("Through the noisy market crowd Judith pushed towards the stalls, already exhausted. Nobody in those years went near "
-          "the sailors' inn at night without a shudder.")
+prompt = ("Through the noisy market crowd Judith pushed towards the stalls, already exhausted. "
+          "Nobody in those years went near the sailors' inn at night without a shudder.")
 ends = ["Cedric added a wax-sealed jar of golden honey to the bargain, and Judith felt gratified.",
         "The brass band struck up a ballad, and Cedric threw his brick red cap up for joy.",
         "Buzzing flies crawled over the grey meat at the next stall, and Judith felt sick.",
-        "By early sunlight, Judith walked home with the glossy amber drum under one arm, and her aunt was waiting at the gate."]
+        "By early sunlight, Judith walked home with the glossy amber drum under one arm, "
+        "and her aunt was waiting at the gate."]
 prompts = [prompt + " The bell struck." * i for i in range(8)]
 items = [Comparison("sentiment", p, tuple(" " + e for e in ends)) for p in prompts]
 card = cards.label(items, labeler="ann", store="NAME.db", repeat_every=0)
@@ -251,7 +252,8 @@ opening.WAIT_SECONDS = 0.5  # do not wait ten seconds for a locked file
 """
 EVIL = r"""
 evil = "<img src=x onerror='window.HACKED=1'><script>window.HACKED=1</script><b>bold</b>"
-items = [Comparison("sentiment", evil, (evil, "left \u202eright\u202c \x07", "<style>*{display:none}</style>", "w" * 400))]
+style = "<style>*{display:none}</style>"
+items = [Comparison("sentiment", evil, (evil, "left \u202eright\u202c \x07", style, "w" * 400))]
 card = cards.label(items, labeler="<i>eve</i>", store="hostile.db", question=evil, rubric=evil)
 card
 """
@@ -326,14 +328,17 @@ def test_dark_a_failed_save_hostile_texts_and_zoom(
 
 UNEVEN = """
 long = "A long prompt goes on and on, line after line, until the reader wonders. " * 5
-items = [Comparison("sentiment", long if i == 0 else "Short.", tuple(("word " * (40 if i == 0 else 3 + i + k)) for k in range(4)))
-         for i in range(6)]
+def options(i):
+    return tuple("word " * (40 if i == 0 else 3 + i + k) for k in range(4))
+items = [Comparison("sentiment", "Short." if i else long, options(i)) for i in range(6)]
 card = cards.label(items, labeler="ann", store="uneven.db", repeat_every=0)
 card
 """
 PAIRS = """
-pairs = [Comparison("sentiment", "It was late.", (f" The lamp went out {i}.", f" They sang {i}.")) for i in range(2)]
-blind = cards.judge(pairs, "ann", store="pairs.db", first_is_zero=[True, True], names=("tuned", "base"))
+texts = [(f" The lamp went out {i}.", f" They sang {i}.") for i in range(2)]
+pairs = [Comparison("sentiment", "It was late.", options) for options in texts]
+sides = {"first_is_zero": [True, True], "names": ("tuned", "base")}
+blind = cards.judge(pairs, "ann", store="pairs.db", **sides)
 blind
 """
 

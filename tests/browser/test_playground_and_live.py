@@ -16,7 +16,8 @@ tokenizer = models.load_tokenizer()
 policy = models.tiny_policy(len(tokenizer), context=128, seed=1)
 with torch.no_grad():
     for weight in policy.parameters():
-        weight += 0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
+        dice = torch.Generator().manual_seed(weight.numel())
+        weight += 0.2 * torch.randn(weight.shape, generator=dice)
 play = playground.show(policy, tasks.SENTIMENT, prompt="The lamp went out.")
 play
 """
@@ -24,7 +25,8 @@ EVIL = r"""
 evil = "<img src=x onerror='window.HACKED=1'>" + frontend.visible("\u202e")
 token = {"text": evil, "p": 0.3, "rank": 2, "kept": True, "others": [[evil, 0.5], ["b", 0.3]]}
 other = playground.show(policy, tasks.SENTIMENT, prompt=evil)
-other.show({**other.scene, "results": [{"tokens": [token, token], "finished": False}], "error": evil})
+results = [{"tokens": [token, token], "finished": False}]
+other.show({**other.scene, "results": results, "error": evil})
 other
 """
 LIVE = """
@@ -37,7 +39,8 @@ if pathlib.Path("train").exists():
         time.sleep(0.05)
     for step in range(40):
         time.sleep(0.01 if step else 1.1)
-        run.log(step, {"score": math.tanh(step / 9), "kl_nats_per_response": step / 8, "entropy_nats_per_response": 40 - step / 3,
+        run.log(step, {"score": math.tanh(step / 9), "kl_nats_per_response": step / 8,
+                       "entropy_nats_per_response": 40 - step / 3,
                        "value_explained_variance": 1 - math.exp(-step / 6)})
         while step == 20 and not pathlib.Path("on").exists():
             time.sleep(0.05)
