@@ -201,6 +201,6 @@ def varied(run: Any, step: int, summary: dict[str, float]) -> None:
     if summary["distinct_bigrams"] < limit and all(x["distinct_bigrams"] >= limit for x in lines):
         print(
             f"Step {step}: answers are growing alike (distinct-2 "
-            f"{summary['distinct_bigrams']:.2f}, {lines[0]['distinct_bigrams']:.2f} at the start). Read some of them; a lower "
-            "kl_target or a higher kl_coef keeps more variety."
+            f"{summary['distinct_bigrams']:.2f}, {lines[0]['distinct_bigrams']:.2f} at the "
+            "start). Read some of them; a lower kl_target or a higher kl_coef keeps more variety."
         )
