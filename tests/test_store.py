@@ -108,9 +108,14 @@ def test_a_labelers_day_worked_by_hand(store: LabelStore, ask: Rows) -> None:
         False,
     )
     seen = ask("select kind, choice, shown from events order by id")
-    assert [(kind, choice, json.loads(shown) if isinstance(shown, str) else shown) for kind, choice, shown in seen] == [
-        ("choose", 2, [2, 0, 1, 3]), ("tie", None, []), ("skip", None, []),
-    ]  # fmt: skip
+    assert [
+        (kind, choice, json.loads(shown) if isinstance(shown, str) else shown)
+        for kind, choice, shown in seen
+    ] == [
+        ("choose", 2, [2, 0, 1, 3]),
+        ("tie", None, []),
+        ("skip", None, []),
+    ]
 
 
 def test_undo_any_depth_and_answer_again(store: LabelStore, ask: Rows) -> None:
@@ -163,8 +168,20 @@ def test_a_second_answer_on_purpose_changes_no_label(store: LabelStore) -> None:
 
 @pytest.mark.parametrize(
     ("change", "error"),
-    [ ({"choice": 4}, "options 0 to 3"), ({"choice": None}, "options 0 to 3"), ({"choice": -1}, "options 0 to 3"), ({"kind": "tie"}, "no choice"), ({"kind": "like"}, "not a kind of event"), ({"kind": "undo"}, "an undo is not recorded"), ({"order": (0, 1)}, "each of its 4"), ({"order": (0, 0, 1, 2)}, "each of its 4"), ({"labeler": ""}, "name of its labeler"), ({"seconds": float("nan")}, "seconds"), ({"comparison_id": "nope"}, "nope"), ],
-)  # fmt: skip
+    [
+        ({"choice": 4}, "options 0 to 3"),
+        ({"choice": None}, "options 0 to 3"),
+        ({"choice": -1}, "options 0 to 3"),
+        ({"kind": "tie"}, "no choice"),
+        ({"kind": "like"}, "not a kind of event"),
+        ({"kind": "undo"}, "an undo is not recorded"),
+        ({"order": (0, 1)}, "each of its 4"),
+        ({"order": (0, 0, 1, 2)}, "each of its 4"),
+        ({"labeler": ""}, "name of its labeler"),
+        ({"seconds": float("nan")}, "seconds"),
+        ({"comparison_id": "nope"}, "nope"),
+    ],
+)
 def test_wrong_answers_are_refused(store: LabelStore, ask: Rows, change: dict, error: str) -> None:
     good = {"labeler": "ann", "comparison_id": questions()[0].id, "kind": "choose", "choice": 0}
     with pytest.raises((ValueError, KeyError), match=error):
@@ -453,7 +470,8 @@ def test_the_view_of_labels_reads_like_the_method(store: LabelStore, ask: Rows) 
 
 
 def test_light_to_import() -> None:
-    code = "import sys, rlhf_helpers.labels.store; print([m for m in ('pandas', 'ipywidgets', 'anywidget', 'transformers') if m in sys.modules])"
+    heavy = ("pandas", "ipywidgets", "anywidget", "transformers")
+    code = f"import sys, rlhf_helpers.labels.store; print([m for m in {heavy} if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
         == "[]"

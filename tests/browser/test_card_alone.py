@@ -11,10 +11,12 @@ from rlhf_helpers.labels import frontend
 
 CARD = frontend.STATIC
 
-PAGE = """<!doctype html><meta charset="utf-8"><style>{style}</style><main id="host"></main><script type="module">{script}
+PAGE = """<!doctype html><meta charset="utf-8"><style>{style}</style><main id="host"></main>
+<script type="module">{script}
 const changed = [];
 window.sent = [];
-window.model = {{ get: () => window.view, on: (_, f) => changed.push(f), off() {{}}, send: (message) => window.sent.push(message) }};
+window.model = {{ get: () => window.view, on: (_, f) => changed.push(f), off() {{}},
+  send: (message) => window.sent.push(message) }};
 window.show = (view) => {{ window.view = view; changed.forEach((f) => f()); }};
 window.start = () => {{ window.card = new Card(window.model, document.getElementById("host")); }};
 </script>"""
