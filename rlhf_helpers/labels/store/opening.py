@@ -246,8 +246,8 @@ def _leave_log(engine: sa.Engine) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         raw = engine.raw_connection()
+        cursor = raw.cursor()
         try:
-            cursor = raw.cursor()
             if cursor.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
                 cursor.execute("PRAGMA journal_mode = DELETE")
             return
@@ -255,7 +255,8 @@ def _leave_log(engine: sa.Engine) -> None:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise OperationalError("PRAGMA journal_mode = DELETE", None, error) from error
         finally:
+            # what is left open here, a statement in a kept traceback too, blocks the next attempt
+            cursor.close()
             raw.close()
-        # whoever has it open blocks the change, and so would this process block another
-        engine.dispose()
+            engine.dispose()
         time.sleep(random.uniform(0.01, 0.1))
