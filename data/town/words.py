@@ -1,0 +1,86 @@
+"""English spelling: verb forms, articles, capitals, tokens and sentences."""
+
+from __future__ import annotations
+
+import re
+
+IRREGULAR = """
+be was been; have had had; come came come; run ran run; find found found; take took taken; get got got; make made made
+give gave given; tell told told; say said said; see saw seen; hear heard heard; feel felt felt; stand stood stood; sit sat sat
+set set set; put put put; lay laid laid; lie lay lain; lose lost lost; leave left left; bring brought brought; buy bought bought
+catch caught caught; hold held held; keep kept kept; let let let; meet met met; read read read; ride rode ridden; ring rang rung
+rise rose risen; sell sold sold; send sent sent; shake shook shaken; shut shut shut; sing sang sung; sleep slept slept
+slide slid slid; speak spoke spoken; spend spent spent; steal stole stolen; stick stuck stuck; sweep swept swept; swing swung swung
+teach taught taught; tear tore torn; think thought thought; throw threw thrown; wake woke woken; wear wore worn; weep wept wept
+win won won; wind wound wound; write wrote written; begin began begun; bend bent bent; bet bet bet; bite bit bitten; blow blew blown
+break broke broken; creep crept crept; cut cut cut; dig dug dug; do did done; draw drew drawn; drink drank drunk; eat ate eaten
+fall fell fallen; fight fought fought; fling flung flung; forget forgot forgotten; forgive forgave forgiven; go went gone
+hang hung hung; hide hid hidden; know knew known; lead led led; lean leaned leaned; learn learned learned; lend lent lent
+mislay mislaid mislaid; mistake mistook mistaken; overhear overheard overheard; pay paid paid; seek sought sought; sew sewed sewn
+show showed shown; spin spun spun; spread spread spread; stride strode stridden; strike struck struck; swear swore sworn
+swim swam swum; undertake undertook undertaken; bear bore borne; spill spilt spilt; beat beat beaten; grow grew grown; dream dreamed dreamed
+"""
+FORMS = {w[0]: (w[1], w[2]) for line in IRREGULAR.replace("\n", ";").split(";") if (w := line.split())}
+DOUBLED = re.compile(r"^(?:[^aeiou]*(?:qu)?[aeiou][bdgklmnprt]|admit|begin|forget|refer)$")
+SENTENCE_END = re.compile(r'(?<=[.!?])\s+(?=["A-Z])|(?<=[.!?]")\s+(?=["A-Z])')
+TOKEN = re.compile(r"[A-Za-z0-9'-]+|[.,;:!?\"]")
+FORM_NAMES = ("past", "ing", "bare", "done")
+
+
+def inflect(verb: str, form: str) -> str:
+    """Return the past, -ing, bare or participle ("done") form of the verb phrase's first word."""
+    lemma, _, rest = verb.partition(" ")
+    return f"{_form(lemma, form)} {rest}".strip()
+
+
+def _form(lemma: str, form: str) -> str:
+    if form == "bare":
+        return lemma
+    stem = lemma + lemma[-1] if DOUBLED.match(lemma) else lemma
+    if form == "ing":
+        if lemma in ("be", "see", "flee", "dye"):
+            return lemma + "ing"
+        if lemma.endswith("ie"):
+            return lemma[:-2] + "ying"
+        return (lemma[:-1] if lemma.endswith("e") else stem) + "ing"
+    if lemma in FORMS:
+        return FORMS[lemma][form == "done"]
+    if lemma.endswith("e"):
+        return lemma + "d"
+    if re.search("[^aeiou]y$", lemma):
+        return lemma[:-1] + "ied"
+    return stem + "ed"
+
+
+def vowel_sound(word: str) -> bool:
+    """Say whether a word asks for "an"."""
+    word = word.lower()
+    if word.startswith(("hour", "honest", "heir", "honour")):
+        return True
+    return word[0] in "aeiou" and not word.startswith(("uni", "use", "usu", "eu", "one", "once"))
+
+
+def tokens(text: str) -> list[str]:
+    """Split into lower-case words and punctuation."""
+    return [t.lower() for t in TOKEN.findall(text)]
+
+
+def sentences(text: str) -> list[str]:
+    """Split text into sentences; the last one may be unfinished."""
+    return [s for s in SENTENCE_END.split(text.strip()) if s]
+
+
+def articles(text: str) -> str:
+    """Turn "a" into "an" where the next word asks for it, and back."""
+
+    def mend(match: re.Match[str]) -> str:
+        return match[1] + ("n " if vowel_sound(match[2]) else " ") + match[2]
+
+    return re.sub(r"\b([Aa])n? ([A-Za-z0-9][\w'-]*)", mend, text)
+
+
+def finish(text: str) -> str:
+    """Capitalise the start of the sentence and of what is quoted."""
+    text = articles(re.sub(r"\s+", " ", text).strip())
+    text = re.sub(r'(^"?|[,:] ")([a-z])', lambda m: m[1] + m[2].upper(), text)
+    return re.sub(r"\bi\b", "I", text)
