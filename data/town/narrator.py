@@ -370,7 +370,7 @@ class Tale:
                 return self.carry("tails", [self.pool_kind])
         return self.carry("tails", ["any"])
 
-    def slot_end(self, sub: str) -> str:
+    def slot_end_pool(self, sub: str) -> str:
         if self.turn != "-" and self.chance.flip(0.5):
             return self.carry("ends", [self.turn])
         return self.carry("ends", ["any"])

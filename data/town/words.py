@@ -23,7 +23,7 @@ swim swam swum; undertake undertook undertaken; bear bore borne; spill spilt spi
 FORMS = {w[0]: (w[1], w[2]) for line in IRREGULAR.replace("\n", ";").split(";") if (w := line.split())}
 DOUBLED = re.compile(r"^(?:[^aeiou]*(?:qu)?[aeiou][bdgklmnprt]|admit|begin|forget|refer)$")
 SENTENCE_END = re.compile(r'(?<=[.!?])\s+(?=["A-Z])|(?<=[.!?]")\s+(?=["A-Z])')
-TOKEN = re.compile(r"[A-Za-z0-9'-]+|[.,;:!?\"]")
+TOKEN = re.compile(r"'s\b|[A-Za-z0-9-]+(?:'(?!s\b)[a-z]+)*|[.,;:!?\"]|'")
 FORM_NAMES = ("past", "ing", "bare", "done")
 
 
@@ -61,8 +61,9 @@ def vowel_sound(word: str) -> bool:
 
 
 def tokens(text: str) -> list[str]:
-    """Split into lower-case words and punctuation."""
-    return [t.lower() for t in TOKEN.findall(text)]
+    """Split into lower-case words, possessives and punctuation; "an" counts as "a"."""
+    found = [t.lower() for t in TOKEN.findall(text)]
+    return ["a" if t == "an" else t for t in found]
 
 
 def sentences(text: str) -> list[str]:
