@@ -11,9 +11,10 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from town.chance import Chance
-from town.narrator import Tale
-from town.simulation import happen
+from town.chance import Chance  # noqa: E402
+from town.narrator import Tale  # noqa: E402
+from town.papers import POST_FACTS, REPORT_FACTS, post, report  # noqa: E402
+from town.simulation import happen  # noqa: E402
 
 SEED = 2019
 SIZES = {
@@ -42,9 +43,54 @@ def story(split: str, number: int | str) -> dict:
     }
 
 
-MAKERS = {"stories": story}
-FACTS: dict[str, tuple[str, ...]] = {}
+MAKERS = {
+    "stories": story,
+    "posts": lambda split, number: post(f"{SEED} posts {split} {number}", split),
+    "reports": lambda split, number: report(f"{SEED} reports {split} {number}", split),
+}
+FACTS: dict[str, tuple[str, ...]] = {"stories": (), "posts": POST_FACTS, "reports": REPORT_FACTS}
 
 
 def make(kind: str, split: str, number: int | str) -> dict:
     return MAKERS[kind](split, number)
+
+
+def make_split(kind: str, split: str, size: int, taken: set[str]) -> list[dict]:
+    """Make `size` documents whose texts are not in `taken` (which grows), each from its own seed."""
+    rows, number = [], 0
+    while len(rows) < size:
+        row = make(kind, split, number)
+        number += 1
+        if row["text"] not in taken:
+            taken.add(row["text"])
+            rows.append(row)
+    return rows
+
+
+def digest(rows: list[dict]) -> str:
+    """Hash rows as canonical JSON lines: the same on every machine, whatever wrote the parquet file."""
+    return hashlib.sha256("\n".join(json.dumps(r, sort_keys=True) for r in rows).encode()).hexdigest()
+
+
+def main() -> None:
+    """Write every split of every kind, and the fingerprints."""
+    import pandas as pd
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    hashes = {}
+    for kind, splits in SIZES.items():
+        taken: set[str] = set()
+        for split, size in splits.items():
+            rows = make_split(kind, split, size, taken)
+            hashes[f"{kind}-{split}"] = digest(rows)
+            path = out / f"{kind}-{split}.parquet"
+            pd.DataFrame(rows).to_parquet(path, compression="zstd", compression_level=19, index=False)
+            print(f"{kind} {split}: {size} documents, {sum(len(r['text']) for r in rows):,} characters")
+    (out / "hashes.json").write_text(json.dumps(hashes, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 from .chance import Chance
@@ -60,6 +61,7 @@ class Tale:
         self.since_sense, self.mood, self.vivid = 3, "0", False
         self.form, self.quoted, self.quirk = "past", False, False
         self.event: Event = happening.events[0]
+        self.sky = happening.events[0].weather
         self.senses = 0
         self.step: dict[str, Node] = {}
 
@@ -72,7 +74,7 @@ class Tale:
             rows.append(self.sentence(event, opening=i == 0))
             replies = 0 < i < len(self.happening.events) - 1 and self.together()
             if replies and len(rows) < 8 and self.chance.flip(0.18):
-                rows.append(self.sentence(event, reply=True))
+                rows.append(self.sentence(event, reply=True, following=self.happening.events[i + 1]))
         if self.quirk and len(rows) < 9 and self.chance.flip(0.6):
             rows.append(self.sentence(self.happening.events[-1], coda=True))
         return rows
@@ -80,11 +82,16 @@ class Tale:
     def together(self) -> bool:
         return "B" in self.known
 
-    def sentence(self, event: Event, opening=False, reply=False, coda=False) -> dict[str, str]:
-        """Tell one event in one sentence."""
+    def sentence(self, event: Event, opening=False, reply=False, coda=False, following=None) -> dict[str, str]:
+        """Tell one event in one sentence; a reply is heard where the following event begins."""
         self.mood = self.chance.pick("+0-")
         self.vivid = self.chance.flip(0.5)
         self.event, self.now = event, []
+        self.answered = event.step
+        if "storm" in event.step.make:
+            self.sky = "gale"
+        if following:
+            self.event = replace(following, hour=event.hour, new_hour=False, turns=False)
         self.senses = 0
         self.actor = "A" if coda else event.actor
         if reply:
@@ -110,7 +117,7 @@ class Tale:
         if coda:
             return "v", self.happening.people["A"].coda
         if reply:
-            kind = self.event.step.turn if self.event.step.turn != "-" else self.event.step.kind
+            kind = self.answered.turn if self.answered.turn != "-" else self.answered.kind
             pool = self.words.pools["speech"].get(f"{kind} {self.mood}", [])
             return "q", self.fresh(pool, "speech")
         said = self.event.step.said
@@ -380,13 +387,13 @@ class Tale:
         kinds = {"people": 5.0, "weather": 1.5}
         if self.vivid and self.senses == 0 and self.since_sense >= 2:
             kinds |= {"smell": 1.0, "sound": 1.0, "animal": 1.0}
-        if event.change and "change" not in self.given:
+        if event.turns:
             kinds = {"change": 1.0}
         kind = self.chance.draw(kinds)
         if kind == "change":
-            self.given["change"] = event.change
-            self.mood_spent = False
-            return self.render(read(self.chance.pick(self.words.weather[event.change]["change"])))
+            event.turns = False
+            self.sky = self.chance.pick(self.words.weather[self.sky]["next"])
+            return self.render(read(self.chance.pick(self.words.weather[self.sky]["change"])))
         if kind == "weather":
             return self.weather()
         if kind == "animal":
@@ -404,7 +411,7 @@ class Tale:
 
     def weather(self) -> str:
         event, fits = self.event, []
-        for line in self.words.weather[event.weather][self.mood]:
+        for line in self.words.weather[self.sky][self.mood]:
             tag, text = line.split(" ", 1)
             if "d" in tag and event.hour > 2 or "n" in tag and event.hour < 4:
                 continue
@@ -441,7 +448,7 @@ class Tale:
         return listed(line, ";")
 
     def slot_sky(self, sub: str) -> str:
-        return self.render(read(sections_cached("time.txt")["sky"][list(self.words.weather).index(self.event.weather)]
+        return self.render(read(sections_cached("time.txt")["sky"][list(self.words.weather).index(self.sky)]
                                 .split(" ", 1)[1]))  # fmt: skip
 
     def slot_day(self, sub: str) -> str:

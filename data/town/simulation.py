@@ -21,7 +21,7 @@ class Event:
     weather: str
     new_hour: bool
     together: bool
-    change: str = ""  # the weather that begins in this event
+    turns: bool = False  # the weather changes here, if the telling has room to say so
 
 
 @dataclass
@@ -95,15 +95,12 @@ def _run(happening: Happening, chance: Chance, words: Words) -> None:
         new_hour = not happening.events
         if "storm" in step.make:
             weather = "gale"
-        change = ""
-        if len(happening.events) > 0 and "exposed" not in state and chance.flip(0.15):
-            change = chance.pick(words.weather[weather]["next"])
+        turns = bool(happening.events) and "exposed" not in state and chance.flip(0.2)
         if "later" in step.make and happening.events and hour < 4:
             hour, new_hour = hour + 1, True
         happening.events.append(
-            Event(step, step.actor, place, hour, weather, new_hour, "together" in state, change)
+            Event(step, step.actor, place, hour, weather, new_hour, "together" in state, turns)
         )
-        weather = change or weather
         for fact in step.make:
             if fact == "Q":
                 place = happening.places[1]

@@ -1,0 +1,176 @@
+"""The town: word files are sound, the corpus is reproducible, splits share nothing, the bars hold on a sample."""
+
+import json
+import random
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data"))
+
+from town import corpus, facts, measure  # noqa: E402
+from town.chance import Chance  # noqa: E402
+from town.files import load  # noqa: E402
+from town.language import read  # noqa: E402
+from town.words import finish, inflect, sentences, tokens  # noqa: E402
+
+STORIES = 400
+
+
+@pytest.fixture(scope="module")
+def stories():
+    return [corpus.make("stories", "train", n) for n in range(STORIES)]
+
+
+@pytest.fixture(scope="module")
+def test_stories():
+    return [corpus.make("stories", "test", n) for n in range(100)]
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return facts.FactReader()
+
+
+def test_verbs_and_articles_by_hand():
+    past = {"carry": "carried", "hop": "hopped", "go": "went", "admit": "admitted", "offer": "offered", "hide": "hid"}
+    assert {verb: inflect(verb, "past") for verb in past} == past
+    assert inflect("hide behind", "done") == "hidden behind" and inflect("lie down", "ing") == "lying down"
+    assert inflect("stop", "ing") == "stopping" and inflect("be", "past") == "was"
+    assert finish('a old man said, "a honest hour in an useful uniform"') == (
+        'An old man said, "An honest hour in a useful uniform"'
+    )
+    assert tokens("An eel's egg.") == ["a", "eel", "'s", "egg", "."]
+
+
+def test_template_language_by_hand():
+    node = read("a (b|c) [d ]{e} <go/run home>")
+    assert [p.kind for p in node.parts] == ["text", "any", "text", "any", "slot", "text", "verb"]
+    with pytest.raises(ValueError, match="closing"):
+        read("a (b")
+
+
+def test_choice_is_counted_in_nats():
+    chance = Chance("x")
+    chance.pick("abcd")
+    chance.flip(0.5)
+    chance.draw({"a": 3, "b": 3})
+    assert chance.nats == pytest.approx(4 * 0.693147, abs=1e-4)
+    picks = [Chance(str(i)).pick("ab") for i in range(200)]
+    assert 70 < picks.count("a") < 130
+
+
+def test_the_word_files_are_large_enough():
+    counts = measure.inventory()
+    least = {"goals": 17, "steps": 60, "verbs": 250, "things": 280, "places": 40, "modifiers": 400, "lines of speech": 150}
+    assert {name: counts[name] for name in least if counts[name] < least[name]} == {}
+
+
+def test_every_goal_can_happen_and_names_only_steps_that_exist():
+    words = load()
+    used = {name for goal in words.goals.values() for _, names in goal.stages for name in names}
+    assert used == set(words.steps)
+    assert sum(goal.test for goal in words.goals.values()) >= 3
+
+
+def test_the_same_seed_makes_the_same_text_and_another_seed_another():
+    rows = [corpus.make(kind, "train", 7) for kind in corpus.MAKERS]
+    again = [corpus.make(kind, "train", 7) for kind in corpus.MAKERS]
+    assert corpus.digest(rows) == corpus.digest(again)
+    assert corpus.digest([corpus.make("stories", "train", 8)]) != corpus.digest(rows[:1])
+    frozen = json.loads((Path(corpus.__file__).parent / "fingerprints.json").read_text())
+    for kind in corpus.MAKERS:
+        assert corpus.digest([corpus.make(kind, "test", n) for n in range(20)]) == frozen[kind], kind
+
+
+def test_stories_have_four_to_ten_sentences_each_with_its_dials(stories):
+    for row in stories:
+        count = len(sentences(row["text"]))
+        assert 4 <= count <= 10
+        assert count == len(row["moods"].split()) == len(row["descriptions"].split()) == len(row["steps"].split())
+        assert set(row["moods"].split()) <= {"bright", "plain", "dark"}
+
+
+def test_mood_and_description_are_free_of_each_other_and_of_the_step(stories):
+    pairs = [p for r in stories for p in zip(r["moods"].split(), r["descriptions"].split(), r["steps"].split(), strict=True)]
+    for mood in ("bright", "plain", "dark"):
+        share = [d for m, d, _ in pairs if m == mood].count("vivid") / sum(m == mood for m, _, _ in pairs)
+        assert 0.44 < share < 0.56
+    for step in ("join", "search", "regret"):
+        moods = [m for m, _, s in pairs if s == step]
+        assert len(moods) > 20 and max(moods.count(m) for m in set(moods)) < 0.6 * len(moods)
+
+
+def test_hardly_a_sentence_is_repeated(stories):
+    found = measure.repetition([r["text"] for r in stories])
+    assert found["once"] > 0.97
+    assert found["top"] < 0.002
+
+
+def test_how_much_is_chosen(stories):
+    tokenizer = measure.bpe([r["text"] for r in stories])
+    assert measure.choice(stories, tokenizer) > 0.8  # a tokenizer trained on so few stories needs more tokens
+
+
+def test_the_test_split_has_goals_words_and_sentences_of_its_own(stories, test_stories):
+    assert not {r["goal"] for r in stories} & {r["goal"] for r in test_stories}
+    held = [p.name for p in load().people if p.test] + [p.noun for p in load().places if p.test]
+    text = " ".join(r["text"] for r in stories)
+    assert not [w for w in held if re.search(rf"\b{w}\b", text)]
+    assert [w for w in held if any(w in r["text"] for r in test_stories)]
+    seen = {s for r in stories for s in sentences(r["text"])}
+    late = [s for r in test_stories for s in sentences(r["text"])]
+    assert sum(s in seen for s in late) < 0.05 * len(late)
+
+
+def test_no_slot_or_bracket_is_left_in_any_text(stories, test_stories):
+    papers = [corpus.make(kind, "train", n) for kind in ("posts", "reports") for n in range(100)]
+    for row in [*stories, *test_stories, *papers]:
+        assert not re.search(r"[{}<>\[\]|]|  | [,.;]|,,|\ba [aeio]\w*[^n]e? ?\b(?<!one)\Z", row["text"]), row["text"]
+
+
+@pytest.mark.parametrize("kind", ["posts", "reports"])
+def test_facts_stand_in_the_text_and_references_state_only_true_ones(reader, kind):
+    copied = 0
+    for number in range(40):
+        row = corpus.make(kind, "train", number)
+        stated = reader.facts(row["text"], kind)
+        for slot in corpus.FACTS[kind]:
+            if row[slot]:
+                assert any(reader.facts(row[slot], kind)[slot][0] <= said for said in stated[slot]), (slot, row)
+        assert reader.accurate(row["summary"], row, kind), row
+        copied += row["copied"]
+        if row["copied"]:
+            assert sentences(row["summary"])[0] in row["text"]
+    assert 3 < copied < 20
+
+
+POST = {
+    "who": "cousin", "name": "Nora", "what": "broke the lid of my small tin teapot", "when": "on Monday morning",
+    "where": "in the bakery", "amount": "sixpence", "want": "stay friends",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("summary", "true", "false"),
+    [
+        ("My cousin snapped the lid of my teapot in two last Monday morning.", {"who", "what", "when"}, set()),
+        ("My cousin broke the lid of my silver teapot.", {"who"}, {"what"}),
+        ("My cousin broke the spout of my teapot.", {"who"}, {"what"}),
+        ("My landlord broke the lid of my teapot in the bakery.", {"what", "where"}, {"who"}),
+        ("How can I keep the friendship of Nora, who cost me sixpence?", {"want", "name", "amount"}, set()),
+        ("Boris lost my teapot on Tuesday night.", set(), {"name", "what", "when"}),
+        ("What a pity.", set(), set()),
+    ],
+)
+def test_facts_by_hand(reader, summary, true, false):
+    found_true, found_false = reader.judge(summary, POST, "posts")
+    assert (set(found_true), set(found_false)) == (true, false)
+
+
+def test_documents_come_out_whatever_the_seed():
+    rng = random.Random(5)
+    for _ in range(60):
+        corpus.make(rng.choice(["stories", "posts", "reports"]), rng.choice(["validation", "test"]), rng.randrange(10**9))

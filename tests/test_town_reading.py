@@ -1,0 +1,125 @@
+"""The town's text is read back: the recogniser knows a sentence from a spoilt one, the tracker finds planted contradictions."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data"))
+
+from town import corpus  # noqa: E402
+from town.recogniser import Recogniser  # noqa: E402
+from town.tracker import Tracker  # noqa: E402
+from town.words import sentences  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def recogniser():
+    return Recogniser()
+
+
+@pytest.fixture(scope="module")
+def tracker(recogniser):
+    return Tracker(recogniser)
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return [corpus.make("stories", split, n)["text"] for split in ("train", "test") for n in range(120)]
+
+
+RIGHT = [
+    "Nora found the lantern under the counter.",
+    "She found it under the polished counter, humming a merry waltz.",
+    'Nora said, "Here is my small tin lantern, under the counter."',
+    "Merrily, he hurried to the boatyard by way of Tar Street.",
+    "After supper, Abel the cobbler gave up the lantern for lost and went home.",
+]
+WRONG = [
+    "Nora found the woollen lantern under the counter.",  # no wool in lanterns
+    "Nora found the tin small lantern under the counter.",  # order of modifiers
+    "Nora find the lantern under the counter.",
+    "nora found the lantern under the counter.",
+    "Nora found the lantern under the.",
+    "Nora found an lantern under the counter.",
+    "Her found the lantern under the counter.",
+    "Nora found the lantern the lantern under the counter.",
+    "Nora found the lantern under the leafy counter.",  # a counter is no tree
+    '"Here is my lantern, under the counter, said Nora.',
+]
+
+
+@pytest.mark.parametrize("sentence", RIGHT)
+def test_right_sentences_by_hand(recogniser, sentence):
+    assert recogniser.well_formed(sentence)
+
+
+@pytest.mark.parametrize("sentence", WRONG)
+def test_wrong_sentences_by_hand(recogniser, sentence):
+    assert not recogniser.well_formed(sentence)
+
+
+def test_every_sentence_of_the_corpus_is_read(recogniser, texts):
+    unread = [s for text in texts for s in sentences(text) if not recogniser.well_formed(s)]
+    assert unread == []
+
+
+def test_spoilt_sentences_are_not(recogniser, texts):
+    rng = random.Random(3)
+    spoilt = 0
+    for text in texts[:100]:
+        words = rng.choice(sentences(text)).split()
+        at = rng.randrange(1, len(words) - 1)
+        how = rng.choice(["swap", "drop", "double", "strange"])
+        if how == "swap":
+            words[at - 1], words[at] = words[at], words[at - 1]
+        elif how == "drop":
+            del words[at]
+        else:
+            words.insert(at, words[at] if how == "double" else "umph")
+        spoilt += not recogniser.well_formed(" ".join(words))
+    assert spoilt >= 85  # dropping an adjective, say, leaves a good sentence
+
+
+def test_no_contradiction_in_the_corpus(tracker, texts):
+    assert [(text, found) for text in texts if (found := tracker.violations(text))] == []
+
+
+STORY = (
+    "One rainy morning in the bakery, Nora the puppeteer looked everywhere for her small tin lantern. "
+    "Nora searched the bakery for the lantern and found an old cork and half a comb."
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ("Nora found the lantern under the counter.", None),
+        ("She found the small tin lantern behind the oven.", None),
+        ("Nora found the big tin lantern under the counter.", "unreadable"),
+        ("Nora found the tall tin lantern under the counter.", "property"),
+        ("Nora found the copper lantern under the counter.", "property"),
+        ("Nora found the kettle under the counter.", "thing"),
+        ("Nora found the lantern under the tar barrel.", "place"),
+        ("In the forge, Nora found the lantern.", "unreadable"),
+        ("He found the lantern under the counter.", "pronoun"),
+        ("Ada found the lantern under the counter.", "people"),
+        ("The cobbler found the lantern under the counter.", "people"),
+        ("While the sunshine lay like butter on the roofs, Nora found the lantern under the counter.", "weather"),
+        ("While the last clouds melted away, Nora found the lantern under the counter.", None),
+        ("Nora fixed the handle of the lantern with a brass screw.", "order"),
+        ("At noon, Nora found the lantern under the counter.", None),
+        ("Nora is a cabbage of.", "unreadable"),
+    ],
+)
+def test_contradictions_by_hand(tracker, more, kind):
+    found = tracker.continues(STORY, more)
+    assert [k for _, k in found] == ([kind] if kind else [])
+
+
+def test_hours_run_forward(tracker):
+    story = "At noon on Monday, Nora the puppeteer missed her lantern somewhere between Tar Street and the bakery."
+    assert tracker.consistent(f"{story} Late at night, Nora found the lantern under the counter.")
+    late = f"{story} Late at night, Nora searched the bakery for the lantern and found an old cork and half a comb."
+    assert [k for _, k in tracker.violations(f"{late} At noon, Nora found the lantern under the counter.")] == ["hour"]
