@@ -22,13 +22,13 @@ QUESTION = re.compile(
 )
 LONG = re.compile(r", (and|but|who|which|for|so|though)\b|\b(because|until|when|while|whether|as)\b|\bthat \{|[)}] that ")
 SENSES = re.compile(r"\{(smell|sound)\}")
-QUOTED = {"after": 3.0, "before": 1.5, "addr": 2.0, "exclaim": 2.0, "saying": 0.6, "saying2": 0.4}
+QUOTED = {"after": 2.0, "before": 1.5, "addr": 2.5, "exclaim": 2.0, "saying": 0.5, "saying2": 0.4}
 PLANS = {  # (front, end) by mood and description; each carries the mood where there is one
-    ("0", False): ["- -", "- -", "time -", "link -", "- tail", "- end", "manner -", "place -"],
-    ("0", True): ["tail -", "back -", "- back", "- as", "time tail", "link end", "and -", "time back", "place tail",
+    ("0", False): ["- -", "- -", "time -", "link -", "- tail", "- end", "manner -", "- end", "link end"],
+    ("0", True): ["tail -", "back -", "- back", "- as", "time tail", "link end", "and -", "time back",
                   "manner as", "tail end", "back tail", "time+tail -", "link+tail -", "- semicolon", "after -"],
     ("m", False): ["- tail", "- end", "manner -", "tail -", "- manner", "time end", "link tail", "- back"],
-    ("m", True): ["tail -", "back -", "- back", "time tail", "link end", "and -", "place tail", "manner as", "tail end",
+    ("m", True): ["tail -", "back -", "- back", "time tail", "link end", "and -", "manner as", "tail end",
                   "back tail", "time+back -", "link+tail -", "time+tail -", "- semicolon", "after end", "tail back"],
 }  # fmt: skip
 
@@ -305,7 +305,8 @@ class Tale:
             if subject and not self.quoted:
                 forms += [f"{person.name}, the {person.trade},"]
                 quirk = self.render_for(key, person.quirk)
-                forms += [f"{person.name}, a {person.trade} who {quirk},"] * 2
+                if key == "A" and self.chance.flip(0.35):
+                    forms = [f"{person.name}, a {person.trade} who {quirk},"]
             form = self.chance.pick(forms)
             self.quirk |= key == "A" and " who " in form
             return form
@@ -473,10 +474,12 @@ class Tale:
     def furniture(self, feature: tuple[str, str, tuple[str, ...]]) -> str:
         noun, stuff, _ = feature
         if not self.vivid or self.quoted or not self.chance.flip(0.7):
-            return f"the {self.given.get('of ' + noun, '')}{noun}"
+            return f"the {noun}"
         if "of " + noun not in self.given:
             quality = self.chance.pick(self.words.qualities[f"{stuff} {self.mood}"])
             self.given["of " + noun] = "" if quality in noun else quality + " "
+        elif not self.chance.flip(0.3):
+            return f"the {noun}"
         return f"the {self.given['of ' + noun]}{noun}"
 
     # ---- the thing ----
@@ -509,12 +512,12 @@ class Tale:
         """Put modifiers before the thing: what was given once stays so to the end."""
         thing, chance = self.happening.thing, self.chance
         kinds = ["size", "quality", "colour", "material"] if thing.coloured else ["size", "quality", "material"]
-        count = chance.pick((1, 2)) if first and self.vivid else chance.pick((0, 1)) if first or self.vivid else 0
+        count = chance.pick((2, 3)) if first and self.vivid else 1 if first else int(self.vivid and chance.flip(0.15))
         if least and not count:
             count = 1
         chosen = kinds if count >= len(kinds) else sorted(self.sample(kinds, count), key=kinds.index)
         adjectives = [self.property(kind) for kind in chosen]
-        if self.mood != "0" and (fond or not first) and chance.flip(0.3):
+        if self.mood != "0" and (fond or not first) and chance.flip(0.4):
             adjectives.insert(0, chance.pick(self.words.qualities[f"fond {self.mood}"]))
         kept = [a for a in adjectives if not set(a.split()) & set(thing.noun.split())]
         return " ".join([*dict.fromkeys(kept), thing.noun])
@@ -593,13 +596,13 @@ class Tale:
         return inflect(verb, sub or "past")
 
     def slot_exclaim(self, sub: str) -> str:
-        return self.chance.pick(self.temper("x"))
+        return self.chance.pick(self.temper("x")) if self.chance.flip(0.4) else self.listed("oath")
 
     def slot_opening(self, sub: str) -> str:
         return self.chance.pick(self.temper("o"))
 
     def slot_address(self, sub: str) -> str:
-        return self.chance.pick(self.temper("a"))
+        return self.chance.pick(self.temper("a")) if self.chance.flip(0.35) else self.listed("call" + self.mood)
 
     def slot_saying(self, sub: str) -> str:
         return self.render(read(self.fresh(self.temper("say" + self.mood), "say")))

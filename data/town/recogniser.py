@@ -336,7 +336,7 @@ def speech_rules(words: Words) -> dict[str, str]:
     said = either(inflect(v, "past") for v in verbs)
     return {
         "sv": either(f"<{v}>" for v in verbs), "said": f"({said} {{S}}|{{S}} {said})",
-        "asked": f"({asked} {{S}}|{{S}} {asked})", "exclaim": of("x"), "opening": of("o"), "address": of("a"),
+        "asked": f"({asked} {{S}}|{{S}} {asked})", "exclaim": f"({of('x')}|{{oath}})", "opening": of("o"), "address": f"({of('a')}|{{call+}}|{{call0}}|{{call-}})",
         "saying": of("say+", "say0", "say-"),
     }  # fmt: skip
 
