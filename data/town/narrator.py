@@ -18,10 +18,14 @@ BOUND = ("contest", "prize", "craft", "occasion", "quarrel", "secret", "trap", "
          "suspect", "wager", "clue", "letter", "disease", "event", "home")  # said once, the same to the end  # fmt: skip
 CARRIERS = {"manner", "tail", "end", "back", "saying", "as", "semicolon"}
 QUESTION = re.compile(
-    r"^(who|where|what is|what are|why|when did|how hard|can|does|is|are|has|did|will|was|could|have you|shall)\b"
+    r"^(who|whose|where|what is|what are|why|when did|how hard|can|does|is|are|has|did|will|was|could|have you|shall)\b"
 )
-LONG = re.compile(r", (and|but|who|which|for|so|though)\b|\b(because|until|when|while|whether|as)\b|\bthat \{|[)}] that ")
-SENSES = re.compile(r"\{(smell|sound)\}")
+LONG = re.compile(r", (and|but|who|which|for|so|though|with|in which|as)\b|\b(because|until|when|while|whether|as|since|if|before)\b|\bthat \{|[)}] that ")
+SENSES = re.compile(r"\bsmell\b")
+AIMLESS = re.compile(  # acts that nobody does in a manner
+    r"<(hear|see|find|meet|come across|think|lose|miss|forget|be|have|want|notice|slip|fall|discover|remember|know|get|"
+    r"win|arrive at|manage|mislay|come in for|sneeze|trip|mix|turn round)\b|<(sit|agree|enter)\b|that \{"
+)
 QUOTED = {"after": 2.0, "before": 1.5, "addr": 2.5, "exclaim": 2.0, "saying": 0.5, "saying2": 0.4}
 PLANS = {  # (front, end) by mood and description; each carries the mood where there is one
     ("0", False): ["- -", "- -", "time -", "link -", "- tail", "- end", "manner -", "- end", "link end"],
@@ -75,7 +79,7 @@ class Tale:
             replies = 0 < i < len(self.happening.events) - 1 and self.together()
             if replies and len(rows) < 8 and self.chance.flip(0.18):
                 rows.append(self.sentence(event, reply=True, following=self.happening.events[i + 1]))
-        if self.quirk and len(rows) < 9 and self.chance.flip(0.6):
+        if len(rows) < 9 and self.chance.flip(0.8 if self.quirk else 0.45):
             rows.append(self.sentence(self.happening.events[-1], coda=True))
         return rows
 
@@ -98,9 +102,9 @@ class Tale:
             self.actor = "AB"[event.actor == "A"]
         kind = "home" if coda else event.step.kind
         self.pool_kind = "talk" if reply else kind
-        self.turn = "-" if coda or reply else event.step.turn
+        self.turn = "-" if coda or reply or opening else event.step.turn
         how, text = self.matter(opening, reply, coda)
-        plan = self.plan(how, opening, event, coda)
+        plan = self.plan(how, text, opening, event, coda)
         line = self.compose(how, text, plan, opening)
         self.since_sense = 0 if self.senses else self.since_sense + 1
         self.last = set(self.now)
@@ -115,7 +119,9 @@ class Tale:
     def matter(self, opening: bool, reply: bool, coda: bool) -> tuple[str, str]:
         """Choose what of the event is told: a verb phrase (v), a clause (c) or words said (q)."""
         if coda:
-            return "v", self.happening.people["A"].coda
+            if self.quirk:
+                return "v", self.happening.people["A"].coda
+            return "v", self.fresh(list(self.words.steps["rest"].said["v"]), "step")
         if reply:
             kind = self.answered.turn if self.answered.turn != "-" else self.answered.kind
             pool = self.words.pools["speech"].get(f"{kind} {self.mood}", [])
@@ -140,6 +146,7 @@ class Tale:
         new = [t for t in can if tag + t not in self.used] or can or pool
         text = self.chance.pick(new)
         self.used.add(tag + text)
+        self.senses += bool(SENSES.search(text))
         return text
 
     def allows(self, text: str) -> bool:
@@ -148,7 +155,7 @@ class Tale:
             return False
         return not (SENSES.search(text) and (self.senses or self.since_sense < 2))
 
-    def plan(self, how: str, opening: bool, event: Event, coda: bool) -> tuple[str, str]:
+    def plan(self, how: str, text: str, opening: bool, event: Event, coda: bool) -> tuple[str, str]:
         """Choose front and end."""
         if opening:
             ends = ["-", "tail", "end", "back"] if self.vivid or self.mood != "0" else ["-", "-", "tail"]
@@ -164,9 +171,11 @@ class Tale:
                 continue
             if ("time" in parts) and not event.new_hour:
                 continue
-            if how == "q" and front not in ("-", "back", "and", "after") or how == "q" and end == "manner":
+            if how == "q" and front not in ("-", "back", "and", "after", "tail"):
                 continue
             if "manner" in parts and f"manner {self.pool_kind} {self.mood}" not in self.words.qualities:
+                continue
+            if "manner" in parts and how == "v" and AIMLESS.search(text):
                 continue
             if coda and "back" in parts:
                 continue
@@ -189,22 +198,24 @@ class Tale:
             if opening or "tail" in front or front == "manner":
                 cores.pop("was", None)
                 cores.pop("nobody", None)
-            if re.match(r"<(be|have|want|find that|mean)\b", text):
+            if AIMLESS.search(text):
                 cores.pop("manner", None)
                 cores.pop("saw", None)
             core = self.chance.draw({k: weights[k] for k in cores})
         else:
             if how == "c" and (opening or "tail" in front or front == "manner"):
                 cores = {"saw": cores["saw"]}
-            if how == "q" and (front in ("back", "and", "after")):
+            if how == "q" and (front in ("back", "and", "after", "tail")):
                 cores = {k: t for k, t in cores.items() if k in ("before", "turned", "heard")} or cores
+            if how == "q" and "{address}" in text:
+                cores = {k: t for k, t in cores.items() if k != "addr"}
             core = self.chance.draw({k: QUOTED.get(k, 1.0) for k in sorted(cores)})
         template = cores[core]
         if how == "c" and core == "C" and end in ("tail", "manner", "end"):
             end = "back"
-        if LONG.search(text) and end in ("tail", "end", "manner", "semicolon"):  # it would hang on somebody else
+        if how != "q" and LONG.search(text) and end in ("tail", "end", "manner", "semicolon"):  # it would hang on somebody else
             front, end = ("tail" if front == "-" else front), "-"
-        if question and front in ("back", "and", "after"):
+        if question and front in ("back", "and", "after", "tail"):
             front = "-"
         if how == "q" and core in ("before", "turned", "heard"):
             end, front = "-", front if front != "-" else self.chance.pick(["back", "tail"])
@@ -387,7 +398,10 @@ class Tale:
         event = self.event
         kinds = {"people": 5.0, "weather": 1.5}
         if self.vivid and self.senses == 0 and self.since_sense >= 2:
-            kinds |= {"smell": 1.0, "sound": 1.0, "animal": 1.0}
+            kinds |= {"smell": 1.0, "sound": 1.0}
+            if "n" not in self.known or self.happening.goal.name not in ANIMALS:
+                kinds["animal"] = 0.0 if self.happening.goal.name in ANIMALS else 1.0
+            kinds = {k: w for k, w in kinds.items() if w}
         if event.turns:
             kinds = {"change": 1.0}
         kind = self.chance.draw(kinds)
@@ -553,6 +567,13 @@ class Tale:
             return f"its {part}" if not self.quoted else f"the {part}"
         return f"the {part}"
 
+    def slot_opart(self, sub: str) -> str:
+        part = self.broken_part()
+        if "o" in self.now or ("o" in self.last and self.chance.flip(0.4)):
+            self.now.append("o")
+            return f"its {part}"
+        return f"the {part} of {self.slot_o(sub or 'd')}"
+
     def slot_fault(self, sub: str) -> str:
         self.broken_part()
         return self.given["fault"]
@@ -608,6 +629,7 @@ class Tale:
         return self.render(read(self.fresh(self.temper("say" + self.mood), "say")))
 
 
+ANIMALS = {"rescue", "guard", "mystery", "confess", "contest", "learn", "cook"}  # their animal has a part of its own
 BRINGS_B = {"meet", "join", "customer", "almost_seen", "quarrel"}
 
 

@@ -293,7 +293,9 @@ def thing_rules(words: Words) -> dict[str, str]:
     return {
         "determiner": "({first=}a|the|{pronoun=he}his|{pronoun=she}her|{nm}'s)",
         "o": full, "o.my": full, "o.a": full, "o.q": "{np}", "o.full": "{np}", "o.n": "{np}",
-        "part_noun": either(parts), "part": "(the|its) {part_noun}", "part.n": "{part_noun}", "fault": either(faults),
+        "part_noun": either(parts), "part": "(the|its) {part_noun}", "part.n": "{part_noun}",
+        "opart": f"(its {{part_noun}}|the {{part_noun}} of {full})",
+        "opart.my": f"(its {{part_noun}}|the {{part_noun}} of {full})", "fault": either(faults),
         "works": either(dict.fromkeys(t.works for t in words.things)), "mendtool": either(tools),
         "dish": "the {dish_noun}", "dish_noun": either(dishes), "dish.n": "{dish_noun}",
         "animal_noun": either(a.noun for a in words.animals),

@@ -15,13 +15,13 @@ teach taught taught; tear tore torn; think thought thought; throw threw thrown; 
 win won won; wind wound wound; write wrote written; begin began begun; bend bent bent; bet bet bet; bite bit bitten; blow blew blown
 break broke broken; creep crept crept; cut cut cut; dig dug dug; do did done; draw drew drawn; drink drank drunk; eat ate eaten
 fall fell fallen; fight fought fought; fling flung flung; forget forgot forgotten; forgive forgave forgiven; go went gone
-hang hung hung; hide hid hidden; know knew known; lead led led; lean leaned leaned; learn learned learned; lend lent lent
+hang hung hung; hide hid hidden; know knew known; lead led led; lean leaned leaned; learn learned learned; lend lent lent; light lit lit; wring wrung wrung
 mislay mislaid mislaid; mistake mistook mistaken; overhear overheard overheard; pay paid paid; seek sought sought; sew sewed sewn
 show showed shown; spin spun spun; spread spread spread; stride strode stridden; strike struck struck; swear swore sworn
 swim swam swum; undertake undertook undertaken; bear bore borne; spill spilt spilt; beat beat beaten; grow grew grown; dream dreamed dreamed
 """
 FORMS = {w[0]: (w[1], w[2]) for line in IRREGULAR.replace("\n", ";").split(";") if (w := line.split())}
-DOUBLED = re.compile(r"^(?:[^aeiou]*(?:qu)?[aeiou][bdgklmnprt]|admit|begin|forget|refer)$")
+DOUBLED = re.compile(r"^(?:[^aeiou]*(?:qu)?[aeiou][bdgklmnprt]|admit|begin|unwrap|regret|forget|refer)$")
 SENTENCE_END = re.compile(r'(?<=[.!?])\s+(?=["A-Z])|(?<=[.!?]")\s+(?=["A-Z])')
 TOKEN = re.compile(r"'s\b|[A-Za-z0-9-]+(?:'(?!s\b)[a-z]+)*|[.,;:!?\"]|'")
 FORM_NAMES = ("past", "ing", "bare", "done")
