@@ -15,7 +15,7 @@ from .words import finish, inflect
 PRONOUN = {"f": {"he": "she", "him": "her", "his": "her", "self": "herself"},
            "m": {"he": "he", "him": "him", "his": "his", "self": "himself"}}  # fmt: skip
 BOUND = ("contest", "prize", "craft", "occasion", "quarrel", "secret", "trap", "mendtool", "dish", "pet", "crop",
-         "suspect", "wager", "clue", "letter", "disease", "event", "home")  # said once, the same to the end  # fmt: skip
+         "suspect", "disease", "event", "home")  # said once, the same to the end  # fmt: skip
 CARRIERS = {"manner", "tail", "end", "back", "saying", "as", "semicolon"}
 QUESTION = re.compile(
     r"^(who|whose|where|what is|what are|why|when did|how hard|can|does|is|are|has|did|will|was|could|have you|shall)\b"
@@ -23,17 +23,17 @@ QUESTION = re.compile(
 LONG = re.compile(r", (and|but|who|which|for|so|though|with|in which|as)\b|\b(because|until|when|while|whether|as|since|if|before)\b|\bthat \{|[)}] that ")
 SENSES = re.compile(r"\bsmell\b")
 AIMLESS = re.compile(  # acts that nobody does in a manner
-    r"<(hear|see|find|meet|come across|think|lose|miss|forget|be|have|want|notice|slip|fall|discover|remember|know|get|"
+    r"<(hear|see|watch|catch sight|wake|learn|spit|get over|rise|hang|find|meet|come across|think|lose|miss|forget|be|have|want|notice|slip|fall|discover|remember|know|get|"
     r"win|arrive at|manage|mislay|come in for|sneeze|trip|mix|turn round)\b|<(sit|agree|enter)\b|that \{"
 )
 QUOTED = {"after": 2.0, "before": 1.5, "addr": 2.5, "exclaim": 2.0, "saying": 0.5, "saying2": 0.4}
 PLANS = {  # (front, end) by mood and description; each carries the mood where there is one
-    ("0", False): ["- -", "- -", "time -", "link -", "- tail", "- end", "manner -", "- end", "link end"],
-    ("0", True): ["tail -", "back -", "- back", "- as", "time tail", "link end", "and -", "time back",
-                  "manner as", "tail end", "back tail", "time+tail -", "link+tail -", "- semicolon", "after -"],
-    ("m", False): ["- tail", "- end", "manner -", "tail -", "- manner", "time end", "link tail", "- back"],
-    ("m", True): ["tail -", "back -", "- back", "time tail", "link end", "and -", "manner as", "tail end",
-                  "back tail", "time+back -", "link+tail -", "time+tail -", "- semicolon", "after end", "tail back"],
+    ("0", False): ["- -", "time -", "link -", "- tail", "- tail", "manner -", "tail -", "time tail", "link tail"],
+    ("0", True): ["tail -", "back -", "- back", "- as", "time tail", "link end", "and -", "time back", "manner as",
+                  "tail end", "back tail", "time+tail -", "link+tail -", "- semicolon", "after -", "- end", "- tail"],
+    ("m", False): ["- tail", "- tail", "manner -", "tail -", "time tail", "link tail"],
+    ("m", True): ["tail -", "back -", "- back", "time tail", "link end", "and -", "- end", "manner as", "tail end",
+                  "back tail", "time+back -", "link+tail -", "time+tail -", "- semicolon", "after end", "- tail"],
 }  # fmt: skip
 
 
@@ -160,7 +160,7 @@ class Tale:
         if opening:
             ends = ["-", "tail", "end", "back"] if self.vivid or self.mood != "0" else ["-", "-", "tail"]
             if self.mood != "0":
-                ends = ["tail", "end", "back"]
+                ends = ["tail", "end", "back"] if self.vivid else ["tail"]
             return "open", self.chance.pick(ends)
         plans = PLANS[("0" if self.mood == "0" else "m", self.vivid)]
         fits = []
@@ -321,7 +321,7 @@ class Tale:
             form = self.chance.pick(forms)
             self.quirk |= key == "A" and " who " in form
             return form
-        if key in self.last and self.chance.flip(0.45):
+        if key in self.last and self.chance.flip(0.55):
             return self.pronoun(key, "he" if subject else "him")
         return person.name if self.chance.flip(0.8) else f"the {person.trade}"
 
@@ -381,6 +381,8 @@ class Tale:
         return self.render(read(self.fresh(lines, pool)))
 
     def slot_tail(self, sub: str) -> str:
+        if not self.vivid:
+            return self.carry("tails", ["short"])
         temper = self.words.tempers[self.person(self.actor).temper]
         if self.chance.flip(0.25):
             return self.render(read(self.fresh(temper["t" + self.mood], "tail")))
@@ -629,7 +631,7 @@ class Tale:
         return self.render(read(self.fresh(self.temper("say" + self.mood), "say")))
 
 
-ANIMALS = {"rescue", "guard", "mystery", "confess", "contest", "learn", "cook"}  # their animal has a part of its own
+ANIMALS = {"rescue", "guard", "mystery", "confess", "contest", "learn", "cook", "garden"}  # their animal has a part of its own
 BRINGS_B = {"meet", "join", "customer", "almost_seen", "quarrel"}
 
 

@@ -233,7 +233,7 @@ def join(found: Found, end: int, readings: list[tuple[Feature, ...]]) -> None:
 FORMS = {"V.bare": ("bare", "V"), "V.ing": ("ing", "V"), "sv.bare": ("bare", "sv")}
 RECORDED = {
     "nm", "tr", "pronoun", "at_now", "walk_to", "opening_time", "hour0", "hour1", "hour2", "hour3", "hour4", "dish",
-    "contest", "prize", "craft", "occasion", "quarrel", "trap", "mendtool", "animal_noun", "part_noun", "fault",
+    "contest", "prize", "craft", "occasion", "quarrel", "trap", "mendtool", "crop", "disease", "animal_noun", "part_noun", "fault",
 }  # fmt: skip
 
 
