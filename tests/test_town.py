@@ -35,9 +35,19 @@ def reader():
 
 
 def test_verbs_and_articles_by_hand():
-    past = {"carry": "carried", "hop": "hopped", "go": "went", "admit": "admitted", "offer": "offered", "hide": "hid"}
+    past = {
+        "carry": "carried",
+        "hop": "hopped",
+        "go": "went",
+        "admit": "admitted",
+        "offer": "offered",
+        "hide": "hid",
+    }
     assert {verb: inflect(verb, "past") for verb in past} == past
-    assert inflect("hide behind", "done") == "hidden behind" and inflect("lie down", "ing") == "lying down"
+    assert (
+        inflect("hide behind", "done") == "hidden behind"
+        and inflect("lie down", "ing") == "lying down"
+    )
     assert inflect("stop", "ing") == "stopping" and inflect("be", "past") == "was"
     assert finish('a old man said, "a honest hour in an useful uniform"') == (
         'An old man said, "An honest hour in a useful uniform"'
@@ -64,7 +74,15 @@ def test_choice_is_counted_in_nats():
 
 def test_the_word_files_are_large_enough():
     counts = measure.inventory()
-    least = {"goals": 17, "steps": 60, "verbs": 250, "things": 280, "places": 40, "modifiers": 400, "lines of speech": 150}
+    least = {
+        "goals": 20,
+        "steps": 60,
+        "verbs": 250,
+        "things": 290,
+        "places": 40,
+        "modifiers": 400,
+        "lines of speech": 150,
+    }
     assert {name: counts[name] for name in least if counts[name] < least[name]} == {}
 
 
@@ -82,21 +100,35 @@ def test_the_same_seed_makes_the_same_text_and_another_seed_another():
     assert corpus.digest([corpus.make("stories", "train", 8)]) != corpus.digest(rows[:1])
     frozen = json.loads((Path(corpus.__file__).parent / "fingerprints.json").read_text())
     for kind in corpus.MAKERS:
-        assert corpus.digest([corpus.make(kind, "test", n) for n in range(20)]) == frozen[kind], kind
+        found = corpus.digest([corpus.make(kind, "test", n) for n in range(20)])
+        assert found == frozen[kind], (
+            f"if the words changed on purpose, write {kind}: {found} to fingerprints.json"
+        )
 
 
 def test_stories_have_four_to_ten_sentences_each_with_its_dials(stories):
     for row in stories:
         count = len(sentences(row["text"]))
         assert 4 <= count <= 10
-        assert count == len(row["moods"].split()) == len(row["descriptions"].split()) == len(row["steps"].split())
+        assert (
+            count
+            == len(row["moods"].split())
+            == len(row["descriptions"].split())
+            == len(row["steps"].split())
+        )
         assert set(row["moods"].split()) <= {"bright", "plain", "dark"}
 
 
 def test_mood_and_description_are_free_of_each_other_and_of_the_step(stories):
-    pairs = [p for r in stories for p in zip(r["moods"].split(), r["descriptions"].split(), r["steps"].split(), strict=True)]
+    pairs = [
+        p
+        for r in stories
+        for p in zip(r["moods"].split(), r["descriptions"].split(), r["steps"].split(), strict=True)
+    ]
     for mood in ("bright", "plain", "dark"):
-        share = [d for m, d, _ in pairs if m == mood].count("vivid") / sum(m == mood for m, _, _ in pairs)
+        share = [d for m, d, _ in pairs if m == mood].count("vivid") / sum(
+            m == mood for m, _, _ in pairs
+        )
         assert 0.44 < share < 0.56
     for step in ("join", "search", "regret"):
         moods = [m for m, _, s in pairs if s == step]
@@ -111,7 +143,9 @@ def test_hardly_a_sentence_is_repeated(stories):
 
 def test_how_much_is_chosen(stories):
     tokenizer = measure.bpe([r["text"] for r in stories])
-    assert measure.choice(stories, tokenizer) > 0.8  # a tokenizer trained on so few stories needs more tokens
+    assert (
+        measure.choice(stories, tokenizer) > 0.8
+    )  # a tokenizer trained on so few stories needs more tokens
 
 
 def test_the_test_split_has_goals_words_and_sentences_of_its_own(stories, test_stories):
@@ -128,7 +162,9 @@ def test_the_test_split_has_goals_words_and_sentences_of_its_own(stories, test_s
 def test_no_slot_or_bracket_is_left_in_any_text(stories, test_stories):
     papers = [corpus.make(kind, "train", n) for kind in ("posts", "reports") for n in range(100)]
     for row in [*stories, *test_stories, *papers]:
-        assert not re.search(r"[{}<>\[\]|]|  | [,.;]|,,|\ba [aeio]\w*[^n]e? ?\b(?<!one)\Z", row["text"]), row["text"]
+        assert not re.search(
+            r"[{}<>\[\]|]|  | [,.;]|,,|\ba [aeio]\w*[^n]e? ?\b(?<!one)\Z", row["text"]
+        ), row["text"]
 
 
 @pytest.mark.parametrize("kind", ["posts", "reports"])
@@ -139,7 +175,9 @@ def test_facts_stand_in_the_text_and_references_state_only_true_ones(reader, kin
         stated = reader.facts(row["text"], kind)
         for slot in corpus.FACTS[kind]:
             if row[slot]:
-                assert any(reader.facts(row[slot], kind)[slot][0] <= said for said in stated[slot]), (slot, row)
+                assert any(
+                    reader.told(slot, row[slot], kind)[0] <= said for said in stated[slot]
+                ), (slot, row)
         assert reader.accurate(row["summary"], row, kind), row
         copied += row["copied"]
         if row["copied"]:
@@ -156,11 +194,19 @@ POST = {
 @pytest.mark.parametrize(
     ("summary", "true", "false"),
     [
-        ("My cousin snapped the lid of my teapot in two last Monday morning.", {"who", "what", "when"}, set()),
+        (
+            "My cousin snapped the lid of my teapot in two last Monday morning.",
+            {"who", "what", "when"},
+            set(),
+        ),
         ("My cousin broke the lid of my silver teapot.", {"who"}, {"what"}),
         ("My cousin broke the spout of my teapot.", {"who"}, {"what"}),
         ("My landlord broke the lid of my teapot in the bakery.", {"what", "where"}, {"who"}),
-        ("How can I keep the friendship of Nora, who cost me sixpence?", {"want", "name", "amount"}, set()),
+        (
+            "How can I keep the friendship of Nora, who cost me sixpence?",
+            {"want", "name", "amount"},
+            set(),
+        ),
         ("Boris lost my teapot on Tuesday night.", set(), {"name", "what", "when"}),
         ("What a pity.", set(), set()),
     ],
@@ -173,4 +219,8 @@ def test_facts_by_hand(reader, summary, true, false):
 def test_documents_come_out_whatever_the_seed():
     rng = random.Random(5)
     for _ in range(60):
-        corpus.make(rng.choice(["stories", "posts", "reports"]), rng.choice(["validation", "test"]), rng.randrange(10**9))
+        corpus.make(
+            rng.choice(["stories", "posts", "reports"]),
+            rng.choice(["validation", "test"]),
+            rng.randrange(10**9),
+        )

@@ -26,14 +26,16 @@ def tracker(recogniser):
 
 @pytest.fixture(scope="module")
 def texts():
-    return [corpus.make("stories", split, n)["text"] for split in ("train", "test") for n in range(120)]
+    return [
+        corpus.make("stories", split, n)["text"] for split in ("train", "test") for n in range(80)
+    ]
 
 
 RIGHT = [
     "Nora found the lantern under the counter.",
     "She found it under the polished counter, humming a merry waltz.",
     'Nora said, "Here is my small tin lantern, under the counter."',
-    "Merrily, he hurried to the boatyard by way of Tar Street.",
+    "Merrily, he hurried to the boatyard by way of Tar Street and Duck Lane.",
     "After supper, Abel the cobbler gave up the lantern for lost and went home.",
 ]
 WRONG = [
@@ -58,6 +60,22 @@ def test_right_sentences_by_hand(recogniser, sentence):
 @pytest.mark.parametrize("sentence", WRONG)
 def test_wrong_sentences_by_hand(recogniser, sentence):
     assert not recogniser.well_formed(sentence)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "why"),
+    [
+        ("Nora found the lantern under the counter.", ""),
+        ("Nora found the lantern under the", "cut off"),
+        ("Nora found an lantern under the counter.", "article"),
+        ("nora found the lantern under the counter.", "capital"),
+        ('Nora said, "Here is the lantern.', "quotes"),
+        ("Nora found the spaceship under the counter.", "word: spaceship"),
+        ("Nora the lantern under the counter found.", "grammar"),
+    ],
+)
+def test_what_cannot_be_read_is_told_by_kind(recogniser, sentence, why):
+    assert recogniser.diagnose(sentence) == why
 
 
 def test_every_sentence_of_the_corpus_is_read(recogniser, texts):
@@ -88,7 +106,7 @@ def test_no_contradiction_in_the_corpus(tracker, texts):
 
 STORY = (
     "One rainy morning in the bakery, Nora the puppeteer looked everywhere for her small tin lantern. "
-    "Nora searched the bakery for the lantern and found an old cork and half a comb."
+    "Nora searched the bakery for the lantern and found an old cork, half a comb and a sack of peas."
 )
 
 
@@ -106,7 +124,10 @@ STORY = (
         ("He found the lantern under the counter.", "pronoun"),
         ("Ada found the lantern under the counter.", "people"),
         ("The cobbler found the lantern under the counter.", "people"),
-        ("While the sunshine lay like butter on the roofs, Nora found the lantern under the counter.", "weather"),
+        (
+            "While the sunshine lay like butter on the roofs, Nora found the lantern under the counter.",
+            "weather",
+        ),
         ("While the last clouds melted away, Nora found the lantern under the counter.", None),
         ("Nora fixed the handle of the lantern with a brass screw.", "order"),
         ("At noon, Nora found the lantern under the counter.", None),
@@ -121,5 +142,8 @@ def test_contradictions_by_hand(tracker, more, kind):
 def test_hours_run_forward(tracker):
     story = "At noon on Monday, Nora the puppeteer missed her lantern somewhere between Tar Street and the bakery."
     assert tracker.consistent(f"{story} Late at night, Nora found the lantern under the counter.")
-    late = f"{story} Late at night, Nora searched the bakery for the lantern and found an old cork and half a comb."
-    assert [k for _, k in tracker.violations(f"{late} At noon, Nora found the lantern under the counter.")] == ["hour"]
+    late = f"{story} Late at night, Nora searched the bakery for the lantern and found an old cork, half a comb and a sack of peas."
+    assert [
+        k
+        for _, k in tracker.violations(f"{late} At noon, Nora found the lantern under the counter.")
+    ] == ["hour"]

@@ -69,7 +69,9 @@ def make_split(kind: str, split: str, size: int, taken: set[str]) -> list[dict]:
 
 def digest(rows: list[dict]) -> str:
     """Hash rows as canonical JSON lines: the same on every machine, whatever wrote the parquet file."""
-    return hashlib.sha256("\n".join(json.dumps(r, sort_keys=True) for r in rows).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join(json.dumps(r, sort_keys=True) for r in rows).encode()
+    ).hexdigest()
 
 
 def main() -> None:
@@ -87,8 +89,12 @@ def main() -> None:
             rows = make_split(kind, split, size, taken)
             hashes[f"{kind}-{split}"] = digest(rows)
             path = out / f"{kind}-{split}.parquet"
-            pd.DataFrame(rows).to_parquet(path, compression="zstd", compression_level=19, index=False)
-            print(f"{kind} {split}: {size} documents, {sum(len(r['text']) for r in rows):,} characters")
+            pd.DataFrame(rows).to_parquet(
+                path, compression="zstd", compression_level=19, index=False
+            )
+            print(
+                f"{kind} {split}: {size} documents, {sum(len(r['text']) for r in rows):,} characters"
+            )
     (out / "hashes.json").write_text(json.dumps(hashes, indent=1) + "\n")
 
 

@@ -9,8 +9,26 @@ from .recogniser import Feature, Recogniser, either
 from .words import tokens
 
 SLOTS = {"posts": POST_FACTS, "reports": REPORT_FACTS}
-LARGE = ("what", "event", "want", "cause", "next")  # read before the small ones, which may stand inside them
-FREE = {"np", "price", "goods", "load", "number", "village", "street", "soup", "occasion", "colour", "garment"}
+LARGE = (
+    "what",
+    "event",
+    "want",
+    "cause",
+    "next",
+)  # read before the small ones, which may stand inside them
+FREE = {
+    "np",
+    "price",
+    "goods",
+    "load",
+    "number",
+    "village",
+    "street",
+    "soup",
+    "occasion",
+    "colour",
+    "garment",
+}
 
 
 class FactReader(Recogniser):
@@ -25,7 +43,10 @@ class FactReader(Recogniser):
         found = super().match_slot(node, at, form)
         if node.value in FREE - {"np"}:
             said = {end: " ".join(self.words_here[at:end]) for end in found}
-            return {end: [((node.value, said[end]), *r) for r in readings] for end, readings in found.items()}
+            return {
+                end: [((node.value, said[end]), *r) for r in readings]
+                for end, readings in found.items()
+            }
         return found
 
     def facts(self, text: str, kind: str) -> dict[str, list[frozenset[Feature]]]:
@@ -33,7 +54,9 @@ class FactReader(Recogniser):
         self.words_here, self.memo = tokens(text), {}
         stated: dict[str, list[frozenset[Feature]]] = {}
         covered: set[int] = set()
-        for slot in sorted(SLOTS[kind], key=lambda s: 0 if s in LARGE else 2 if s == "person" else 1):
+        for slot in sorted(
+            SLOTS[kind], key=lambda s: 0 if s in LARGE else 2 if s == "person" else 1
+        ):
             at = 0
             while at < len(self.words_here):
                 found = {} if at in covered else self.match(self.rules["fact " + slot], at, "past")
@@ -51,10 +74,18 @@ class FactReader(Recogniser):
         true, false = [], []
         for slot, mentions in self.facts(summary, kind).items():
             value = row[slot]
-            told = self.facts(value, kind).get(slot, []) if value else []
+            told = self.told(slot, value, kind)
             good = bool(told) and all(mention <= told[0] for mention in mentions)
             (true if good else false).append(slot)
         return true, false
+
+    def told(self, slot: str, value: str, kind: str) -> list[frozenset[Feature]]:
+        """Read the value of a column."""
+        return (
+            self.facts(f"my {value}" if slot == "who" else value, kind).get(slot, [])
+            if value
+            else []
+        )
 
     def accurate(self, summary: str, row: dict[str, str], kind: str) -> bool:
         """Say whether a summary states at least one fact and only true ones."""
@@ -73,7 +104,9 @@ def paraphrased(section: str, label: str) -> list[str]:
 
 def fact_rules(words: Words) -> dict[str, str]:
     days = [
-        f"{{day={day} {part}}}(on|last) {day} {part}" for day in words.lists["day"] for part in PARTS_OF_DAY
+        f"{{day={day} {part}}}(on|last) {day} {part}"
+        for day in words.lists["day"]
+        for part in PARTS_OF_DAY
     ]
     places = [f"{{place={p.noun}}}{p.prep} the {p.noun}" for p in words.places]
     deeds = [w for s in papers() if s.startswith("deed ") for w in paraphrased(s, s)]
@@ -82,7 +115,7 @@ def fact_rules(words: Words) -> dict[str, str]:
     counts = "{number} (people|onlookers|visitors|children|sailors)"
     trades = [f"{{trade={p.trade}}}the {p.trade}" for p in words.people]
     return {
-        "fact who": either(relations), "fact name": either(f"{{name={p.name}}}{p.name}" for p in words.people),
+        "fact who": f"(my|a) {either(relations)}", "fact name": either(f"{{name={p.name}}}{p.name}" for p in words.people),
         "fact what": either(deeds), "fact when": either(days), "fact where": either(places),
         "fact amount": "{price}", "fact want": either(paraphrased("want", "want")), "fact person": either(trades),
         "fact event": either(events), "fact day": either(days), "fact site": either(places), "fact count": counts,

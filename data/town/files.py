@@ -89,7 +89,9 @@ class Words:
     goals: dict[str, Goal] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
     test_lists: dict[str, list[str]] = field(default_factory=dict)
-    pools: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # file -> "class mood" -> templates
+    pools: dict[str, dict[str, list[str]]] = field(
+        default_factory=dict
+    )  # file -> "class mood" -> templates
     tempers: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     weather: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     stuffs: dict[str, str] = field(default_factory=dict)  # material -> stuff
@@ -137,7 +139,15 @@ def _thing(header: list[str], kind: str, line: str) -> Thing:
         name, _, wrong = part.rpartition(" ")
         faults[name] = tuple(wrong.split("/"))
     return Thing(
-        noun, kind, listed(materials), listed(sizes), coloured == "colour", repair, works, faults, test
+        noun,
+        kind,
+        listed(materials),
+        listed(sizes),
+        coloured == "colour",
+        repair,
+        works,
+        faults,
+        test,
     )
 
 
@@ -148,7 +158,9 @@ def _place(line: str) -> Place:
     for feature in listed(features):
         name, stuff, preps = feature.split(":")
         found.append((name, stuff, tuple(preps.split())))
-    return Place(noun, prep, side == "out", tuple(found), by_mood(smells), listed(sounds, ";"), test)
+    return Place(
+        noun, prep, side == "out", tuple(found), by_mood(smells), listed(sounds, ";"), test
+    )
 
 
 def _animal(line: str) -> Animal:
@@ -188,7 +200,9 @@ def load() -> Words:
         test, line = held_out(line)
         words.people.append(Person(*listed(line, "|"), test))
     for kind, body in sections("things.txt").items():
-        words.things += [_thing([p.strip() for p in body[0].split(";")], kind, line) for line in body[1:]]
+        words.things += [
+            _thing([p.strip() for p in body[0].split(";")], kind, line) for line in body[1:]
+        ]
     words.places = [_place(line) for line in lines("places.txt")]
     words.animals = [_animal(line) for line in lines("animals.txt")]
     words.steps = {name: _step(name, body) for name, body in sections("steps.txt").items()}

@@ -38,7 +38,12 @@ def repetition(texts: list[str]) -> dict[str, float | str]:
     counts = Counter(every)
     once = sum(n for n in counts.values() if n == 1) / len(every)
     longest = Counter({s: n for s, n in counts.items() if len(s.split()) >= 5}).most_common(1)[0]
-    return {"once": once, "top": longest[1] / len(every), "top sentence": longest[0], "sentences": len(every)}
+    return {
+        "once": once,
+        "top": longest[1] / len(every),
+        "top sentence": longest[0],
+        "sentences": len(every),
+    }
 
 
 def choice(rows: list[dict], tokenizer: Tokenizer) -> float:
@@ -51,7 +56,9 @@ def bpe(texts: list[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=VOCABULARY,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
@@ -74,11 +81,17 @@ def inventory() -> dict[str, int]:
                 walk(read(text))
     for person in words.people:
         walk(read(person.coda))
-    modifiers = {m for head, ms in words.qualities.items() for m in ms} | set(words.colours) | set(words.stuffs)
+    modifiers = (
+        {m for head, ms in words.qualities.items() for m in ms}
+        | set(words.colours)
+        | set(words.stuffs)
+    )
     modifiers |= {s for t in words.things for s in t.sizes}
     speech = sum(len(v) for v in words.pools["speech"].values())
     speech += sum(len(t) for s in words.steps.values() for k, t in s.said.items() if k[0] == "q")
-    speech += sum(len(v) for t in words.tempers.values() for k, v in t.items() if k.startswith("say"))
+    speech += sum(
+        len(v) for t in words.tempers.values() for k, v in t.items() if k.startswith("say")
+    )
     return {
         "goals": len(words.goals), "steps": len(words.steps), "verbs": len(verbs), "things": len(words.things),
         "places": len(words.places), "modifiers": len(modifiers), "lines of speech": speech,
@@ -90,14 +103,18 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stories", type=int, default=10_000)
-    parser.add_argument("--checked", type=int, default=1_000, help="stories, posts and reports read by the checkers")
+    parser.add_argument(
+        "--checked", type=int, default=1_000, help="stories, posts and reports read by the checkers"
+    )
     args = parser.parse_args()
     started = time.time()
     rows = [corpus.make("stories", "train", n) for n in range(args.stories)]
     seconds = time.time() - started
     test = [corpus.make("stories", "test", n) for n in range(max(50, args.stories // 10))]
     tokenizer = bpe([r["text"] for r in rows])
-    table: list[tuple[str, str]] = [("stories made", f"{len(rows)} in {seconds:.0f} s, none failed")]
+    table: list[tuple[str, str]] = [
+        ("stories made", f"{len(rows)} in {seconds:.0f} s, none failed")
+    ]
     found = repetition([r["text"] for r in rows])
     count = found["sentences"]
     table += [
@@ -110,18 +127,30 @@ def main() -> None:
     ]  # fmt: skip
     seen = {s for r in rows for s in sentences(r["text"])}
     late = [s for r in test for s in sentences(r["text"])]
-    table.append(("sentences of the test split that stand in train", f"{sum(s in seen for s in late) / len(late):.2%}"))
+    table.append(
+        (
+            "sentences of the test split that stand in train",
+            f"{sum(s in seen for s in late) / len(late):.2%}",
+        )
+    )
     tracker, wrong, started = Tracker(), Counter(), time.time()
     checked = rows[: args.checked] + test[: args.checked // 4]
     for row in checked:
         wrong.update(kind for _, kind in tracker.violations(row["text"]))
     read_seconds = time.time() - started
-    table.append((f"violations in {len(checked)} stories, {read_seconds:.0f} s", str(dict(wrong)) if wrong else "none"))
+    table.append(
+        (
+            f"violations in {len(checked)} stories, {read_seconds:.0f} s",
+            str(dict(wrong)) if wrong else "none",
+        )
+    )
     reader = FactReader()
     for kind in ("posts", "reports"):
         papers = [corpus.make(kind, "train", n) for n in range(args.checked // 4)]
         good = sum(reader.accurate(r["summary"], r, kind) for r in papers)
-        table.append((f"references of {kind} that state only true facts", f"{good} of {len(papers)}"))
+        table.append(
+            (f"references of {kind} that state only true facts", f"{good} of {len(papers)}")
+        )
     table += [(f"word files: {name}", str(n)) for name, n in inventory().items()]
     for name, value in table:
         print(f"| {name} | {value} |")

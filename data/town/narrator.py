@@ -20,7 +20,9 @@ CARRIERS = {"manner", "tail", "end", "back", "saying", "as", "semicolon"}
 QUESTION = re.compile(
     r"^(who|whose|where|what is|what are|why|when did|how hard|can|does|is|are|has|did|will|was|could|have you|shall)\b"
 )
-LONG = re.compile(r", (and|but|who|which|for|so|though|with|in which|as)\b|\b(because|until|when|while|whether|as|since|if|before)\b|\bthat \{|[)}] that ")
+LONG = re.compile(
+    r", (and|but|who|which|for|so|though|with|in which|as)\b|\b(because|until|when|while|whether|as|since|if|before)\b|\bthat \{|[)}] that "
+)
 SENSES = re.compile(r"\bsmell\b")
 AIMLESS = re.compile(  # acts that nobody does in a manner
     r"<(hear|see|watch|catch sight|wake|learn|spit|get over|rise|hang|find|meet|come across|think|lose|miss|forget|be|have|want|notice|slip|fall|discover|remember|know|get|"
@@ -78,7 +80,9 @@ class Tale:
             rows.append(self.sentence(event, opening=i == 0))
             replies = 0 < i < len(self.happening.events) - 1 and self.together()
             if replies and len(rows) < 8 and self.chance.flip(0.18):
-                rows.append(self.sentence(event, reply=True, following=self.happening.events[i + 1]))
+                rows.append(
+                    self.sentence(event, reply=True, following=self.happening.events[i + 1])
+                )
         if len(rows) < 9 and self.chance.flip(0.8 if self.quirk else 0.45):
             rows.append(self.sentence(self.happening.events[-1], coda=True))
         return rows
@@ -86,7 +90,9 @@ class Tale:
     def together(self) -> bool:
         return "B" in self.known
 
-    def sentence(self, event: Event, opening=False, reply=False, coda=False, following=None) -> dict[str, str]:
+    def sentence(
+        self, event: Event, opening=False, reply=False, coda=False, following=None
+    ) -> dict[str, str]:
         """Tell one event in one sentence; a reply is heard where the following event begins."""
         self.mood = self.chance.pick("+0-")
         self.vivid = self.chance.flip(0.5)
@@ -151,14 +157,20 @@ class Tale:
 
     def allows(self, text: str) -> bool:
         """Refuse what needs the other person before they came, or one sense too many."""
-        if ("{X" in text or "{other" in text) and not (self.together() or self.event.step.name in BRINGS_B):
+        if ("{X" in text or "{other" in text) and not (
+            self.together() or self.event.step.name in BRINGS_B
+        ):
             return False
         return not (SENSES.search(text) and (self.senses or self.since_sense < 2))
 
     def plan(self, how: str, text: str, opening: bool, event: Event, coda: bool) -> tuple[str, str]:
         """Choose front and end."""
         if opening:
-            ends = ["-", "tail", "end", "back"] if self.vivid or self.mood != "0" else ["-", "-", "tail"]
+            ends = (
+                ["-", "tail", "end", "back"]
+                if self.vivid or self.mood != "0"
+                else ["-", "-", "tail"]
+            )
             if self.mood != "0":
                 ends = ["tail", "end", "back"] if self.vivid else ["tail"]
             return "open", self.chance.pick(ends)
@@ -173,7 +185,10 @@ class Tale:
                 continue
             if how == "q" and front not in ("-", "back", "and", "after", "tail"):
                 continue
-            if "manner" in parts and f"manner {self.pool_kind} {self.mood}" not in self.words.qualities:
+            if (
+                "manner" in parts
+                and f"manner {self.pool_kind} {self.mood}" not in self.words.qualities
+            ):
                 continue
             if "manner" in parts and how == "v" and AIMLESS.search(text):
                 continue
@@ -191,7 +206,10 @@ class Tale:
             cores = {k: t for k, t in cores.items() if "{X" not in t}
         if how == "v":
             weights = {"S": 5.0, "manner": 1.0, "was": 0.3, "saw": 0.7, "nobody": 0.7}
-            if "manner" in (front, end) or f"manner {self.pool_kind} {self.mood}" not in self.words.qualities:
+            if (
+                "manner" in (front, end)
+                or f"manner {self.pool_kind} {self.mood}" not in self.words.qualities
+            ):
                 cores.pop("manner", None)
             if opening or "{X" in text or self.pool_kind not in ("look", "go", "work", "give"):
                 cores.pop("saw", None)
@@ -206,14 +224,18 @@ class Tale:
             if how == "c" and (opening or "tail" in front or front == "manner"):
                 cores = {"saw": cores["saw"]}
             if how == "q" and (front in ("back", "and", "after", "tail")):
-                cores = {k: t for k, t in cores.items() if k in ("before", "turned", "heard")} or cores
+                cores = {
+                    k: t for k, t in cores.items() if k in ("before", "turned", "heard")
+                } or cores
             if how == "q" and "{address}" in text:
                 cores = {k: t for k, t in cores.items() if k != "addr"}
             core = self.chance.draw({k: QUOTED.get(k, 1.0) for k in sorted(cores)})
         template = cores[core]
         if how == "c" and core == "C" and end in ("tail", "manner", "end"):
             end = "back"
-        if how != "q" and LONG.search(text) and end in ("tail", "end", "manner", "semicolon"):  # it would hang on somebody else
+        if (
+            how != "q" and LONG.search(text) and end in ("tail", "end", "manner", "semicolon")
+        ):  # it would hang on somebody else
             front, end = ("tail" if front == "-" else front), "-"
         if question and front in ("back", "and", "after", "tail"):
             front = "-"
@@ -286,7 +308,9 @@ class Tale:
         """Choose from a word list; some are chosen once for the whole story."""
         if name in BOUND and name in self.given:
             return self.given[name]
-        entries = self.words.lists[name] + (self.words.test_lists.get(name, []) if self.test else [])
+        entries = self.words.lists[name] + (
+            self.words.test_lists.get(name, []) if self.test else []
+        )
         new = [e for e in entries if f"{name} {e}" not in self.used] or entries
         entry = self.chance.pick(new)
         self.used.add(f"{name} {entry}")
@@ -386,7 +410,9 @@ class Tale:
         temper = self.words.tempers[self.person(self.actor).temper]
         if self.chance.flip(0.25):
             return self.render(read(self.fresh(temper["t" + self.mood], "tail")))
-        if self.pool_kind != "home" and self.words.pools["tails"].get(f"{self.pool_kind} {self.mood}"):
+        if self.pool_kind != "home" and self.words.pools["tails"].get(
+            f"{self.pool_kind} {self.mood}"
+        ):
             if self.chance.flip(0.4):
                 return self.carry("tails", [self.pool_kind])
         return self.carry("tails", ["any"])
@@ -419,7 +445,9 @@ class Tale:
         if kind == "smell":
             self.senses += 1
             smell = self.chance.pick(event.place.smells[self.mood])
-            verb = self.chance.pick(["hung in the air", "filled the air", "drifted about", "came from every corner"])
+            verb = self.chance.pick(
+                ["hung in the air", "filled the air", "drifted about", "came from every corner"]
+            )
             return f"{self.chance.pick(['a', 'the'])} smell of {smell} {verb}"
         if kind == "sound":
             self.senses += 1
@@ -441,7 +469,11 @@ class Tale:
 
     def animal_act(self) -> str:
         animal, subject = self.happening.animal, self.slot_animal("")
-        acts = [animal.cry, *animal.acts, *(animal.outdoor_acts if self.event.place.outdoors else ())]
+        acts = [
+            animal.cry,
+            *animal.acts,
+            *(animal.outdoor_acts if self.event.place.outdoors else ()),
+        ]
         return f"{subject} {self.render(read(self.chance.pick(acts)))}"
 
     def slot_animal(self, sub: str) -> str:
@@ -469,7 +501,11 @@ class Tale:
                                 .split(" ", 1)[1]))  # fmt: skip
 
     def slot_day(self, sub: str) -> str:
-        return self.happening.day if not self.quoted and not self.known else self.chance.pick(self.words.lists["day"])
+        return (
+            self.happening.day
+            if not self.quoted and not self.known
+            else self.chance.pick(self.words.lists["day"])
+        )
 
     def slot_P(self, sub: str) -> str:
         return f"the {self.happening.places[0].noun}"
@@ -509,7 +545,13 @@ class Tale:
             self.now.append("o")
             return self.modified(fond=sub == "q", least=sub == "full")
         first = "o" not in self.known
-        if "o" in self.now or (not first and "o" in self.last and sub == "" and not self.quoted and self.chance.flip(0.3)):
+        if "o" in self.now or (
+            not first
+            and "o" in self.last
+            and sub == ""
+            and not self.quoted
+            and self.chance.flip(0.3)
+        ):
             self.now.append("o")
             return "it"
         self.known.add("o")
@@ -527,11 +569,23 @@ class Tale:
     def modified(self, first=False, fond=False, least=False) -> str:
         """Put modifiers before the thing: what was given once stays so to the end."""
         thing, chance = self.happening.thing, self.chance
-        kinds = ["size", "quality", "colour", "material"] if thing.coloured else ["size", "quality", "material"]
-        count = chance.pick((2, 3)) if first and self.vivid else 1 if first else int(self.vivid and chance.flip(0.15))
+        kinds = (
+            ["size", "quality", "colour", "material"]
+            if thing.coloured
+            else ["size", "quality", "material"]
+        )
+        count = (
+            chance.pick((2, 3))
+            if first and self.vivid
+            else 1
+            if first
+            else int(self.vivid and chance.flip(0.15))
+        )
         if least and not count:
             count = 1
-        chosen = kinds if count >= len(kinds) else sorted(self.sample(kinds, count), key=kinds.index)
+        chosen = (
+            kinds if count >= len(kinds) else sorted(self.sample(kinds, count), key=kinds.index)
+        )
         adjectives = [self.property(kind) for kind in chosen]
         if self.mood != "0" and (fond or not first) and chance.flip(0.4):
             adjectives.insert(0, chance.pick(self.words.qualities[f"fond {self.mood}"]))
@@ -551,7 +605,11 @@ class Tale:
                 stuff = self.words.stuffs[self.property("material")]
                 self.given[kind] = self.chance.pick(self.words.qualities[f"{stuff} {self.mood}"])
             else:
-                options = {"size": thing.sizes, "material": thing.materials, "colour": self.words.colours}[kind]
+                options = {
+                    "size": thing.sizes,
+                    "material": thing.materials,
+                    "colour": self.words.colours,
+                }[kind]
                 self.given[kind] = self.chance.pick(options)
         return self.given[kind]
 
@@ -585,12 +643,18 @@ class Tale:
 
     def slot_mendtool(self, sub: str) -> str:
         if "mendtool" not in self.given:
-            self.given["mendtool"] = self.chance.pick(self.words.lists[f"{self.happening.thing.repair} tools"])
+            self.given["mendtool"] = self.chance.pick(
+                self.words.lists[f"{self.happening.thing.repair} tools"]
+            )
         return self.given["mendtool"]
 
     def slot_dish(self, sub: str) -> str:
         if "dish" not in self.given:
-            dishes = [d for d in self.words.lists["cake"] + self.words.lists["soup"] if not d.endswith("buns")]
+            dishes = [
+                d
+                for d in self.words.lists["cake"] + self.words.lists["soup"]
+                if not d.endswith("buns")
+            ]
             self.given["dish"] = self.chance.pick(dishes)
         return self.given["dish"] if sub == "n" else f"the {self.given['dish']}"
 
@@ -600,7 +664,9 @@ class Tale:
         return self.words.tempers[self.person(self.actor).temper][key]
 
     def slot_said(self, sub: str) -> str:
-        verb = inflect(self.render(read(self.chance.pick(self.temper("s" + self.mood)).strip("<>"))), "past")
+        verb = inflect(
+            self.render(read(self.chance.pick(self.temper("s" + self.mood)).strip("<>"))), "past"
+        )
         who = self.name(self.actor, True)
         if who in ("he", "she"):
             return f"{who} {verb}"
@@ -625,13 +691,26 @@ class Tale:
         return self.chance.pick(self.temper("o"))
 
     def slot_address(self, sub: str) -> str:
-        return self.chance.pick(self.temper("a")) if self.chance.flip(0.35) else self.listed("call" + self.mood)
+        return (
+            self.chance.pick(self.temper("a"))
+            if self.chance.flip(0.35)
+            else self.listed("call" + self.mood)
+        )
 
     def slot_saying(self, sub: str) -> str:
         return self.render(read(self.fresh(self.temper("say" + self.mood), "say")))
 
 
-ANIMALS = {"rescue", "guard", "mystery", "confess", "contest", "learn", "cook", "garden"}  # their animal has a part of its own
+ANIMALS = {
+    "rescue",
+    "guard",
+    "mystery",
+    "confess",
+    "contest",
+    "learn",
+    "cook",
+    "garden",
+}  # their animal has a part of its own
 BRINGS_B = {"meet", "join", "customer", "almost_seen", "quarrel"}
 
 

@@ -49,7 +49,7 @@ class Clerk(Tale):
         return self.paper_slot(name)
 
     def paper_slot(self, name: str) -> str:
-        if name.lower() in self.facts and name.split(".")[0].lower() not in ("place",):
+        if name.lower() in self.facts:
             text = self.facts[name.lower()]
             return text if name.islower() else text[0].upper() + text[1:]
         if name == "np":
@@ -123,22 +123,32 @@ def report(seed: str, split: str) -> dict:
         "name": (hero.name,),
         "day": (f"on {happening.day} {part}", f"last {happening.day} {part}"),
         "site": (f"{place.prep} the {place.noun}",),
-        "count": (f"{clerk.listed('number')} {chance.pick(['people', 'onlookers', 'visitors', 'children', 'sailors'])}",),
+        "count": (
+            f"{clerk.listed('number')} {chance.pick(['people', 'onlookers', 'visitors', 'children', 'sailors'])}",
+        ),
         "cause": clerk.phrase("cause"),
         "next": clerk.phrase("next"),
     }
-    for name in ["day", "site", *clerk.sample(["name", "count", "cause", "next"], chance.pick((1, 2)))]:
+    for name in [
+        "day",
+        "site",
+        *clerk.sample(["name", "count", "cause", "next"], chance.pick((1, 2))),
+    ]:
         clerk.fact(name, optional[name])
     lead = chance.pick(clerk.sayable("report lead", REPORT_FACTS))
     return document(clerk, "report", REPORT_FACTS, lead, ["report first", "report second"])
 
 
-def document(clerk: Clerk, kind: str, slots: tuple[str, ...], first: str, summary: list[str]) -> dict:
+def document(
+    clerk: Clerk, kind: str, slots: tuple[str, ...], first: str, summary: list[str]
+) -> dict:
     """Put a document together: preamble, first sentence, the facts still untold between fillers; then the reference."""
     chance = clerk.chance
     told = mentioned(first, slots)
     body = [clerk.write(first)]
-    for name in clerk.sample([f for f in clerk.facts if f not in told], len(set(clerk.facts) - told)):
+    for name in clerk.sample(
+        [f for f in clerk.facts if f not in told], len(set(clerk.facts) - told)
+    ):
         if name in told:
             continue
         line = chance.pick(clerk.sayable(f"{kind} {name}", slots))
@@ -146,7 +156,10 @@ def document(clerk: Clerk, kind: str, slots: tuple[str, ...], first: str, summar
         body.append(clerk.write(line))
     for line in clerk.sample(papers()[f"{kind} filler"], chance.pick((0, 1, 2))):
         body.insert(chance.pick(range(1, len(body) + 1)), clerk.write(line))
-    preamble = [clerk.write(t) for t in clerk.sample(papers()[f"{kind} preamble"], chance.pick((0, 0, 1, 2)))]
+    preamble = [
+        clerk.write(t)
+        for t in clerk.sample(papers()[f"{kind} preamble"], chance.pick((0, 0, 1, 2)))
+    ]
     copied = chance.flip(0.25)
     reference, chosen = [], first
     for i, section in enumerate(summary):

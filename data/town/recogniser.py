@@ -10,7 +10,7 @@ from functools import cache, cached_property
 
 from .files import MOODS, Words, listed, load, sections
 from .language import Node, read
-from .narrator import BRINGS_B, shapes
+from .narrator import shapes
 from .simulation import WEATHERS
 from .words import articles, inflect, tokens
 
@@ -49,6 +49,46 @@ class Recogniser:
 
     def well_formed(self, sentence: str) -> bool:
         return bool(self.parse(sentence))
+
+    def diagnose(self, sentence: str) -> str:
+        """Say why a sentence cannot be read: "cut off", "article", "capital", "quotes", "word: ..." or "grammar"."""
+        if self.well_formed(sentence):
+            return ""
+        if not sentence.endswith((".", '."', "?", '?"')):
+            return "cut off"
+        if articles(sentence) != sentence:
+            return "article"
+        if sentence[0].islower():
+            return "capital"
+        if sentence.count('"') % 2:
+            return "quotes"
+        strange = [t for t in tokens(sentence) if t not in self.vocabulary]
+        return f"word: {strange[0]}" if strange else "grammar"
+
+    @cached_property
+    def vocabulary(self) -> set[str]:
+        """Return every word that the grammar can write."""
+        found: set[str] = set()
+        for group in (self.things, self.features):
+            found |= {word for noun in group for word in noun}
+        for entries in self.qualities.values():
+            found |= {word for entry in entries for word in entry}
+        for thing in self.words.things:
+            found |= set(tokens(" ".join([*thing.sizes, *thing.materials])))
+        found |= set(tokens(" ".join(self.words.colours)))
+
+        def walk(node: Node) -> None:
+            if node.kind == "text":
+                found.update(text_tokens(node.value))
+            for part in node.parts:
+                walk(part)
+                if node.kind == "verb":
+                    for form in ("past", "ing", "bare"):
+                        walk(conjugated(part, form))
+
+        for rule in self.rules.values():
+            walk(rule)
+        return found
 
     @cached_property
     def start(self) -> Node:
@@ -130,7 +170,10 @@ class Recogniser:
                 if kind == "furniture":
                     fits = not before or any(before in self.qualities[s] for s in nouns[noun])
                     if fits:
-                        marks = (("feature", " ".join(noun)), *([("of", " ".join(before))] if before else []))
+                        marks = (
+                            ("feature", " ".join(noun)),
+                            *([("of", " ".join(before))] if before else []),
+                        )
                         join(found, start + length, [marks])
                     continue
                 for thing in nouns[noun]:
@@ -141,7 +184,10 @@ class Recogniser:
 
     def modifiers(self, before: tuple[str, ...], thing) -> tuple[Feature, ...] | None:
         """Read modifiers as fond word, size, quality, colour, material, each at most once; None if one does not fit."""
-        kinds = [("fond", self.qualities["fond"]), ("size", {tuple(tokens(s)) for s in thing.sizes})]
+        kinds = [
+            ("fond", self.qualities["fond"]),
+            ("size", {tuple(tokens(s)) for s in thing.sizes}),
+        ]
         stuffs = {self.words.stuffs[m] for m in thing.materials}
         kinds.append(("quality", set().union(*(self.qualities[s] for s in stuffs))))
         if thing.coloured:
@@ -250,15 +296,27 @@ def rules(words: Words, test: bool) -> dict[str, Node]:
     text |= speech_rules(words) | carrying_rules(words)
     steps = [(s, t) for s in words.steps.values() for t in s.said.get("v", ())]
     text["V"] = either(f"{{step={s.name}}}{t}" for s, t in steps)
-    text["V"] = text["V"][:-1] + "|" + "|".join(f"{{step=coda}}{p.coda}" for p in words.people) + ")"
-    text["C"] = either(f"{{step={s.name}}}{t}" for s in words.steps.values() for t in s.said.get("c", ()))
-    quotes = [(s.name, t) for s in words.steps.values() for k, ts in s.said.items() if k[0] == "q" for t in ts]
+    text["V"] = (
+        text["V"][:-1] + "|" + "|".join(f"{{step=coda}}{p.coda}" for p in words.people) + ")"
+    )
+    text["C"] = either(
+        f"{{step={s.name}}}{t}" for s in words.steps.values() for t in s.said.get("c", ())
+    )
+    quotes = [
+        (s.name, t)
+        for s in words.steps.values()
+        for k, ts in s.said.items()
+        if k[0] == "q"
+        for t in ts
+    ]
     quotes += [("reply", t) for pool in words.pools["speech"].values() for t in pool]
     text["Q"] = either(f"{{step={name}}}{t}" for name, t in quotes)
     parts = shapes(test)
     for part in ("v", "c", "q", "ask"):
         text["core_" + part] = either(parts[part].values())
-    text["front"] = either([*parts["front"].values(), "{open}, ", "{at_any}, {open}, ", "{open} {at_any}, "])
+    text["front"] = either(
+        [*parts["front"].values(), "{open}, ", "{at_any}, {open}, ", "{open} {at_any}, "]
+    )
     text["end"] = either(t.strip() for t in parts["end"].values())
     text["sentence"] = (
         "([{front} ]({core_v}|{core_c})[ {end}].|[{front} ](({core_q}|{core_ask})[[,] {end}].|"
@@ -268,7 +326,13 @@ def rules(words: Words, test: bool) -> dict[str, Node]:
 
 
 def people_rules(words: Words) -> dict[str, str]:
-    pairs = [f"{{nm}} the {{tr}}", "{nm}, the {tr}[,]", "{nm}, a {tr} who {quirk}[,]", "{nm}", "the {tr}"]
+    pairs = [
+        f"{{nm}} the {{tr}}",
+        "{nm}, the {tr}[,]",
+        "{nm}, a {tr} who {quirk}[,]",
+        "{nm}",
+        "the {tr}",
+    ]
     subject = either([*pairs, "{pronoun=he}he", "{pronoun=she}she"])
     other = either([*pairs, "{pronoun=he}him", "{pronoun=she}her"])
     his = "({pronoun=he}his|{pronoun=she}her)"
@@ -285,7 +349,9 @@ def people_rules(words: Words) -> dict[str, str]:
 def thing_rules(words: Words) -> dict[str, str]:
     parts = list(dict.fromkeys(part for t in words.things for part in t.parts))
     faults = list(dict.fromkeys(f for t in words.things for fs in t.parts.values() for f in fs))
-    tools = [tool for name, entries in words.lists.items() if name.endswith(" tools") for tool in entries]
+    tools = [
+        tool for name, entries in words.lists.items() if name.endswith(" tools") for tool in entries
+    ]
     dishes = [d for d in words.lists["cake"] + words.lists["soup"] if not d.endswith("buns")]
     looks = [look for a in words.animals for ls in a.looks.values() for look in ls]
     acts = [act for a in words.animals for act in (a.cry, *a.acts, *a.outdoor_acts)]
@@ -321,7 +387,12 @@ def place_rules(words: Words) -> dict[str, str]:
 
 def time_rules(words: Words) -> dict[str, str]:
     found = sections("time.txt")
-    rule = {"sky": either(f"{{sky={w}}}{line.split(' ', 1)[1]}" for w, line in zip(WEATHERS, found["sky"], strict=True))}
+    rule = {
+        "sky": either(
+            f"{{sky={w}}}{line.split(' ', 1)[1]}"
+            for w, line in zip(WEATHERS, found["sky"], strict=True)
+        )
+    }
     opens, times = [], []
     for hour in "01234":
         opens += [f"{{hour={hour}}}{t}" for t in listed(found[hour][0].removeprefix("open"), ";")]
@@ -333,7 +404,9 @@ def speech_rules(words: Words) -> dict[str, str]:
     def of(*keys: str) -> str:
         return either(e for temper in words.tempers.values() for key in keys for e in temper[key])
 
-    verbs = dict.fromkeys(v.strip("<>") for t in words.tempers.values() for k in ("s+", "s0", "s-") for v in t[k])
+    verbs = dict.fromkeys(
+        v.strip("<>") for t in words.tempers.values() for k in ("s+", "s0", "s-") for v in t[k]
+    )
     asked = "(asked|laughed|cried|inquired|snapped|wailed|groaned)"
     said = either(inflect(v, "past") for v in verbs)
     return {
@@ -347,19 +420,27 @@ def carrying_rules(words: Words) -> dict[str, str]:
     def pool(name: str) -> list[str]:
         return [t for body in words.pools[name].values() for t in body]
 
-    temper = [t for entry in words.tempers.values() for key in ("t+", "t0", "t-") for t in entry[key]]
+    temper = [
+        t for entry in words.tempers.values() for key in ("t+", "t0", "t-") for t in entry[key]
+    ]
     skies = []
     for state, entry in words.weather.items():
-        skies += [f"{{sky={state}}}{t.split(' ', 1)[1]}" for mood in MOODS.values() for t in entry[mood]]
+        skies += [
+            f"{{sky={state}}}{t.split(' ', 1)[1]}" for mood in MOODS.values() for t in entry[mood]
+        ]
         skies += [f"{{change={state}}}{t}" for t in entry["change"]]
-    manners = {m for head, ms in words.qualities.items() if head.startswith("manner ") and "feel" not in head for m in ms}
+    manners = {
+        m
+        for head, ms in words.qualities.items()
+        if head.startswith("manner ") and "feel" not in head
+        for m in ms
+    }
     manner = either(sorted(manners))
-    feels = {f"feel{mood}": either(words.qualities[f"manner feel {mood}"]) for mood in MOODS.values()}
+    feels = {
+        f"feel{mood}": either(words.qualities[f"manner feel {mood}"]) for mood in MOODS.values()
+    }
     back = [*pool("backs"), "{smell_back}", "{sound_back}", "{animal_act}", *skies]
     return feels | {
         "tail": either([*pool("tails"), *temper]), "end": "", "back": either(back), "manner": manner,
         "manner.ly": manner, "end_pool": either(pool("ends")),
     }  # fmt: skip
-
-
-BRINGS = BRINGS_B

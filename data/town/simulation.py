@@ -44,7 +44,17 @@ class Happening:
 def fitting(goal: Goal, words: Words) -> tuple[list[Thing], list[Place]]:
     """Return things and places that the goal can happen to."""
     things, places = words.things, words.places
-    if goal.name in ("find", "deliver", "peace", "hide", "storm", "trade", "return", "gift", "mystery"):
+    if goal.name in (
+        "find",
+        "deliver",
+        "peace",
+        "hide",
+        "storm",
+        "trade",
+        "return",
+        "gift",
+        "mystery",
+    ):
         things = [t for t in things if t.kind not in ("furniture",) and t.noun not in HEAVY]
     if goal.name in ("storm", "rescue", "guard"):
         places = [p for p in places if p.outdoors]

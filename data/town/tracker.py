@@ -15,7 +15,19 @@ from .recogniser import Feature, Recogniser
 from .words import sentences, tokens
 
 PROPERTIES = ("size", "quality", "colour", "material")
-FIXED = ("dish_noun", "dish", "contest", "prize", "craft", "occasion", "quarrel", "trap", "mendtool", "animal_noun", "fault")
+FIXED = (
+    "dish_noun",
+    "dish",
+    "contest",
+    "prize",
+    "craft",
+    "occasion",
+    "quarrel",
+    "trap",
+    "mendtool",
+    "animal_noun",
+    "fault",
+)
 BEAM = 8
 
 
@@ -25,7 +37,9 @@ class State:
 
     people: frozenset[str] = frozenset()
     facts: frozenset[str] = frozenset()
-    known: dict[str, str] = field(default_factory=dict)  # thing, its properties, place, target, hour, sky, dish ...
+    known: dict[str, str] = field(
+        default_factory=dict
+    )  # thing, its properties, place, target, hour, sky, dish ...
     wrong: tuple[tuple[int, str], ...] = ()
 
 
@@ -55,7 +69,11 @@ class Tracker:
     def continues(self, prompt: str, continuation: str) -> list[tuple[int, str]]:
         """Return the contradictions that a continuation adds to its prompt."""
         count = len(sentences(prompt))
-        return [(n - count, kind) for n, kind in self.violations(f"{prompt} {continuation}") if n >= count]
+        return [
+            (n - count, kind)
+            for n, kind in self.violations(f"{prompt} {continuation}")
+            if n >= count
+        ]
 
     def follow(self, states: list[State], sentence: str, number: int) -> list[State]:
         """Advance every state by every reading; keep the best."""
@@ -94,9 +112,16 @@ class Tracker:
                 facts.discard(fact[1:]) if fact.startswith("-") else facts.add(fact)
             if "Q" in step.make and "target" in known:
                 known["here"] = known["target"]
-        return State(people, frozenset(facts), known, (*state.wrong, *((number, kind) for kind in dict.fromkeys(wrong))))
+        return State(
+            people,
+            frozenset(facts),
+            known,
+            (*state.wrong, *((number, kind) for kind in dict.fromkeys(wrong))),
+        )
 
-    def surroundings(self, known: dict[str, str], wrong: list[str], reading: tuple[Feature, ...]) -> None:
+    def surroundings(
+        self, known: dict[str, str], wrong: list[str], reading: tuple[Feature, ...]
+    ) -> None:
         """Check place, furniture, hour and weather."""
         qualities: dict[str, str] = {}
         last = ""

@@ -20,8 +20,12 @@ mislay mislaid mislaid; mistake mistook mistaken; overhear overheard overheard; 
 show showed shown; spin spun spun; spread spread spread; stride strode stridden; strike struck struck; swear swore sworn
 swim swam swum; undertake undertook undertaken; bear bore borne; spill spilt spilt; beat beat beaten; grow grew grown; dream dreamed dreamed
 """
-FORMS = {w[0]: (w[1], w[2]) for line in IRREGULAR.replace("\n", ";").split(";") if (w := line.split())}
-DOUBLED = re.compile(r"^(?:[^aeiou]*(?:qu)?[aeiou][bdgklmnprt]|admit|begin|unwrap|regret|forget|refer)$")
+FORMS = {
+    w[0]: (w[1], w[2]) for line in IRREGULAR.replace("\n", ";").split(";") if (w := line.split())
+}
+DOUBLED = re.compile(
+    r"^(?:[^aeiou]*(?:qu)?[aeiou][bdgklmnprt]|admit|begin|unwrap|regret|forget|refer)$"
+)
 SENTENCE_END = re.compile(r'(?<=[.!?])\s+(?=["A-Z])|(?<=[.!?]")\s+(?=["A-Z])')
 TOKEN = re.compile(r"'s\b|[A-Za-z0-9-]+(?:'(?!s\b)[a-z]+)*|[.,;:!?\"]|'")
 FORM_NAMES = ("past", "ing", "bare", "done")
