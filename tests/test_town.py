@@ -1,4 +1,4 @@
-"""The town: word files are sound, the corpus is reproducible, splits share nothing, the bars hold on a sample."""
+"""The town: sound word files, a reproducible corpus, splits that share nothing, the bars."""
 
 import json
 import random
@@ -106,10 +106,10 @@ def test_the_same_seed_makes_the_same_text_and_another_seed_another():
         )
 
 
-def test_stories_have_four_to_ten_sentences_each_with_its_dials(stories):
+def test_stories_have_four_to_nine_sentences_each_with_its_dials(stories):
     for row in stories:
         count = len(sentences(row["text"]))
-        assert 4 <= count <= 10
+        assert 4 <= count <= 9
         assert (
             count
             == len(row["moods"].split())
@@ -186,9 +186,14 @@ def test_facts_stand_in_the_text_and_references_state_only_true_ones(reader, kin
 
 
 POST = {
-    "who": "cousin", "name": "Nora", "what": "broke the lid of my small tin teapot", "when": "on Monday morning",
-    "where": "in the bakery", "amount": "sixpence", "want": "stay friends",
-}  # fmt: skip
+    "who": "cousin",
+    "name": "Nora",
+    "what": "broke the lid of my small tin teapot",
+    "when": "on Monday morning",
+    "where": "in the bakery",
+    "amount": "sixpence",
+    "want": "stay friends",
+}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The town's text is read back: the recogniser knows a sentence from a spoilt one, the tracker finds planted contradictions."""
+"""The town read back: spoilt sentences and planted contradictions are found, and nothing else."""
 
 import random
 import sys
@@ -105,8 +105,10 @@ def test_no_contradiction_in_the_corpus(tracker, texts):
 
 
 STORY = (
-    "One rainy morning in the bakery, Nora the puppeteer looked everywhere for her small tin lantern. "
-    "Nora searched the bakery for the lantern and found an old cork, half a comb and a sack of peas."
+    "One rainy morning in the bakery, Nora the puppeteer looked everywhere for her small tin "
+    "lantern. "
+    "Nora searched the bakery for the lantern and found an old cork, half a comb and a sack of "
+    "peas."
 )
 
 
@@ -125,7 +127,7 @@ STORY = (
         ("Ada found the lantern under the counter.", "people"),
         ("The cobbler found the lantern under the counter.", "people"),
         (
-            "While the sunshine lay like butter on the roofs, Nora found the lantern under the counter.",
+            "While the sunshine lay like butter on the roofs, Nora found it under the counter.",
             "weather",
         ),
         ("While the last clouds melted away, Nora found the lantern under the counter.", None),
@@ -140,9 +142,12 @@ def test_contradictions_by_hand(tracker, more, kind):
 
 
 def test_hours_run_forward(tracker):
-    story = "At noon on Monday, Nora the puppeteer missed her lantern somewhere between Tar Street and the bakery."
+    story = "At noon, Nora the puppeteer missed her lantern on the way to the bakery."
     assert tracker.consistent(f"{story} Late at night, Nora found the lantern under the counter.")
-    late = f"{story} Late at night, Nora searched the bakery for the lantern and found an old cork, half a comb and a sack of peas."
+    late = (
+        f"{story} Late at night, Nora crawled about beside the oven among peas and figs, but "
+        "it was not there either."
+    )
     assert [
         k
         for _, k in tracker.violations(f"{late} At noon, Nora found the lantern under the counter.")

@@ -1,1 +1,1 @@
-"""A town that happens, told: a small simulation makes events, a narrator tells them, a parser reads them back."""
+"""A town that happens, told by a narrator, and read back by a parser."""

@@ -1,4 +1,4 @@
-"""Make the documents of a split, each from its own seed, and write them as parquet with their fingerprints."""
+"""Make documents, each from its own seed; write the splits as parquet with their fingerprints."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def make(kind: str, split: str, number: int | str) -> dict:
 
 
 def make_split(kind: str, split: str, size: int, taken: set[str]) -> list[dict]:
-    """Make `size` documents whose texts are not in `taken` (which grows), each from its own seed."""
+    """Make `size` documents whose texts are not in `taken` (which grows)."""
     rows, number = [], 0
     while len(rows) < size:
         row = make(kind, split, number)
@@ -68,7 +68,7 @@ def make_split(kind: str, split: str, size: int, taken: set[str]) -> list[dict]:
 
 
 def digest(rows: list[dict]) -> str:
-    """Hash rows as canonical JSON lines: the same on every machine, whatever wrote the parquet file."""
+    """Hash rows as canonical JSON lines: the same on every machine."""
     return hashlib.sha256(
         "\n".join(json.dumps(r, sort_keys=True) for r in rows).encode()
     ).hexdigest()
@@ -93,7 +93,8 @@ def main() -> None:
                 path, compression="zstd", compression_level=19, index=False
             )
             print(
-                f"{kind} {split}: {size} documents, {sum(len(r['text']) for r in rows):,} characters"
+                f"{kind} {split}: {size} documents,",
+                f"{sum(len(r['text']) for r in rows):,} characters",
             )
     (out / "hashes.json").write_text(json.dumps(hashes, indent=1) + "\n")
 

@@ -1,11 +1,12 @@
-"""Read the facts out of any summary, paraphrases included, and compare them with the columns of its post or report."""
+"""Read the facts of any summary, paraphrases included, and compare them with the columns."""
 
 from __future__ import annotations
 
 from .files import Words, listed
 from .language import read
 from .papers import PARTS_OF_DAY, POST_FACTS, REPORT_FACTS, papers
-from .recogniser import Feature, Recogniser, either
+from .recogniser import Feature, Recogniser
+from .rules import either
 from .words import tokens
 
 SLOTS = {"posts": POST_FACTS, "reports": REPORT_FACTS}
@@ -32,7 +33,7 @@ FREE = {
 
 
 class FactReader(Recogniser):
-    """Finds facts anywhere in a text; a fact is a set of features, the same for all of its paraphrases."""
+    """Finds facts anywhere in a text; a fact is a set of features, whatever its wording."""
 
     def __init__(self) -> None:
         super().__init__(test=True)
@@ -115,9 +116,18 @@ def fact_rules(words: Words) -> dict[str, str]:
     counts = "{number} (people|onlookers|visitors|children|sailors)"
     trades = [f"{{trade={p.trade}}}the {p.trade}" for p in words.people]
     return {
-        "fact who": f"(my|a) {either(relations)}", "fact name": either(f"{{name={p.name}}}{p.name}" for p in words.people),
-        "fact what": either(deeds), "fact when": either(days), "fact where": either(places),
-        "fact amount": "{price}", "fact want": either(paraphrased("want", "want")), "fact person": either(trades),
-        "fact event": either(events), "fact day": either(days), "fact site": either(places), "fact count": counts,
-        "fact cause": either(paraphrased("cause", "cause")), "fact next": either(paraphrased("next", "next")),
-    }  # fmt: skip
+        "fact who": f"(my|a) {either(relations)}",
+        "fact name": either(f"{{name={p.name}}}{p.name}" for p in words.people),
+        "fact what": either(deeds),
+        "fact when": either(days),
+        "fact where": either(places),
+        "fact amount": "{price}",
+        "fact want": either(paraphrased("want", "want")),
+        "fact person": either(trades),
+        "fact event": either(events),
+        "fact day": either(days),
+        "fact site": either(places),
+        "fact count": counts,
+        "fact cause": either(paraphrased("cause", "cause")),
+        "fact next": either(paraphrased("next", "next")),
+    }

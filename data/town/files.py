@@ -106,7 +106,7 @@ def lines(name: str) -> list[str]:
 
 
 def sections(name: str) -> dict[str, list[str]]:
-    """Return the lines below each [header]; what follows the bracket is the section's first line."""
+    """Return the lines below each [header]; what follows the bracket counts as the first."""
     found: dict[str, list[str]] = {}
     for line in lines(name):
         if match := re.match(r"\[([^|\]]+)\]\s*(.*)", line):
@@ -178,9 +178,14 @@ def _step(name: str, body: list[str]) -> Step:
         key, text = line.split(" ", 1)
         said.setdefault(key, []).append(text)
     return Step(
-        name, kind, turn, actor, frozenset(need.split()[1:]), tuple(make.removeprefix("make").split()),
+        name,
+        kind,
+        turn,
+        actor,
+        frozenset(need.split()[1:]),
+        tuple(make.removeprefix("make").split()),
         {key: tuple(texts) for key, texts in said.items()},
-    )  # fmt: skip
+    )
 
 
 def _goal(line: str) -> Goal:

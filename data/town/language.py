@@ -1,4 +1,4 @@
-"""The little language of the word files: (a|b) choose one, [a] or nothing, {slot}, <verb/verb> inflected."""
+"""The language of the word files: (a|b) choose, [a] or nothing, {slot}, <verb/verb> inflected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A piece of a template: "text", "slot", "verb", "any" (one of its parts) or "all" (its parts in a row)."""
+    """A piece of a template: "text", "slot", "verb", "any" (of its parts) or "all" (of them)."""
 
     kind: str
     value: str = ""
@@ -43,7 +43,7 @@ def closing(text: str, start: int) -> int:
 def read(text: str) -> Node:
     """Parse a template."""
     parts: list[Node] = []
-    for piece, i in _pieces(text):
+    for piece in _pieces(text):
         if piece[0] not in "({[<":
             parts.append(Node("text", piece))
         elif piece[0] == "(":
@@ -57,7 +57,7 @@ def read(text: str) -> Node:
     return parts[0] if len(parts) == 1 else Node("all", text, tuple(parts))
 
 
-def _pieces(text: str) -> list[tuple[str, int]]:
+def _pieces(text: str) -> list[str]:
     found, i = [], 0
     while i < len(text):
         if text[i] in "({[<":
@@ -65,6 +65,6 @@ def _pieces(text: str) -> list[tuple[str, int]]:
         else:
             match = re.compile(r"[({\[<]").search(text, i)
             end = match.start() if match else len(text)
-        found.append((text[i:end], i))
+        found.append(text[i:end])
         i = end
     return found

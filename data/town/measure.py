@@ -1,4 +1,4 @@
-"""Measure the bars of the world and print them as a table: python data/town/measure.py --stories 10000."""
+"""Measure the bars and print them as a table: python data/town/measure.py --stories 10000."""
 
 from __future__ import annotations
 
@@ -93,10 +93,15 @@ def inventory() -> dict[str, int]:
         len(v) for t in words.tempers.values() for k, v in t.items() if k.startswith("say")
     )
     return {
-        "goals": len(words.goals), "steps": len(words.steps), "verbs": len(verbs), "things": len(words.things),
-        "places": len(words.places), "modifiers": len(modifiers), "lines of speech": speech,
+        "goals": len(words.goals),
+        "steps": len(words.steps),
+        "verbs": len(verbs),
+        "things": len(words.things),
+        "places": len(words.places),
+        "modifiers": len(modifiers),
+        "lines of speech": speech,
         "people": len(words.people),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -118,13 +123,21 @@ def main() -> None:
     found = repetition([r["text"] for r in rows])
     count = found["sentences"]
     table += [
-        ("choice, nats a token", f"{choice(rows, tokenizer):.2f} (test split {choice(test, tokenizer):.2f})"),
+        (
+            "choice, nats a token",
+            f"{choice(rows, tokenizer):.2f} (test split {choice(test, tokenizer):.2f})",
+        ),
         ("choice, nats a sentence", f"{sum(r['nats'] for r in rows) / count:.1f}"),
         ("sentences that occur once, names masked", f"{found['once']:.2%}"),
-        ("most frequent sentence of five words or more", f"{found['top']:.3%} {found['top sentence']}"),
-        ("sentences a story; words a sentence", f"{count / len(rows):.2f}; "
-         f"{sum(len(r['text'].split()) for r in rows) / count:.1f}"),
-    ]  # fmt: skip
+        (
+            "most frequent sentence of five words or more",
+            f"{found['top']:.3%} {found['top sentence']}",
+        ),
+        (
+            "sentences a story; words a sentence",
+            f"{count / len(rows):.2f}; {sum(len(r['text'].split()) for r in rows) / count:.1f}",
+        ),
+    ]
     seen = {s for r in rows for s in sentences(r["text"])}
     late = [s for r in test for s in sentences(r["text"])]
     table.append(

@@ -1,4 +1,4 @@
-"""Posts and newspaper reports of a happening: facts drawn from its slots, told in sentences, summed up in other words."""
+"""Posts and newspaper reports: the facts of a happening, told, then summed up in other words."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .words import finish
 
 POST_FACTS = ("who", "name", "what", "when", "where", "amount", "want")
 REPORT_FACTS = ("person", "name", "event", "day", "site", "count", "cause", "next")
+CROWDS = ("people", "onlookers", "visitors", "children", "sailors")
 PARTS_OF_DAY = ("morning", "afternoon", "evening", "night")
 
 
@@ -22,7 +23,7 @@ def papers() -> dict[str, list[str]]:
 
 
 class Clerk(Tale):
-    """Writes facts and sentences of one happening; each fact keeps its slots through all paraphrases."""
+    """Writes facts and sentences of one happening; a fact keeps its slots in every wording."""
 
     def __init__(self, seed: str, split: str):
         chance = Chance(seed)
@@ -123,9 +124,7 @@ def report(seed: str, split: str) -> dict:
         "name": (hero.name,),
         "day": (f"on {happening.day} {part}", f"last {happening.day} {part}"),
         "site": (f"{place.prep} the {place.noun}",),
-        "count": (
-            f"{clerk.listed('number')} {chance.pick(['people', 'onlookers', 'visitors', 'children', 'sailors'])}",
-        ),
+        "count": (f"{clerk.listed('number')} {chance.pick(CROWDS)}",),
         "cause": clerk.phrase("cause"),
         "next": clerk.phrase("next"),
     }
@@ -142,7 +141,7 @@ def report(seed: str, split: str) -> dict:
 def document(
     clerk: Clerk, kind: str, slots: tuple[str, ...], first: str, summary: list[str]
 ) -> dict:
-    """Put a document together: preamble, first sentence, the facts still untold between fillers; then the reference."""
+    """Put preamble, first sentence, other facts and fillers together; then the reference."""
     chance = clerk.chance
     told = mentioned(first, slots)
     body = [clerk.write(first)]

@@ -1,4 +1,4 @@
-"""What happens: a goal, two people, a thing, two places; steps whose needs hold, one after the other."""
+"""What happens: a goal, two people, a thing, two places, and steps whose needs hold."""
 
 from __future__ import annotations
 
@@ -56,20 +56,45 @@ def fitting(goal: Goal, words: Words) -> tuple[list[Thing], list[Place]]:
         "mystery",
     ):
         things = [t for t in things if t.kind not in ("furniture",) and t.noun not in HEAVY]
-    if goal.name in ("storm", "rescue", "guard"):
+    if goal.name in ("storm", "rescue", "guard", "garden"):
         places = [p for p in places if p.outdoors]
     return things, places
 
 
 HEAVY = {
-    "harp", "cello", "double bass", "anchor", "garden roller", "wheelbarrow", "hand cart", "ladder", "tent", "carpet",
-    "chandelier", "spinning wheel", "butter churn", "sea chest", "lute case", "swing", "sail", "sledge", "rocking horse",
-    "cauldron", "tuba", "wicker trunk", "mantel clock", "cuckoo clock", "oar", "paddle", "fishing net", "hammock",
-}  # fmt: skip
+    "harp",
+    "cello",
+    "double bass",
+    "anchor",
+    "garden roller",
+    "wheelbarrow",
+    "hand cart",
+    "ladder",
+    "tent",
+    "carpet",
+    "chandelier",
+    "spinning wheel",
+    "butter churn",
+    "sea chest",
+    "lute case",
+    "swing",
+    "sail",
+    "sledge",
+    "rocking horse",
+    "cauldron",
+    "tuba",
+    "wicker trunk",
+    "mantel clock",
+    "cuckoo clock",
+    "oar",
+    "paddle",
+    "fishing net",
+    "hammock",
+}
 
 
 def happen(chance: Chance, split: str, goal_name: str = "") -> Happening:
-    """Let a story happen; the test split has goals of its own, and may use the words held out for it."""
+    """Let a story happen; the test split has goals of its own and may use the words held out."""
     words, test = load(), split == "test"
 
     def allowed(entries: list) -> list:
@@ -86,9 +111,13 @@ def happen(chance: Chance, split: str, goal_name: str = "") -> Happening:
     start = chance.pick(allowed(places))
     target = chance.pick([p for p in allowed(words.places) if p.noun != start.noun])
     happening = Happening(
-        goal, dict(zip("AB", pair, strict=True)), chance.pick(allowed(things)), chance.pick(allowed(words.animals)),
-        (start, target), chance.pick(words.lists["day"]),
-    )  # fmt: skip
+        goal,
+        dict(zip("AB", pair, strict=True)),
+        chance.pick(allowed(things)),
+        chance.pick(allowed(words.animals)),
+        (start, target),
+        chance.pick(words.lists["day"]),
+    )
     _run(happening, chance, words)
     return happening
 

@@ -1,8 +1,8 @@
-"""Read a story as text and say where it contradicts itself; nothing is known but what the sentences say.
+"""Read a story and say where it contradicts itself; known is only what its sentences say.
 
-Kinds of violation: "people" (a third main person, a wrong trade), "pronoun" (nobody it could stand for), "thing" (another thing),
-"property" (another colour, size ...), "place", "hour", "weather", "dish" and the like (another than before), "order" (a step before what
-it needs), "unreadable" (no reading).
+Kinds of violation: "people" (a third main person, a wrong trade), "pronoun" (nobody it could stand
+for), "thing" (another thing), "property" (another colour, size ...), "place", "hour", "weather",
+"dish" and the like (another than before), "order" (a step before what it needs), "unreadable".
 """
 
 from __future__ import annotations
@@ -125,8 +125,11 @@ class Tracker:
         """Check place, furniture, hour and weather."""
         qualities: dict[str, str] = {}
         last = ""
-        if any(kind == "step" and "storm" in self.words.steps[value].make for kind, value in reading
-               if value in self.words.steps):  # fmt: skip
+        if any(
+            kind == "step" and "storm" in self.words.steps[value].make
+            for kind, value in reading
+            if value in self.words.steps
+        ):
             known["sky"] = "gale"
         for kind, value in reading:
             if kind in ("here", "target") and known.setdefault(kind, value) != value:

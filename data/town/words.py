@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-IRREGULAR = """
-be was been; have had had; come came come; run ran run; find found found; take took taken; get got got; make made made
-give gave given; tell told told; say said said; see saw seen; hear heard heard; feel felt felt; stand stood stood; sit sat sat
-set set set; put put put; lay laid laid; lie lay lain; lose lost lost; leave left left; bring brought brought; buy bought bought
-catch caught caught; hold held held; keep kept kept; let let let; meet met met; read read read; ride rode ridden; ring rang rung
-rise rose risen; sell sold sold; send sent sent; shake shook shaken; shut shut shut; sing sang sung; sleep slept slept
-slide slid slid; speak spoke spoken; spend spent spent; steal stole stolen; stick stuck stuck; sweep swept swept; swing swung swung
-teach taught taught; tear tore torn; think thought thought; throw threw thrown; wake woke woken; wear wore worn; weep wept wept
-win won won; wind wound wound; write wrote written; begin began begun; bend bent bent; bet bet bet; bite bit bitten; blow blew blown
-break broke broken; creep crept crept; cut cut cut; dig dug dug; do did done; draw drew drawn; drink drank drunk; eat ate eaten
-fall fell fallen; fight fought fought; fling flung flung; forget forgot forgotten; forgive forgave forgiven; go went gone
-hang hung hung; hide hid hidden; know knew known; lead led led; lean leaned leaned; learn learned learned; lend lent lent; light lit lit; wring wrung wrung
-mislay mislaid mislaid; mistake mistook mistaken; overhear overheard overheard; pay paid paid; seek sought sought; sew sewed sewn
-show showed shown; spin spun spun; spread spread spread; stride strode stridden; strike struck struck; swear swore sworn
-swim swam swum; undertake undertook undertaken; bear bore borne; spill spilt spilt; beat beat beaten; grow grew grown; dream dreamed dreamed
-"""
+IRREGULAR = (Path(__file__).resolve().parent / "words" / "irregular.txt").read_text(
+    encoding="ascii"
+)
 FORMS = {
-    w[0]: (w[1], w[2]) for line in IRREGULAR.replace("\n", ";").split(";") if (w := line.split())
+    w[0]: (w[1], w[2])
+    for entry in " ".join(IRREGULAR.splitlines()[1:]).split(";")
+    if (w := entry.split())
 }
 DOUBLED = re.compile(
     r"^(?:[^aeiou]*(?:qu)?[aeiou][bdgklmnprt]|admit|begin|unwrap|regret|forget|refer)$"

@@ -1,0 +1,178 @@
+"""How things, animals and furniture are named: once a property is given, it stays."""
+
+from __future__ import annotations
+
+from .language import read
+from .voice import Voice
+
+
+class Props(Voice):
+    """The voice, with what stands about."""
+
+    def animal_act(self) -> str:
+        animal, subject = self.happening.animal, self.slot_animal("")
+        acts = [
+            animal.cry,
+            *animal.acts,
+            *(animal.outdoor_acts if self.event.place.outdoors else ()),
+        ]
+        return f"{subject} {self.render(read(self.chance.pick(acts)))}"
+
+    def slot_animal(self, sub: str) -> str:
+        animal = self.happening.animal
+        if sub == "n":
+            return animal.noun
+        if "n" in self.known:
+            return f"the {animal.noun}"
+        self.known.add("n")
+        look = self.chance.pick(animal.looks[self.mood]) + " " if self.chance.flip(0.6) else ""
+        return f"a {look}{animal.noun}"
+
+    def slot_P(self, sub: str) -> str:
+        return f"the {self.happening.places[0].noun}"
+
+    def slot_at(self, sub: str) -> str:
+        return f"{self.event.place.prep} the {self.event.place.noun}"
+
+    def slot_to(self, sub: str) -> str:
+        return f"to the {self.event.place.noun}"
+
+    def slot_feat(self, sub: str) -> str:
+        return self.furniture(self.chance.pick(self.event.place.features))
+
+    def slot_spot(self, sub: str) -> str:
+        feature = self.chance.pick(self.event.place.features)
+        return f"{self.chance.pick(feature[2])} {self.furniture(feature)}"
+
+    def furniture(self, feature: tuple[str, str, tuple[str, ...]]) -> str:
+        noun, stuff, _ = feature
+        if not self.vivid or self.quoted or not self.chance.flip(0.7):
+            return f"the {noun}"
+        if "of " + noun not in self.given:
+            quality = self.chance.pick(self.words.qualities[f"{stuff} {self.mood}"])
+            self.given["of " + noun] = "" if quality in noun else quality + " "
+        elif not self.chance.flip(0.3):
+            return f"the {noun}"
+        return f"the {self.given['of ' + noun]}{noun}"
+
+    def slot_o(self, sub: str) -> str:
+        thing = self.happening.thing
+        if sub == "n":
+            return thing.noun
+        if sub in ("q", "full"):
+            self.known.add("o")
+            self.now.append("o")
+            return self.modified(fond=sub == "q", least=sub == "full")
+        first = "o" not in self.known
+        if "o" in self.now or (
+            not first
+            and "o" in self.last
+            and sub == ""
+            and not self.quoted
+            and self.chance.flip(0.3)
+        ):
+            self.now.append("o")
+            return "it"
+        self.known.add("o")
+        self.now.append("o")
+        if first and sub == "my":
+            owner = self.pronoun(self.actor, "his") if self.actor in self.now else self.owner()
+            return f"{owner} {self.modified(first=True)}"
+        return f"{'a' if first and not self.quoted else 'the'} {self.modified(first=first)}"
+
+    def owner(self) -> str:
+        self.now.append(self.actor)
+        self.known.add(self.actor)
+        return f"{self.person(self.actor).name}'s"
+
+    def modified(self, first=False, fond=False, least=False) -> str:
+        """Put modifiers before the thing: what was given once stays so to the end."""
+        thing, chance = self.happening.thing, self.chance
+        kinds = (
+            ["size", "quality", "colour", "material"]
+            if thing.coloured
+            else ["size", "quality", "material"]
+        )
+        count = (
+            chance.pick((2, 3))
+            if first and self.vivid
+            else 1
+            if first
+            else int(self.vivid and chance.flip(0.15))
+        )
+        if least and not count:
+            count = 1
+        chosen = (
+            kinds if count >= len(kinds) else sorted(self.sample(kinds, count), key=kinds.index)
+        )
+        adjectives = [self.property(kind) for kind in chosen]
+        if self.mood != "0" and (fond or not first) and chance.flip(0.4):
+            adjectives.insert(0, chance.pick(self.words.qualities[f"fond {self.mood}"]))
+        kept = [a for a in adjectives if not set(a.split()) & set(thing.noun.split())]
+        return " ".join([*dict.fromkeys(kept), thing.noun])
+
+    def sample(self, options: list[str], count: int) -> list[str]:
+        left, out = list(options), []
+        for _ in range(count):
+            out.append(left.pop(left.index(self.chance.pick(left))))
+        return out
+
+    def property(self, kind: str) -> str:
+        thing = self.happening.thing
+        if kind not in self.given:
+            if kind == "quality":
+                stuff = self.words.stuffs[self.property("material")]
+                self.given[kind] = self.chance.pick(self.words.qualities[f"{stuff} {self.mood}"])
+            else:
+                options = {
+                    "size": thing.sizes,
+                    "material": thing.materials,
+                    "colour": self.words.colours,
+                }[kind]
+                self.given[kind] = self.chance.pick(options)
+        return self.given[kind]
+
+    def broken_part(self) -> str:
+        if "part" not in self.given:
+            self.given["part"] = self.chance.pick(list(self.happening.thing.parts))
+            self.given["fault"] = self.chance.pick(self.happening.thing.parts[self.given["part"]])
+        return self.given["part"]
+
+    def slot_part(self, sub: str) -> str:
+        part = self.broken_part()
+        if sub == "n":
+            return part
+        if "o" in self.now:
+            return f"its {part}" if not self.quoted else f"the {part}"
+        return f"the {part}"
+
+    def slot_opart(self, sub: str) -> str:
+        part = self.broken_part()
+        if "o" in self.now or ("o" in self.last and self.chance.flip(0.4)):
+            self.now.append("o")
+            return f"its {part}"
+        return f"the {part} of {self.slot_o(sub or 'd')}"
+
+    def slot_fault(self, sub: str) -> str:
+        self.broken_part()
+        return self.given["fault"]
+
+    def slot_works(self, sub: str) -> str:
+        return self.happening.thing.works
+
+    def slot_mendtool(self, sub: str) -> str:
+        if "mendtool" not in self.given:
+            self.given["mendtool"] = self.chance.pick(
+                self.words.lists[f"{self.happening.thing.repair} tools"]
+            )
+        return self.given["mendtool"]
+
+    def slot_dish(self, sub: str) -> str:
+        if "dish" not in self.given:
+            dishes = [
+                d
+                for d in self.words.lists["cake"] + self.words.lists["soup"]
+                if not d.endswith("buns")
+            ]
+            self.given["dish"] = self.chance.pick(dishes)
+        return self.given["dish"] if sub == "n" else f"the {self.given['dish']}"
