@@ -17,7 +17,7 @@ from .voice import BRINGS_B, clock
 from .words import finish
 
 QUESTION = re.compile(
-    r"^(who|whose|where|what is|what are|why|when did|how hard|can|does|is|are|has|did|will|was|"
+    r"^(who|whose|where|what is|what are|what does|why|when did|how hard|can|does|is|are|has|did|will|was|"
     r"could|have you|shall)\b"
 )
 LONG = re.compile(
@@ -217,7 +217,7 @@ class Tale(Scenery):
             return "saw"
         if how == "q" and front in BEFORE_SPEECH:
             cores = cores & SPEAKER_FIRST or cores
-        if how == "q" and "{address}" in text:
+        if how == "q" and ("{address}" in text or not self.together()):
             cores -= {"addr"}
         return self.chance.draw({k: QUOTED.get(k, 1.0) for k in sorted(cores)})
 
