@@ -222,7 +222,7 @@ def load() -> Words:
         words.tempers[temper] = {}
         for line in body:
             key, text = line.split(" ", 1)
-            separator = ";" if key.startswith(("t", "say")) else ","
+            separator = ";" if key.startswith(("t", "say", "r")) else ","
             words.tempers[temper][key] = list(listed(text, separator))
     for state, body in sections("weather.txt").items():
         words.weather[state] = entry = {"next": [], "change": [], "+": [], "0": [], "-": []}

@@ -90,7 +90,7 @@ def inventory() -> dict[str, int]:
     speech = sum(len(v) for v in words.pools["speech"].values())
     speech += sum(len(t) for s in words.steps.values() for k, t in s.said.items() if k[0] == "q")
     speech += sum(
-        len(v) for t in words.tempers.values() for k, v in t.items() if k.startswith("say")
+        len(v) for t in words.tempers.values() for k, v in t.items() if k.startswith(("say", "r"))
     )
     return {
         "goals": len(words.goals),

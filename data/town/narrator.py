@@ -144,6 +144,8 @@ class Tale(Scenery):
                 return "v", self.happening.people["A"].coda
             return "v", self.fresh(list(self.words.steps["rest"].said["v"]), "step")
         if reply:
+            if self.chance.flip(0.5):
+                return "q", self.fresh(self.temper("r" + self.mood), "speech")
             kind = self.answered.turn if self.answered.turn != "-" else self.answered.kind
             pool = self.words.pools["speech"].get(f"{kind} {self.mood}", [])
             return "q", self.fresh(pool, "speech")
@@ -187,7 +189,8 @@ class Tale(Scenery):
         core = self.core(how, text, front, end, opening, question)
         if how == "c" and core == "C" and end in ("tail", "end"):
             end = "back"
-        if how != "q" and LONG.search(text) and end in ("tail", "end", "semicolon"):
+        ends = ("tail", "end", "semicolon", *(["back", "as"] if "while" in text else []))
+        if how != "q" and LONG.search(text) and end in ends:
             front, end = ("tail" if front == "-" else front), "-"  # it would hang on somebody else
         if question and front in BEFORE_SPEECH:
             front = "-"
@@ -232,6 +235,8 @@ class Tale(Scenery):
             out |= {"was", "nobody"}
         if front == "manner":
             out |= {"saw"}
+        if self.actor in self.last:  # it would be "nobody but she"
+            out |= {"nobody"}
         if AIMLESS.search(text):
             out |= {"manner", "saw", "nobody"}
         return out

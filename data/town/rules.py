@@ -38,6 +38,12 @@ def rules(words: Words, test: bool) -> dict[str, Node]:
         if k[0] == "q"
         for t in ts
     ]
+    quotes += [
+        ("reply", t)
+        for temper in words.tempers.values()
+        for key in ("r+", "r0", "r-")
+        for t in temper[key]
+    ]
     quotes += [("reply", t) for pool in words.pools["speech"].values() for t in pool]
     text["Q"] = either(f"{{step={name}}}{t}" for name, t in quotes)
     parts = shapes(test)

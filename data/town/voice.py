@@ -115,7 +115,10 @@ class Voice:
         if name in self.words.lists:
             return self.listed(name)
         if name.startswith("feel"):
-            return self.chance.pick(self.words.qualities[f"manner feel {name[4:]}"])
+            feelings = self.words.qualities[f"manner feel {name[4:]}"]
+            feeling = self.chance.pick([f for f in feelings if f not in self.used])
+            self.used.add(feeling)
+            return feeling
         raise KeyError(f"no slot {{{name}}}")
 
     def listed(self, name: str) -> str:
