@@ -46,12 +46,12 @@ class Props(Voice):
 
     def furniture(self, feature: tuple[str, str, tuple[str, ...]]) -> str:
         noun, stuff, _ = feature
-        if not self.vivid or self.quoted or not self.chance.flip(0.7):
+        if not self.vivid or self.quoted or not self.chance.flip(0.9):
             return f"the {noun}"
         if "of " + noun not in self.given:
             quality = self.chance.pick(self.words.qualities[f"{stuff} {self.mood}"])
             self.given["of " + noun] = "" if quality in noun else quality + " "
-        elif not self.chance.flip(0.3):
+        elif not self.chance.flip(0.5):
             return f"the {noun}"
         return f"the {self.given['of ' + noun]}{noun}"
 
@@ -98,7 +98,7 @@ class Props(Voice):
             if first and self.vivid
             else 1
             if first
-            else int(self.vivid and chance.flip(0.15))
+            else int(self.vivid and chance.flip(0.5))
         )
         if least and not count:
             count = 1

@@ -31,6 +31,8 @@ class Scenery(Props):
     def slot_tail(self, sub: str) -> str:
         if not self.vivid:
             return self.carry("tails", ["short"])
+        if self.chance.flip(0.5):
+            return self.carry("tails", ["vivid"])
         temper = self.words.tempers[self.person(self.actor).temper]
         if self.chance.flip(0.25):
             return self.render(read(self.fresh(temper["t" + self.mood], "tail")))
@@ -50,7 +52,7 @@ class Scenery(Props):
         event = self.event
         kinds = {"people": 5.0, "weather": 1.5}
         if self.vivid and self.senses == 0 and self.since_sense >= 2:
-            kinds |= {"smell": 1.0, "sound": 1.0}
+            kinds |= {"smell": 2.0, "sound": 1.5}
             if "n" not in self.known or self.happening.goal.name not in ANIMALS:
                 kinds["animal"] = 0.0 if self.happening.goal.name in ANIMALS else 1.0
             kinds = {k: w for k, w in kinds.items() if w}
