@@ -26,7 +26,7 @@ LONG = re.compile(
 )
 AIMLESS = re.compile(  # acts that nobody does in a manner
     r"<(hear|see|watch|catch sight|wake|learn|spit|get over|rise|hang|find|meet|come across|think|"
-    r"lose|let|miss|forget|be|have|want|notice|slip|fall|discover|remember|know|get|win|"
+    r"lose|let|arrive|appear|stumble|miss|forget|be|have|want|notice|slip|fall|discover|remember|know|get|win|"
     r"arrive at|manage|mislay|come in for|sneeze|trip|mix|turn round)\b|"
     r"<(sit|agree|enter)\b|that \{"
 )
