@@ -38,10 +38,17 @@ class Props(Voice):
         return f"to the {self.event.place.noun}"
 
     def slot_feat(self, sub: str) -> str:
-        return self.furniture(self.chance.pick(self.event.place.features))
+        return self.furniture(self.feature())
+
+    def feature(self) -> tuple[str, str, tuple[str, ...]]:
+        """Choose a piece of furniture, in one sentence never the same twice."""
+        left = [f for f in self.event.place.features if f[0] not in self.now]
+        feature = self.chance.pick(left or self.event.place.features)
+        self.now.append(feature[0])
+        return feature
 
     def slot_spot(self, sub: str) -> str:
-        feature = self.chance.pick(self.event.place.features)
+        feature = self.feature()
         return f"{self.chance.pick(feature[2])} {self.furniture(feature)}"
 
     def furniture(self, feature: tuple[str, str, tuple[str, ...]]) -> str:
