@@ -197,6 +197,7 @@ class Tale(Scenery):
         if how == "q" and core in SPEAKER_FIRST:
             end, front = "-", front if front != "-" else self.chance.pick(["back", "tail"])
         self.step = {"V": read(text), "C": read(text), "Q": read(text)}
+        self.crowded = front in ("back", "and", "after", "time+back")
         out = ""
         if front == "open":
             out = self.opening(how)

@@ -76,6 +76,7 @@ class Props(Voice):
             and "o" in self.last
             and sub == ""
             and not self.quoted
+            and not self.crowded
             and self.chance.flip(0.3)
         ):
             self.now.append("o")

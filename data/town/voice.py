@@ -65,6 +65,7 @@ class Voice:
         self.event: Event = happening.events[0]
         self.sky = happening.events[0].weather
         self.senses = 0
+        self.crowded = False  # somebody else was named first, so that "it" would mislead
         self.step: dict[str, Node] = {}
 
     def together(self) -> bool:
