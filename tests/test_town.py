@@ -135,6 +135,15 @@ def test_mood_and_description_are_free_of_each_other_and_of_the_step(stories):
         assert len(moods) > 20 and max(moods.count(m) for m in set(moods)) < 0.6 * len(moods)
 
 
+def test_at_most_one_smell_in_three_sentences(stories):
+    found = 0
+    for row in stories:
+        smells = ["smell of" in s for s in sentences(row["text"])]
+        assert all(sum(smells[i : i + 3]) <= 1 for i in range(len(smells))), row["text"]
+        found += sum(smells)
+    assert found > 50
+
+
 def test_hardly_a_sentence_is_repeated(stories):
     found = measure.repetition([r["text"] for r in stories])
     assert found["once"] > 0.97

@@ -152,3 +152,24 @@ def test_hours_run_forward(tracker):
         k
         for _, k in tracker.violations(f"{late} At noon, Nora found the lantern under the counter.")
     ] == ["hour"]
+
+
+def test_contradictions_planted_in_stories_are_found(tracker, texts):
+    """Another name in the last sentence that has one, and a page of another story at the end."""
+    names = [p.name for p in tracker.words.people]
+    found = tried = 0
+    for text, other in zip(texts[:60], texts[1:61], strict=True):
+        parts = sentences(text)
+        here = {n for n in names if any(n in s for s in parts[:-1])}
+        last = next((n for n in here if n in parts[-1]), None)
+        if last:
+            gender = tracker.person[last.lower()].gender
+            stranger = next(
+                p.name for p in tracker.words.people if p.gender == gender and p.name not in here
+            )
+            spoilt = [*parts[:-1], parts[-1].replace(last, stranger)]
+            found += not tracker.consistent(" ".join(spoilt))
+            tried += 1
+        found += not tracker.consistent(" ".join([*parts[:-1], sentences(other)[0]]))
+        tried += 1
+    assert found >= 0.97 * tried > 60

@@ -17,8 +17,8 @@ from .voice import BRINGS_B, clock
 from .words import finish
 
 QUESTION = re.compile(
-    r"^(who|whose|where|what is|what are|what does|why|when did|how hard|can|does|is|are|has|did|will|was|"
-    r"could|have you|shall)\b"
+    r"^(who|whose|where|what is|what are|what does|why|when did|how hard|can|does|is|are|has|did|"
+    r"will|was|could|have you|shall)\b"
 )
 LONG = re.compile(
     r", (and|but|who|which|for|so|though|with|in which|as)\b|"

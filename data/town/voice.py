@@ -16,8 +16,8 @@ PRONOUN = {
     "m": {"he": "he", "him": "him", "his": "his", "self": "himself"},
 }
 BOUND = frozenset(  # chosen once in a story, the same to the end
-    "contest prize craft occasion quarrel secret trap mendtool dish pet crop suspect disease event loot "
-    "home".split()
+    "contest prize craft occasion quarrel secret trap mendtool dish pet crop suspect disease event "
+    "loot home".split()
 )
 BRINGS_B = {
     "meet",
