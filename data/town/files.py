@@ -97,6 +97,7 @@ class Words:
     stuffs: dict[str, str] = field(default_factory=dict)  # material -> stuff
     qualities: dict[str, tuple[str, ...]] = field(default_factory=dict)
     colours: list[str] = field(default_factory=list)
+    sizes: frozenset[str] = frozenset()
 
 
 def lines(name: str) -> list[str]:
@@ -233,6 +234,7 @@ def load() -> Words:
             else:
                 entry[key] += listed(text, ";") if key == "change" else [text]
     _modifiers(words)
+    words.sizes = frozenset(size for thing in words.things for size in thing.sizes)
     return words
 
 

@@ -128,9 +128,10 @@ class Props(Voice):
     def property(self, kind: str) -> str:
         thing = self.happening.thing
         if kind not in self.given:
-            if kind == "quality":
+            if kind == "quality":  # never a word of size: a thing is not thick here and thin there
                 stuff = self.words.stuffs[self.property("material")]
-                self.given[kind] = self.chance.pick(self.words.qualities[f"{stuff} {self.mood}"])
+                fits = self.words.qualities[f"{stuff} {self.mood}"]
+                self.given[kind] = self.chance.pick([q for q in fits if q not in self.words.sizes])
             else:
                 options = {
                     "size": thing.sizes,

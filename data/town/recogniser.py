@@ -189,7 +189,8 @@ class Recogniser:
             ("size", {tuple(tokens(s)) for s in thing.sizes}),
         ]
         stuffs = {self.words.stuffs[m] for m in thing.materials}
-        kinds.append(("quality", set().union(*(self.qualities[s] for s in stuffs))))
+        qualities = set().union(*(self.qualities[s] for s in stuffs))
+        kinds.append(("quality", {q for q in qualities if " ".join(q) not in self.words.sizes}))
         if thing.coloured:
             kinds.append(("colour", {tuple(tokens(c)) for c in self.words.colours}))
         kinds.append(("material", {(m,) for m in thing.materials}))
