@@ -174,7 +174,7 @@ class Tale(Scenery):
                 continue
             if how == "q" and front not in ("-", "back", "and", "after", "tail"):
                 continue
-            aimless = how == "v" and AIMLESS.search(text)
+            aimless = how == "v" and self.aimless(text)
             if "manner" in parts and (aimless or not self.has_manner()):
                 continue
             if coda and "back" in parts:
@@ -238,9 +238,14 @@ class Tale(Scenery):
             out |= {"saw"}
         if self.actor in self.last:  # it would be "nobody but she"
             out |= {"nobody"}
-        if AIMLESS.search(text):
+        if self.aimless(text):
             out |= {"manner", "saw", "nobody"}
         return out
+
+    def aimless(self, text: str) -> bool:
+        """Say whether nobody does this on purpose, so that it has no manner."""
+        mishap = self.event.step.turn == "lose" and self.pool_kind == self.event.step.kind
+        return mishap or bool(AIMLESS.search(text))
 
     def has_manner(self) -> bool:
         return f"manner {self.pool_kind} {self.mood}" in self.words.qualities

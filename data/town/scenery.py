@@ -94,7 +94,11 @@ class Scenery(Props):
         return self.render(read(self.fresh(fits, "weather")))
 
     def slot_manner(self, sub: str) -> str:
-        return self.chance.pick(self.words.qualities[f"manner {self.pool_kind} {self.mood}"])
+        """Choose an adverb, if possible one that the story has not used."""
+        adverbs = self.words.qualities[f"manner {self.pool_kind} {self.mood}"]
+        adverb = self.chance.pick([a for a in adverbs if a not in self.used] or adverbs)
+        self.used.add(adverb)
+        return adverb
 
     def slot_time(self, sub: str) -> str:
         return self.render(read(self.chance.pick(self.times())))
