@@ -103,15 +103,16 @@ class Encoded:
 
 def encode(
     task: Task, comparisons: Sequence[Comparison], labels: Sequence[Label],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase, *, keep_equal: bool = False,
 ) -> Encoded:  # fmt: skip
     """Turn labelled comparisons into tokens, one row per LABEL: three labels count three times.
 
-    Special tokens inside a text are left out, as `score` leaves them out. Raises ValueError that
+    Special tokens inside a text are left out, as `score` leaves them out. Labels on options that
+    are all equal are left out too, and counted aloud, unless `keep_equal`. Raises ValueError that
     names the fault: no labels, a label of an unknown comparison, a choice out of range, another
     task, options of unequal number.
     """
-    rows = guards.labelled_rows(task, comparisons, labels)
+    rows = guards.labelled_rows(task, comparisons, labels, keep_equal)
     first = tasks.first_ids(tokenizer)
     queries = [first + tasks.text_ids(tokenizer, c.query) for c, _ in rows]
     answers = [[tasks.text_ids(tokenizer, option) for option in c.options] for c, _ in rows]

@@ -670,5 +670,6 @@ def test_equal_options_are_not_trained_on_and_that_is_said(task, letters, capsys
     data = reward.encode(task, [*asked, same], given, letters)
     assert len(data) == 3 and "1 of 4 labels are left out" in capsys.readouterr().out
     assert torch.equal(data.tokens, reward.encode(task, asked, labels, letters).tokens)
+    assert len(reward.encode(task, [*asked, same], given, letters, keep_equal=True)) == 4
     with pytest.raises(ValueError, match="no label is left"):
         reward.encode(task, [same], [Label(same.id, "me", 0)], letters)

@@ -385,7 +385,7 @@ assert from_5000.high - from_5000.low < 0.05
 # rewards, on the scale of its training (`normalize` has multiplied them by the gain, so we divide by it).
 
 # %%
-judged = reward.encode(task, pairs, verdicts, tokenizer)
+judged = reward.encode(task, pairs, verdicts, tokenizer, keep_equal=True)  # a row for each pair
 rewards = reward.predictions(reward_model, judged)  # (B, 2)
 believed = (rewards / reward_model.gain.item()).softmax(-1)
 tuned_column = torch.tensor([0 if zero else 1 for zero in tuned_is_zero])

@@ -97,11 +97,11 @@ def _not_negative(name: str, value: float) -> None:
 
 
 def labelled_rows(
-    task: Any, comparisons: Sequence[Comparison], labels: Sequence[Label]
+    task: Any, comparisons: Sequence[Comparison], labels: Sequence[Label], keep_equal: bool = False
 ) -> list[tuple[Comparison, int]]:
     """Pair every label with its comparison; raises ValueError naming the first that fits none.
 
-    Labels of comparisons whose options are equal teach nothing: they are left out, and said.
+    A choice between equal options teaches nothing: it is left out, and said, unless `keep_equal`.
     """
     if not labels:
         raise ValueError(
@@ -128,7 +128,7 @@ def labelled_rows(
                 f"are {len(comparison.options)} options, counted from 0"
             )
         rows.append((comparison, label.choice))
-    informative = [(c, choice) for c, choice in rows if not c.has_equal_options]
+    informative = [(c, k) for c, k in rows if keep_equal or not c.has_equal_options]
     if left_out := len(rows) - len(informative):
         print(f"{left_out} of {len(rows)} labels are left out: their options are all equal.")
     if not (rows := informative):
