@@ -56,7 +56,7 @@ def wilson(successes: float, total: int, ties: int = 0) -> Proportion:
 
 
 def mirrored(comparison_id: str, seed: int = 0) -> bool:
-    """Say whether a pair is shown with its sides swapped: a coin that depends on the pair alone."""
+    """Say whether a pair is shown with its sides swapped: a coin from this text alone."""
     return hashlib.sha256(f"{seed} {comparison_id}".encode()).digest()[0] % 2 == 1
 
 
@@ -95,6 +95,10 @@ def judge(
     Equal answers are ties, and so are the `undecided` (ids of comparisons). Returns the win rate.
     """
     chosen = {label.comparison_id: label.choice for label in labels}
+    if len(chosen) < len(labels) or not set(chosen.values()) <= {0, 1}:
+        raise ValueError(
+            "one verdict for each pair is needed, 0 or 1: judge the verdicts of each labeler apart"
+        )
     wins, total, ties = 0.0, 0, 0
     for comparison, is_zero in zip(comparisons, first_is_zero, strict=True):
         if comparison.id in chosen or comparison.id in undecided:

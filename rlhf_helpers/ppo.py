@@ -79,7 +79,7 @@ def step(
         rollout = sampling.sample(
             policy, queries, length, temperature, generator, rows_at_a_time, answers=config.answers
         )
-        scores = guards.one_each(score(rollout), len(rollout))  # (B,)
+        scores = guards.one_each(score(rollout), len(rollout), policy.device)  # (B,)
         replayed = sampling.replay(reference, rollout, temperature, rows_at_a_time)
     everything = (rollout, scores, replayed.logprobs)
     rollout, scores, reference_logprobs = map(ranks.gather, everything)  # of all ranks
@@ -256,11 +256,14 @@ def tune(
     `score` is any function from a rollout to (B,) numbers: `reward.scorer(model, task)`, or
     `reward.from_texts(function, ...)`. The reference is the policy as it comes in, unless given.
     A run that was stopped goes on from its last checkpoint and ends as if it had not been; with
-    another policy, pool, config or `scored_by` (a name or settings of the reward) it is refused.
+    another policy, pool, config or reward (`scored_by`: its name or settings) it is refused.
     `before_step` is called with the number of each step about to be done. Raises
     FloatingPointError on numbers that are not finite, `guards.Collapsed` when the KL passes
     `kl_limit` or the entropy of a response falls below `min_entropy` nats.
     """
+    if policy.tokenizer is not None and hasattr(score, "tokenizer"):
+        models.check_pair(policy, score.tokenizer)
+    scored_by = scored_by or getattr(score, "name", "")
     drawn = {"prompts": len(pool), "prompts_digest": digest(pool.tokens, pool.mask)}
     about = {"ppo": config, "task": task, **drawn, "model": models.fingerprint(policy)}
     run.record_settings(**about, reward_model=scored_by)

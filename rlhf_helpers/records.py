@@ -62,8 +62,8 @@ class Queries(_Rows):
     """Prompts, padded on the left so that every response starts in the same column.
 
     tokens (B, Q) long; mask (B, Q) bool, True at real tokens, which stand at the end of each row;
-    text (B, Q) bool, True at what a reward model reads: without the task's prefix and suffix and
-    without special tokens (all of `mask` unless given).
+    text (B, Q) bool, True at what a reward model reads: neither the task's prefix and suffix nor
+    special tokens, but for the tokenizer's own first one (all of `mask` unless given).
     """
 
     tokens: Tensor

@@ -12,7 +12,9 @@ scorer      `score` with its model and task filled in; `from_texts` makes one of
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -319,7 +321,14 @@ def _read(model: RewardModel, rollout: Rollout, kept: Tensor, micro_batch: int |
 
 def scorer(model: RewardModel, task: Task, micro_batch: int | None = None) -> Score:
     """Make the function that PPO maximises: a rollout in, `score` of each response out."""
-    return lambda rollout: score(model, rollout, task, micro_batch)
+
+    def scored(rollout: Rollout) -> Tensor:
+        return score(model, rollout, task, micro_batch)
+
+    scored.tokenizer = model.tokenizer  # `ppo.tune` compares it with the policy's
+    unit = f"gain {model.gain.item():.6g}, bias {model.bias.item():.6g}"
+    scored.name = f"{models.fingerprint(model)}, {unit}"  # and does not go on with another
+    return scored
 
 
 def from_texts(
@@ -341,4 +350,7 @@ def from_texts(
         _, finished = tasks.truncate(task, rollout.responses, tokenizer)
         return torch.where(finished, numbers.to(finished.device), task.penalty)
 
+    with suppress(OSError, TypeError):  # no source, as in an interactive Python
+        source = inspect.getsource(function)
+        score.name = f"function {hashlib.sha256(source.encode()).hexdigest()[:16]}"
     return score

@@ -724,7 +724,7 @@ MUTANTS = [
     Mutant(
         "a scorer's columns taken for rows",
         "ppo",
-        "scores = guards.one_each(score(rollout), len(rollout))",
+        "scores = guards.one_each(score(rollout), len(rollout), policy.device)",
         "scores = score(rollout)",
     ),
     Mutant(

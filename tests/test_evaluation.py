@@ -241,3 +241,12 @@ def test_judged_answers_of_two_models_do_not_share_their_draws(make_policy, ragg
     asked, _ = evaluation.pairs(policy, policy, ragged.repeat(25), task)
     equal = sum(pair.options[0] == pair.options[1] for pair in asked)
     assert len(asked) == 100 and equal < 50
+
+
+def test_verdicts_of_two_people_on_one_pair_are_not_mixed():
+    """The last in the list won: 0 % or 100 %, by order."""
+    pair = Comparison("t", "q", ("a", "b"))
+    both = [Label(pair.id, "ann", 0), Label(pair.id, "ben", 1)]
+    for verdicts in (both, [Label(pair.id, "ann", 5)]):
+        with pytest.raises(ValueError, match="one verdict for each pair"):
+            evaluation.judge([pair], [True], verdicts)

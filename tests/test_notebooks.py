@@ -586,3 +586,16 @@ def test_solutions_show_every_figure_they_draw(path):
         c["id"] for c in drawn if not any("image/png" in o.get("data", {}) for o in c["outputs"])
     ]
     assert drawn and blank == []
+
+
+def test_the_temporary_folder_of_a_headless_run_is_called_runs():
+    """The receipt of a hand-in names its file, and outputs must not differ from run to run."""
+    import nbformat
+
+    where = "/somewhere/rlhf-x1_y/solution/runs/me_labels.jsonl"
+    html = f"<code>../..{where}</code>"
+    output = nbformat.v4.new_output("display_data", {"text/html": html, "text/plain": where})
+    cell = nbformat.v4.new_code_cell("x", outputs=[output])
+    done = convert.tidy(nbformat.v4.new_notebook(cells=[cell])).cells[0].outputs[0].data
+    name = "runs/me_labels.jsonl"
+    assert done == {"text/html": f"<code>{name}</code>", "text/plain": name}

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributions import Categorical
 
-from rlhf_helpers import models, ppo, sampling
+from rlhf_helpers import models, ppo, reward, sampling
 from rlhf_helpers.ppo import KLController, PPOConfig
 from rlhf_helpers.records import Queries, Rollout
 from rlhf_helpers.runtime import guards
@@ -912,3 +912,48 @@ def test_leave_one_out_is_the_rewards_to_go_minus_the_other_answers_by_hand():
     assert torch.allclose(advantages[0] + advantages[1], torch.zeros(3))
     with pytest.raises(ValueError, match="needs other answers"):
         dataclasses.replace(SMALL, leave_one_out=True)
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda x: x.tolist(), lambda x: x.double(), lambda x: (10 * x).long(), list]
+)
+def test_scores_may_be_numbers_of_any_kind(make_policy, task, ragged, kind):
+    """A list, integers or float64 failed deep inside the step."""
+    policy, config = make_policy(), dataclasses.replace(SMALL, epochs=1)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=1e-3)
+    summary = ppo.step(
+        policy, make_policy(5), lambda r: kind(letter_score(r)), ragged.repeat(2), task, config,
+        optimizer, KLController(0.3, None, 100), generator(),
+    )  # fmt: skip
+    assert math.isfinite(summary["score"])
+
+
+def test_a_reward_model_with_another_tokenizer_is_not_tuned_on(make_policy, task, ragged):
+    """A vocabulary of the same size in another order trained on nonsense, without a word."""
+    policy = make_policy()
+
+    def score(rollout):
+        return letter_score(rollout)
+
+    score.tokenizer = type("Many", (), {"name_or_path": "many", "__len__": lambda self: 99})()
+    with pytest.raises(ValueError, match="has 99 tokens but the model only 16"):
+        ppo.tune(policy, score, ragged, task, SMALL, Run(device="cpu", quiet=True))
+
+
+def test_a_run_does_not_go_on_under_another_function_of_texts(
+    make_policy, tmp_path, letters, task, ragged
+):
+    def tuned(function, episodes):
+        config = dataclasses.replace(SMALL, episodes=episodes)
+        score = reward.from_texts(function, task, letters)
+        run = Run(tmp_path, seed=7, device="cpu", checkpoint_every=1, quiet=True)
+        return ppo.tune(make_policy(), score, ragged.repeat(3), task, config, run)
+
+    tuned(lambda prompts, answers: [len(a) for a in answers], SMALL.episodes)
+    with pytest.raises(ValueError, match="reward"):
+        tuned(lambda prompts, answers: [-len(a) for a in answers], SMALL.episodes)
+
+
+def test_lambda_above_one_is_refused():
+    with pytest.raises(ValueError, match="lam is 2: it must be between 0 and 1"):
+        dataclasses.replace(SMALL, lam=2.0)

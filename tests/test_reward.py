@@ -673,3 +673,10 @@ def test_equal_options_are_not_trained_on_and_that_is_said(task, letters, capsys
     assert len(reward.encode(task, [*asked, same], given, letters, keep_equal=True)) == 4
     with pytest.raises(ValueError, match="no label is left"):
         reward.encode(task, [same], [Label(same.id, "me", 0)], letters)
+
+
+@pytest.mark.parametrize("norm", [-1.0, 0.0, float("inf"), float("nan")])
+def test_gradients_are_not_clipped_to_a_norm_that_turns_them_round(norm):
+    """max_grad_norm=-1 was gradient ascent, without a word."""
+    with pytest.raises(ValueError, match="max_grad_norm is"):
+        RewardConfig(max_grad_norm=norm)

@@ -40,7 +40,7 @@ size, task, device = profile(), tasks.SENTIMENT, default_device()
 show.setup()
 
 # %%
-plots.pipeline("all")
+plots.pipeline("all");
 # %% [markdown]
 # Read the picture from left to right. A model **samples** continuations. Somebody **labels** them: which is best? A **reward model**
 # learns from the labels to give any text a number. **PPO** changes the language model so that the number goes up. Then somebody
@@ -140,7 +140,7 @@ for utilities, look in zip((offered, chosen), (grey, blue)):
     axes.hist(utilities, bins, density=True, **look)
 axes.set(xlabel="utility (positive minus negative words)", ylabel="share")
 axes.set_title("What the simulated labeler chose")
-axes.legend(frameon=False)
+axes.legend(frameon=False);
 # %% [markdown]
 # *How to read it:* grey is what the base model writes, the blue outline is what was chosen. The outline stands a little to the right.
 # That shift is all there is to learn from.
@@ -278,7 +278,7 @@ for axes, (key, name) in zip(panels, names.items()):
         x, y = [m["episodes"] for m in lines], [m[key] for m in lines]
         axes.plot(x, y, style, color=colour, label=label)
     axes.set(xlabel="answers sampled so far", ylabel=name)
-panels[0].legend(frameon=False)
+panels[0].legend(frameon=False);
 # %% [markdown]
 # *How to read it:* on the left, what the policy earns; on the right, how far it has moved from the base model to earn it. Always look at
 # the two together. A score that climbs while the KL grows without end is no success: it usually means that the policy has found texts
@@ -342,7 +342,7 @@ print("\n".join(f"{name:<12} {rate}" for name, rate in rates.items()))
 # %%
 plots.win_rates(
     [{"model": name, "wins": rate.successes, "total": rate.total} for name, rate in rates.items()]
-)
+);
 # %% [markdown]
 # *How to read it:* a bar is the share of prompts on which the tuned answer won, the whisker its 95 % interval. The dashed line at one
 # half means "no difference": where the whisker does not reach it, chance is a poor explanation. Where would your prediction be?

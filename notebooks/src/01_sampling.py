@@ -39,7 +39,7 @@ size, task, device = profile(), tasks.SENTIMENT, default_device()
 show.setup()
 
 # %%
-plots.pipeline("sample")
+plots.pipeline("sample");
 # %%
 policy = models.Policy.load().to(device)
 tokenizer = policy.tokenizer
@@ -65,7 +65,7 @@ pd.DataFrame(columns).round(1)
 # %%
 ids = prompt.tokens[0][prompt.mask[0]]
 pieces = tokenizer.convert_ids_to_tokens(ids.tolist())
-plots.token_strip(pieces, torch.ones(len(pieces), dtype=torch.bool)).get_legend().remove()
+plots.token_strip(pieces, torch.ones(len(pieces), dtype=torch.bool)).get_legend().remove();
 
 # %% [markdown]
 # *How to read it:* each box is a token, and a dot is a space. A space belongs to the word *after* it. That is why a response starts
@@ -102,7 +102,7 @@ for i, (temperature, colour, hatch) in enumerate(looks):
 words = [repr(tokenizer.decode([k])) for k in top.tolist()]
 axes.set_xticks([k + 0.27 for k in range(10)], words, rotation=30)
 axes.set(ylabel="probability", title="What comes next? The ten likeliest tokens")
-axes.legend()
+axes.legend();
 
 # %% [markdown]
 # *How to read it:* three bars per token, one per temperature. The plain dark bars (cold) pile up on the left; the pale dotted ones (hot)
@@ -393,7 +393,7 @@ own = [
 batch = tasks.encode(task, own, tokenizer)
 pieces_of = [tokenizer.convert_ids_to_tokens(row.tolist()) for row in batch.tokens]
 names = ["first", "second", "third"]
-plots.token_strip(pieces_of, batch.mask, titles=names, selected="a real token")
+plots.token_strip(pieces_of, batch.mask, titles=names, selected="a real token");
 # %% [markdown]
 # *How to read it:* one row per prompt; blue boxes are real tokens, hatched grey ones are pads. All the real tokens end in the same column, so every
 # answer starts in the same column.
@@ -530,7 +530,7 @@ axes.bar(range(last), counts, label="finished here", **ended)
 axes.bar(last + 0.7, ends.count(None), edgecolor=plots.GREY, label="never finished", **never)
 axes.axvline(start - 0.5, color=plots.RED, linestyle="--", label="full stops count from here")
 axes.set(xlabel="index of the full stop", ylabel="answers", title="Where answers end")
-axes.legend()
+axes.legend();
 # %% [markdown]
 # *How to read it:* each bar counts the answers that end at that token. Left of the dashed line nothing can end. The hatched bar on the
 # right counts those that were still in the middle of a sentence when the tokens ran out.
@@ -633,7 +633,7 @@ assert result["a story of Saltmere"] == min(result.values())
 
 # %%
 surprise = (-text_logprobs(story)).tolist()
-plots.token_strip(pieces[1:], surprise).get_legend().remove()
+plots.token_strip(pieces[1:], surprise).get_legend().remove();
 
 # %% [markdown]
 # *How to read it:* the number under a token is its surprise in nats, $-\ln p$; the stronger the colour, the greater the surprise. A few
@@ -653,7 +653,7 @@ figure, axes = plt.subplots(figsize=(6.6, 2.8))
 axes.plot(range(1, R + 1), without, color=plots.RED, linestyle="--", label="everything again")
 axes.plot(range(1, R + 1), with_cache, color=plots.BLUE, label="with a cache")
 axes.set(xlabel="tokens sampled", ylabel="columns read so far", title="Work of one answer")
-axes.legend()
+axes.legend();
 # %% [markdown]
 # *How to read it:* the height is the number of columns that have gone through the model so far. Without a cache, each token costs more
 # than the one before; with one, each new token costs one column.

@@ -45,7 +45,7 @@ task = tasks.SENTIMENT
 show.setup()
 
 # %%
-plots.pipeline("label")
+plots.pipeline("label");
 
 # %%
 comparisons, recorded_labels = labelers.recorded(task)
@@ -578,7 +578,7 @@ ax.axhline(0.38, linestyle=":", color=plots.RED, label="paper: 38 %")
 ax.axhline(0.25, linestyle="--", color=plots.BLACK, linewidth=1, label="chance: 25 %")
 ax.set(xscale="log", xlabel="noise T of both labelers (log scale)")
 ax.set(ylabel="expected agreement", ylim=(0, 1))
-ax.legend()
+ax.legend();
 # %%
 assert 0.25 <= curve[-1] < 0.28 and 0.33 < curve[5] < 0.43 and 0.5 < curve[0] < 0.95
 assert all(a > b for a, b in zip(curve, curve[1:]))
@@ -656,7 +656,7 @@ ax.axhline(one_person, linestyle=":", color=plots.RED, label="one labeler, one a
 ax.axhline(0.25, linestyle="--", color=plots.BLACK, linewidth=1, label="chance")
 ax.set(xscale="log", xlabel="labels counted (log scale)")
 ax.set(ylabel="finds the happiest option", ylim=(0, 1))
-ax.legend()
+ax.legend();
 # %%
 assert found[-1] > one_person + 0.05 and found[-1] > found[0] + 0.1
 show.note(
@@ -735,9 +735,9 @@ columns = ["labels", "median_seconds", "position_p", "consistency", "agreement",
 pd.DataFrame(rows).set_index("labeler")[columns].round(2)
 
 # %%
-plots.labeler_positions(reports.positions(together, task.name))
+plots.labeler_positions(reports.positions(together, task.name));
 # %%
-plots.labeler_consistency(rows)
+plots.labeler_consistency(rows);
 
 # %% [markdown]
 # *How to read it*: all of the gull's choices are at the first place, and `median_seconds` says why. `position_p` is the probability of counts

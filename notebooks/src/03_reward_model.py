@@ -44,7 +44,7 @@ full = size.name != "quick"  # quick only shows that everything runs; its number
 show.setup()
 
 # %%
-plots.pipeline("reward")
+plots.pipeline("reward");
 # %% [markdown]
 # ## One click
 #
@@ -247,7 +247,7 @@ def pieces(ids):
     return ["pad" if i == tokenizer.pad_token_id else tokenizer.decode([i]) for i in ids.tolist()]
 
 
-plots.token_strip(pieces(data.tokens[opening, 0]), data.mask[opening, 0], selected="real token")
+plots.token_strip(pieces(data.tokens[opening, 0]), data.mask[opening, 0], selected="real token");
 # %% [markdown]
 # **How to read it.** One row of the tensor, wrapped like text: pads, the prompt, the first answer, pads. Hatched tokens are not real. Next,
 # the last twelve columns of all four rows: the answers end in different columns.
@@ -257,7 +257,7 @@ tails, names = (
     [pieces(row[-12:]) for row in data.tokens[opening]],
     [f"option {k}" for k in range(4)],
 )
-plots.token_strip(tails, data.mask[opening, :, -12:], titles=names, selected="real token")
+plots.token_strip(tails, data.mask[opening, :, -12:], titles=names, selected="real token");
 # %% [markdown]
 # Before you use a mask, decode what it selects:
 
@@ -424,7 +424,7 @@ print(f"{len(history)} steps of {config.batch} comparisons, {config.epochs} pass
 # %%
 left, right = plots.reward_fit(history)
 left.axhline(floor, color=plots.RED, linestyle="--", label=f"floor: {floor:.2f}")
-left.legend(fontsize=8.5)
+left.legend(fontsize=8.5);
 
 # %% [markdown]
 # **How to read it.** Pale: one batch of 8. Strong: the running mean. A batch of 8 measures accuracy only to within about 35 points either
@@ -519,7 +519,7 @@ ax.errorbar(rate, table["who"], xerr=bars, fmt="o", color=plots.BLUE, capsize=4)
 ax.axvline(0.25, color=plots.GREY, linestyle=":", label="chance: 1/4")
 ax.set(xlabel="agreement with the held-out clicks", xlim=(0.1, 0.7), title="Who names the click?")
 ax.invert_yaxis()
-ax.legend()
+ax.legend();
 # %% [markdown]
 # **How to read it.** A dot is a measured share, its bar the 95 % interval. Where bars overlap a lot, this many comparisons cannot tell the
 # two apart.
@@ -549,7 +549,7 @@ show.note(
 # %%
 promise = held_rewards.softmax(-1)  # (comparisons, 4)
 clicked = torch.eye(4)[held.choices]  # 1 where the click was
-plots.calibration(promise, clicked, bins=10 if full else 4)
+plots.calibration(promise, clicked, bins=10 if full else 4);
 
 # %% [markdown]
 # **How to read it.** On the dashed line the predictions come true. Points flatter than the line belong to an overconfident model, steeper
@@ -625,7 +625,7 @@ pd.DataFrame(rows, columns=["mean", "standard deviation"], index=["before", "aft
 
 # %%
 names = ("raw", "normalised")
-plots.score_histogram(raw.cpu(), normal.cpu(), names=names, penalty=task.penalty)
+plots.score_histogram(raw.cpu(), normal.cpu(), names=names, penalty=task.penalty);
 # %% [markdown]
 # **How to read it.** The same responses twice, shifted and scaled: the order of the responses is unchanged. The dotted line is the penalty
 # of -1, explained below. On the raw scale it could fall anywhere; on the normalised scale it is one standard deviation below the mean.
@@ -721,7 +721,7 @@ ax.set(xscale="log", xlabel="number of labels", ylabel="held-out accuracy", titl
 ticks = sorted(set(counts))
 ax.set_xticks(ticks, [f"{x:,}" for x in ticks])
 ax.minorticks_off()
-ax.legend()
+ax.legend();
 # %% [markdown]
 # **How to read it.** The horizontal axis is logarithmic: each step to the right multiplies the number of labels. Dots above each other are
 # separate draws of equally many labels: their distance shows how much depends on *which* 250 labels you have.

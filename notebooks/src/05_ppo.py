@@ -37,7 +37,7 @@ size, device, task = profile(), runs.default_device(), tasks.SENTIMENT
 show.setup()
 
 # %%
-plots.pipeline("ppo")
+plots.pipeline("ppo");
 # %%
 tokenizer = models.load_tokenizer()
 reference = models.Policy.load().to(device).frozen_copy()
@@ -151,7 +151,7 @@ prompt, answer = queries.tokens[row][queries.mask[row]], rollout.responses[row][
 pieces = [tokenizer.decode([t]) for t in answer.tolist()]
 show.wrapped("prompt:   " + tokenizer.decode(prompt), indent="          ")
 show.wrapped("response: " + tokenizer.decode(answer), indent="          ")
-plots.token_strip(pieces, rollout.logprobs[row].cpu())
+plots.token_strip(pieces, rollout.logprobs[row].cpu());
 # %% [markdown]
 # *How to read it:* below each token is its log-probability in nats. Near 0 means that the policy was almost certain; -3 means one chance in
 # twenty. The mask selects all 24 tokens: responses have a fixed length and are **not** cut at the full stop. People and the reward model
@@ -231,7 +231,7 @@ pd.DataFrame({"answer": tasks.texts(task, rollout.responses, tokenizer)[:4],
 with torch.no_grad():
     reference_logprobs = sampling.replay(reference, rollout, task.temperature).logprobs
 log_ratio = rollout.logprobs - reference_logprobs
-plots.token_strip(pieces, log_ratio[row].cpu())
+plots.token_strip(pieces, log_ratio[row].cpu());
 # %% [markdown]
 # *How to read it:* above zero, the policy finds this token more likely than the reference does; below zero (hatched), less likely. Both
 # occur. A KL divergence is never negative, but its estimate from a single token may be: it is right only **on average**. For one token we
@@ -487,7 +487,7 @@ for lam, (style, colour) in looks.items():
     ax.plot(credit, style, color=colour, label=f"lambda = {lam}", marker=".")
 ax.set(xlabel="token of the response", ylabel="advantage")
 ax.set_title("Which token gets the credit for the same response?")
-ax.legend()
+ax.legend();
 # %% [markdown]
 # *How to read it:* with $\lambda = 0$ a token gets only the difference at its own step: little noise, but as wrong as the value head is. With
 # $\lambda = 1$ it gets everything that follows: right on average, but noisy. At 0.95 the last token's score still reaches the first with
@@ -760,7 +760,7 @@ for (name, world), (style, colour) in zip(worlds.items(), looks):
 axes[0].set(title="Beta", xlabel="episodes", ylabel="reward per nat")
 axes[1].set(title="KL", xlabel="episodes", ylabel="nats per response")
 axes[1].axhline(6, color=plots.GREY, linestyle=":")
-axes[0].legend(fontsize=8)
+axes[0].legend(fontsize=8);
 # %% [markdown]
 # *How to read it:* over a million episodes beta climbs until the KL is at the target (dotted). In a short run the same horizon hardly lets beta
 # move: the **initial beta decides**, and the target has little effect. With a horizon that fits the run the controller works again; ours is
@@ -812,7 +812,7 @@ kept = [*metrics[:-1], metrics[-1] | {"seconds": time.time() - start}]
 (folder() / "ppo_sentiment.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
 for made in ("policy_sentiment", "ppo_sentiment.jsonl"):
     record(made, f"tuned in notebook 05 on {config.episodes:,} episodes")
-plots.training_curves(metrics, kl_target=config.kl_target)
+plots.training_curves(metrics, kl_target=config.kl_target);
 # %% [markdown]
 # *How to read the eight curves:*
 #
@@ -902,7 +902,7 @@ def short_run(bug=None):
 patients = {"healthy": short_run()}
 for name, bug in checks.nb05_shuffle(suspects).items():
     patients[name] = short_run(bug)
-plots.training_curves(patients, kl_target=clinic.kl_target)
+plots.training_curves(patients, kl_target=clinic.kl_target);
 # %% [markdown]
 # *How to read it:* all four runs start from the same model and the same seed, so every difference comes from the bug. One curve may be so
 # large that the others look flat; the table has the numbers of the first and the last step. Look at the very first step, then at slopes. A

@@ -46,7 +46,7 @@ names = ["blocks", "width", "vocabulary", "weights, million", "GB for a step of 
 pd.DataFrame(rows, index=names)
 
 # %%
-plots.pipeline("sample+reward+ppo")
+plots.pipeline("sample+reward+ppo");
 # %% [markdown]
 # No GPT-2 was loaded here: the last row is computed from the shape of the model alone, for the released code's batch of 512, 64 rows at a time.
 # By the end of this notebook you can compute most of it on paper.
@@ -294,7 +294,7 @@ for part, tensors in real.items():
 # small models on a CPU: activations agree to 15 %, sampling to a factor of 1.7.
 
 # %%
-plots.memory_bars(memory.rows(), memory.PARTS)
+plots.memory_bars(memory.rows(), memory.PARTS);
 # %% [markdown]
 # *How to read it:* each bar is the memory that one GPU needs for PPO with a batch of 512, 64 + 24 tokens, 64 rows at a time, for GPT-2 of 124M to 1.5B; the
 # colours and hatchings are the parts of the bill. Dashed lines mark GPUs of 24 and 80 GB. At 124M everything fits. At 774M on a GPU of
@@ -423,7 +423,7 @@ ax.set(xlabel="rows at a time", ylabel="GB", title="GPT-2 774M, batch 512, bf16"
 ax.set_xticks(rows, rows)
 ax.set_yticks([16, 32, 64, 128], [16, 32, 64, 128])
 ax.minorticks_off()
-ax.legend()
+ax.legend();
 
 # %% [markdown]
 # *How to read it:* from right to left the micro-batch gets smaller and the total falls towards what stays in memory throughout: 18.6 GB, and no
@@ -707,7 +707,7 @@ for ax, (column, title) in zip(axes, titles.items()):
     ax.axvline(3.5, color=plots.GREY, linewidth=1)
     ax.set(xlabel="step", title=title)
 below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "frameon": False}
-figure.legend(*axes[0].get_legend_handles_labels(), ncols=5, fontsize=8, **below)
+figure.legend(*axes[0].get_legend_handles_labels(), ncols=5, fontsize=8, **below);
 # %% [markdown]
 # *How to read it:* the black line is the run that was never stopped; the blue dots, the resumed one, lie on it. To the right of the grey line are the runs
 # with something missing. Without the generator the very next responses, and so the next score, are different. Without the moments or beta
@@ -745,7 +745,7 @@ show.wrapped(
     f"at the end: {r['kl_nats']:.1f} nats, preferred by a simulated judge without noise in "
     f"{r['win_rate']:.0%} ({r['low']:.0%} to {r['high']:.0%})"
 )
-plots.training_curves(recorded, kl_target=ppo.PPOConfig().kl_target)
+plots.training_curves(recorded, kl_target=ppo.PPOConfig().kl_target);
 # %% [markdown]
 # *How to read it:* the eight curves of notebook 05, of the recorded run of the bundled model; the dotted line in the second panel is the KL target. A run of
 # GPT-2 logs the same eight, over a hundred times as many episodes; how they will look we do not know.

@@ -43,7 +43,7 @@ size, task, device = profile(), tasks.SENTIMENT, default_device()
 show.setup()
 
 # %%
-plots.pipeline("judge")
+plots.pipeline("judge");
 # %% [markdown]
 # ## 1. Before and after
 #
@@ -265,7 +265,7 @@ ax.plot(totals, kept["Wilson"], color=plots.BLUE, label="Wilson")
 ax.axhline(0.95, color=plots.GREY, linestyle=":", label="intended: 95 %")
 ax.set(xlabel="pairs judged", ylabel="share that contains the truth", ylim=(0.4, 1.0))
 ax.set_title("True win rate 88 %")
-ax.legend()
+ax.legend();
 # %%
 assert kept["plain"][totals.index(20)] < 0.93 < kept["Wilson"][totals.index(20)]
 assert sum(kept["plain"]) / len(totals) < sum(kept["Wilson"]) / len(totals)
@@ -284,7 +284,7 @@ if mine or undecided:
     rows.append({"model": "tuned, you", "wins": own.successes, "total": own.total})
 else:
     print("You have judged no pairs yet, so there is only the simulated judge's bar.")
-plots.win_rates(rows)
+plots.win_rates(rows);
 
 # %% [markdown]
 # *How to read it*: if the black interval crosses the dashed line, these pairs cannot tell the two models apart. That does not mean that they are
@@ -366,7 +366,7 @@ for (name, percent), (shift, colour, style) in zip(paper.items(), looks):
 ax.axhline(0.5, color=plots.GREY, linestyle="--", label="no better")
 ax.set(xscale="log", xlabel="labels (log scale)", ylabel="preferred to the untuned model")
 ax.set_title("Ziegler et al. 2019")
-ax.legend()
+ax.legend();
 # %%
 rates = (51.9, 84.4, 87.9)
 from_200, from_1000, from_5000 = (evaluation.wilson(p / 100 * 1_024, 1_024) for p in rates)
@@ -408,7 +408,7 @@ views.map("{:.1%}".format)
 # picture.
 
 # %%
-plots.calibration(expected, torch.tensor(won).float())
+plots.calibration(expected, torch.tensor(won).float());
 # %% [markdown]
 # *How to read it*: on the diagonal the reward model's probabilities are right. Points **below** it on the right mean that the reward model rates
 # the tuned texts more highly than the judge does. That is the sign of over-optimisation: PPO looks for texts that the reward model
@@ -458,7 +458,7 @@ pd.DataFrame(measured).round(2)
 
 # %%
 base_scores, tuned_scores = (score(rollouts[name]).cpu() for name in ("base", "tuned"))
-plots.score_histogram(base_scores, tuned_scores, names=("base", "tuned"))
+plots.score_histogram(base_scores, tuned_scores, names=("base", "tuned"));
 # %% [markdown]
 # *How to read it*: the whole distribution should have moved to the right, not only a few samples. A spike at exactly -1 is the penalty for
 # responses that never end.
@@ -504,7 +504,7 @@ path = [("PPO, along training", *mean) for mean in means]
 optimum = [reweighted(beta) for beta in (8, 4, 2, 1.4, 1, 0.7, 0.5)]
 yardsticks = [best_of(n) for n in (1, 2, 4, 8, 16)] + optimum
 columns = ["series", "score", "kl_nats_per_response"]
-plots.reward_against_kl(pd.DataFrame(path + yardsticks, columns=columns))
+plots.reward_against_kl(pd.DataFrame(path + yardsticks, columns=columns));
 # %%
 _, scores, nats = zip(*optimum)
 assert (

@@ -25,6 +25,9 @@ def ppo_config(config: Any) -> None:
         raise ValueError(f"kl_coef is {config.kl_coef:g}: it must be a finite number")
     for name in ("lr", "cliprange", "value_coef", "lam"):
         _not_negative(name, getattr(config, name))
+    if config.lam > 1:
+        raise ValueError(f"lam is {config.lam:g}: it must be between 0 and 1")
+    _norm(config.max_grad_norm)
     if config.minibatches < 1:
         raise ValueError(
             f"minibatches is {config.minibatches}: give 1 to use each batch as a whole"
@@ -67,6 +70,7 @@ def ppo_config(config: Any) -> None:
 def reward_config(config: Any) -> None:
     """Raise ValueError unless these settings of the reward fit can be trained with."""
     _not_negative("lr", config.lr)
+    _norm(config.max_grad_norm)
     if config.batch < 1 or config.epochs < 1:
         raise ValueError(
             f"batch is {config.batch} and epochs is {config.epochs}: both must be 1 or more"
@@ -91,6 +95,12 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def _not_negative(name: str, value: float) -> None:
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} is {value:g}: it must be a finite number, 0 or more")
+
+
+def _norm(limit: float | None) -> None:
+    """Raise ValueError unless gradients can be clipped to this norm: -1 would turn them round."""
+    if limit is not None and not 0 < limit < math.inf:
+        raise ValueError(f"max_grad_norm is {limit:g}: give more than 0, or None not to clip")
 
 
 # ---- labels --------------------------------------------------------------------------------------
@@ -154,8 +164,9 @@ def fits_context(context: int | None, mask: Tensor) -> None:
 # ---- numbers -------------------------------------------------------------------------------------
 
 
-def one_each(scores: Tensor, count: int) -> Tensor:
-    """Return the scores, or raise ValueError unless there is one for each response."""
+def one_each(scores: Any, count: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return the scores as float32 (count,) on a device; raises ValueError if one is missing."""
+    scores = torch.as_tensor(scores, dtype=torch.float32, device=device)
     if scores.shape != (count,):
         raise ValueError(
             f"the reward function returned numbers of shape {tuple(scores.shape)} for {count} "
