@@ -1232,6 +1232,13 @@ MUTANTS = [
         ("exchange", "exchange_formats"),
     ),
     Mutant(
+        "records of other tasks read as labels of this one",
+        "labels/exchange/reading",
+        'if self.task and task not in ("", self.task):',
+        "if False:",
+        ("exchange",),
+    ),
+    Mutant(
         "what does not fit kept",
         "labels/exchange/reading",
         "            self.fits(comparison)\n",

@@ -472,6 +472,30 @@ def test_export_never_writes_over_a_store_or_into_another_folder(run, tmp_path):
     ]
 
 
+def test_export_of_several_tasks_asks_which_one(run, tmp_path):
+    """Without --task the verdicts of judging went into the pairs, as labels of the task."""
+    asked = [Comparison("sentiment", f"q {i}", ("a", "b")) for i in range(2)]
+    pairs = [Comparison("sentiment-judging", f"q {i}", ("a", "b")) for i in range(3)]
+    store = LabelStore("labels.db")
+    store.add(asked + pairs)
+    store.add_labels([Label(c.id, "ada", 0) for c in asked + pairs])
+    for form in ("pairs", "pairwise", "csv", "openai"):
+        line = f"export --store labels.db --model MODEL --format {form} --out mine.{form}"
+        code, _, said = run(line)
+        assert code == 1 and "(sentiment, sentiment-judging)" in said and "--task sent" in said
+        assert run(f"{line} --task sentiment")[:2] == (0, f"2 records in mine.{form}.\n")
+    for form, words in (("store", "5 labels"), ("dataset", "5 records")):
+        code, said, _ = run(f"export --store labels.db --format {form} --out all.{form}")
+        assert code == 0 and words in said
+    verdict = {"prompt": "p", "chosen": "a", "rejected": "b", "task": "sentiment-judging"}
+    with (tmp_path / "mine.pairs").open("a") as file:
+        file.write(json.dumps(verdict) + "\n")
+    line = "fit-reward --model MODEL --config.batch 2 --held-out 0 --normalize-samples 8"
+    code, said, _ = run(f"{line} --device cpu --labels mine.pairs --format pairs")
+    assert code == 0 and "1 records of other tasks than sentiment were left out." in said
+    assert "Fitted on 2 labels" in said
+
+
 def test_labels_of_another_task_are_named(run):
     """It said that there were no labels yet, to somebody who had just given some."""
     run("sample --model MODEL --count 4 --store labels.db --device cpu")

@@ -2,6 +2,7 @@
 place and a reason."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -519,3 +520,28 @@ def test_datasets_of_both_forms_are_read_back():
     assert [f.line for f in exchange.from_dataset(bad, errors="skip").faults] == [1]
     with pytest.raises(ValueError, match="the data set, record 1: choice 2.*nothing was read"):
         exchange.from_dataset(bad)
+
+
+def test_verdicts_of_judging_never_become_labels_of_the_task(tmp_path):
+    """A store's labels, written without a task and read back, had its verdicts among them."""
+    judged = [Comparison("sentiment-judging", *c[1:]) for c in map(dataclasses.astuple, TWO)]
+    asked, given = TWO[:2] + judged, labels(TWO[:2], (1, 0)) + labels(judged)
+    for format in ("openai", "pairs", "pairwise", "csv"):
+        with pytest.raises(ValueError, match=r"several tasks \(sentiment, sentiment-judging\)"):
+            exchange.write(tmp_path / "x", format, asked, given, tokenizer=Bytes())
+    assert not (tmp_path / "x").exists()
+    of = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    tasks = ["sentiment", "sentiment-judging", None, "", "sentiment-judging"]
+    rows = [of | {"task": task, "prompt": f"p {n}"} for n, task in enumerate(tasks)]
+    file = lines(tmp_path / "pairs.jsonl", *rows)
+    for read in (
+        exchange.read(file, "pairs", "sentiment"),
+        exchange.from_dataset(rows, "sentiment"),
+    ):
+        assert [c.query for c in read.comparisons] == ["p 0", "p 2", "p 3"]
+        assert {c.task for c in read.comparisons} == {"sentiment"} and len(read.labels) == 3
+        assert read.other_tasks == 2 and read.faults == []
+    with pytest.raises(ValueError, match="2 records name another task than 'sentiment'"):
+        exchange.from_dataset([rows[1], rows[4]], "sentiment")
+    whole = exchange.from_dataset([rows[0], rows[1]])  # without a task, each row has its own
+    assert [c.task for c in whole.comparisons] == tasks[:2] and whole.other_tasks == 0

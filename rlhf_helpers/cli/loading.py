@@ -77,6 +77,8 @@ def read_labels(a: FitReward, policy: Policy) -> tuple[list[Comparison], list[La
         )
     if read.equal:
         print(f"{read.equal} comparisons of equal texts were left out.")
+    if read.other_tasks:
+        print(f"{read.other_tasks} records of other tasks than {a.task} were left out.")
     return read.comparisons, read.labels
 
 

@@ -174,6 +174,7 @@ class Export:
     out: Path  # a file; for `dataset` a folder
     # `store` keeps all; `pairwise`: two options
     format: Literal["openai", "pairs", "pairwise", "csv", "dataset", "store"] = "pairs"
-    task: str | None = None  # one task only
+    # which of its tasks; needed if labels of several are there, but for `dataset` and `store`
+    task: str | None = None
     model: str = "bundled"  # whose tokenizer writes the openai format
     licence: str = "unknown"  # for the card of a `dataset`

@@ -52,8 +52,12 @@ def from_dataset(
     errors: Errors = "raise",
     fits: Callable[[Comparison], None] | None = None,
 ) -> Read:
-    """Read a `datasets.Dataset`, or any rows of dicts, with prompt, chosen and rejected, or with
-    query, options and choice; `task` is for rows that do not name theirs.
+    """Read a `datasets.Dataset`, or any rows of dicts.
+
+    Rows have prompt, chosen and rejected, or query, options and choice.
+
+    `task` is that of rows that name none; rows that name another are left out and counted. Without
+    it every row must name its own.
 
     With errors="skip" faulty rows are left out and reported, otherwise the first one raises
     ValueError with its number and reason. `fits` is that of `read`.

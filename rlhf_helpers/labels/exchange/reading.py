@@ -4,6 +4,7 @@ or none, as the caller chooses."""
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -45,13 +46,15 @@ class Read:
     """What a file held.
 
     `faults` lists what was left out, if leaving out was asked for; `equal` counts the comparisons
-    that were left out because all their options read the same.
+    that were left out because all their options read the same, and `other_tasks` the records that
+    name another task than the one asked for.
     """
 
     comparisons: list[Comparison]
     labels: list[Label]
     faults: list[Fault]
     equal: int = 0
+    other_tasks: int = 0
 
 
 def records(path: Path | str) -> Iterator[dict[str, Any]]:
@@ -78,7 +81,8 @@ def read(
 
     With errors="skip" faulty records are left out and reported, otherwise the first one raises
     ValueError with its line and reason. A file that gives no label, or counts choices from 1, is
-    refused in any case. `fits` may raise ValueError for a comparison that is of no use, such as one
+    refused in any case. A record that names another task than `task` is left out and counted.
+    `fits` may raise ValueError for a comparison that is of no use, such as one
     that is too long for a model. The openai format needs the tokenizer that made its ids
     (GPT-2's).
     """
@@ -133,6 +137,7 @@ class Reader:
     labels: dict[tuple[str, str], Label] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     equal: int = 0
+    others: Counter[str] = field(default_factory=Counter)  # records of other tasks, by task
     first: dict[str, Any] | None = None  # record, to be recognised by its fields
     least: float = math.inf  # choice of all
     last: bool = False  # whether a choice was the number of options, one too many
@@ -164,7 +169,11 @@ class Reader:
         if not self.labels:
             raise Refused(f"{self.name} gave no labels: {self._nothing()}")
         return Read(
-            list(self.comparisons.values()), list(self.labels.values()), self.faults, self.equal
+            list(self.comparisons.values()),
+            list(self.labels.values()),
+            self.faults,
+            self.equal,
+            self.others.total(),
         )
 
     def take(self, record: dict[str, Any]) -> None:
@@ -172,6 +181,10 @@ class Reader:
         if self.first is None:
             self.first = record
             foreign.check(record, self.format, self.name, self.task)
+        task = "" if _is_missing(record.get("task")) else str(record["task"])
+        if self.task and task not in ("", self.task):
+            self.others[task] += 1
+            return
         query, options, choice, more = self.parse(record)
         self.least, self.last = min(self.least, choice), self.last or choice == len(options)
         if not 0 <= choice < len(options):
@@ -238,6 +251,12 @@ class Reader:
             fields = ", ".join(map(str, self.first or {}))[:200]
             return f"{len(self.faults)} records are faulty; the first: {self.faults[0]}" + (
                 f". The first record has the fields {fields}" if fields else ""
+            )
+        if self.others:
+            tasks = ", ".join(map(repr, sorted(self.others)))[:200]
+            return (
+                f"{self.others.total()} records name another task than {self.task!r}: {tasks}. Ask "
+                "for that task, or remove the field `task` if it means something else"
             )
         return f"all {self.equal} comparisons are of equal texts" if self.equal else "it is empty"
 

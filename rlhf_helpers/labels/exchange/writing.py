@@ -20,8 +20,9 @@ def write(
     """Write labelled comparisons, one record per label (pairs: one per option not chosen), and
     return how many records there are.
 
-    Comparisons whose options all read the same are left out. The file appears only when it
-    is complete. Raises ValueError for what a format cannot hold, and if there is nothing to write.
+    Comparisons whose options all read the same are left out. The file appears only when it is
+    complete. Raises ValueError for what a format cannot hold, for labels of several tasks, and if
+    there is nothing to write.
     """
     writers = {
         "openai": partial(openai.write, tokenizer=tokenizer),
@@ -32,6 +33,12 @@ def write(
     if format not in writers:
         raise ValueError(f"there is no format {format!r}; use {', '.join(writers)}")
     rows = labelled(comparisons, labels)
+    tasks = sorted({comparison.task for comparison, _ in rows})
+    if len(tasks) > 1:  # not every format names the task, and verdicts are no labels to learn from
+        raise ValueError(
+            f"these are labels of several tasks ({', '.join(tasks)}), and a file holds one: choose "
+            f'it with `store.labels("{tasks[0]}")`, or --task {tasks[0]}'
+        )
     with files.replacing(Path(path)) as file:
         return writers[format](file, rows)
 
