@@ -115,7 +115,7 @@ class Tune(Hardware):
     6400`
     """
 
-    reward: Path = Path("runs/reward")  # what `fit-reward` wrote; not used with --rounds
+    reward: Path = Path("runs/reward")  # what `fit-reward` wrote; refused with --rounds
     # folder of the run: metrics, checkpoint, and the model in model/
     out: Path = Path("runs/tuned")
     rounds: int | None = None  # reward models trained while the policy trains
@@ -124,7 +124,8 @@ class Tune(Hardware):
     # who labels: "simulated", "everybody" who answers in --store, or one name that answers there
     labeler: str = "simulated"
     store: Path = Path("runs/labels.db")  # where people find the questions (made if missing)
-    fit: RewardConfig = field(default_factory=RewardConfig)  # of each round's reward model
+    # of each round's reward model; like the four options above it is refused without --rounds
+    fit: RewardConfig = field(default_factory=RewardConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
     prompts: int = 2_000  # in the pool
     checkpoint_every: int = 25  # steps
@@ -137,6 +138,16 @@ class Tune(Hardware):
             raise ValueError("--rounds trains whole reward models: leave --sharded out")
         if self.rounds is not None and self.rounds < 1:
             raise ValueError(f"rounds is {self.rounds}: give 1 or more, or leave it out")
+        # options that the other way of tuning would not read
+        if self.rounds is None:
+            unread, remedy = ("initial_labels", "total_labels", "labeler", "store"), "add --rounds"
+        else:
+            unread, remedy = ("reward",), "each round trains its own reward model: leave it out"
+        for name in unread:
+            if getattr(self, name) != getattr(Tune, name):
+                without = "without" if self.rounds is None else "with"
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} is not used {without} --rounds: {remedy}")
 
 
 @dataclass(frozen=True)

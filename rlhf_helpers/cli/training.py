@@ -58,6 +58,11 @@ def fit_reward(a: FitReward) -> None:
 
 def tune(a: Tune) -> None:
     """Tune the policy, against a reward model or with labels collected meanwhile, and save it."""
+    if a.rounds is None and a.fit != presets.get(a.task, a.preset).reward:
+        raise ValueError(
+            "--fit.* is not used without --rounds: add --rounds, or set the reward model's numbers "
+            "where it is fitted, `fit-reward --config.*`"
+        )
     run = Run(
         a.out, seed=a.seed, device=a.device, config=a.ppo, checkpoint_every=a.checkpoint_every,
         tensorboard=a.tensorboard, micro_batch=a.micro_batch,
