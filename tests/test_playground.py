@@ -184,3 +184,19 @@ def test_the_picture_obeys_no_markup(shown) -> None:
         and "\u202e" not in page
         and "[U+202E]" in page
     )
+
+
+def test_prompts_of_the_task_are_sampled_as_they_stand_in_a_text(policy, task, monkeypatch):
+    """Without its space the first token was another one, which the model had never seen there."""
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+    seen = []
+
+    def encode(task, texts, tokenizer):
+        seen.extend(texts)
+        return tasks.pad_queries(task, [[2, 3]], tokenizer)
+
+    monkeypatch.setattr(tasks, "encode", encode)
+    made = playground.show(policy, task, prompt=" abc")
+    assert made.scene["prompt"] == "abc" and seen == [" abc"]
+    made.sample("cb ")
+    assert seen[-1] == " cb"

@@ -79,3 +79,10 @@ def test_the_comparison_that_opens_a_notebook_tells_something():
 def test_source_is_that_of_the_function():
     code = show.source(show.note)
     assert isinstance(code, Code) and code.data.startswith("def note(text: str)")
+
+
+def test_two_spaces_in_a_text_leave_it_on_the_left():
+    """pandas writes them as &nbsp;, which is no XML, and the whole table fell back."""
+    frame = pd.DataFrame({"text": ["two  spaces"], "n": [1]})
+    html = show.table(frame)
+    assert "text-align: left" in html and "text-align: right" in html

@@ -111,8 +111,8 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# These labels are **simulated**, and wherever one is used in this course you are told so. The simulated labeler counts positive and
-# negative words (its *utility*) and then chooses with noise: better texts more often, but not always. Real people do not agree with each
+# These labels are **simulated**, and wherever one is used in this course you are told so. The simulated labeler adds up
+# positive and negative words, weighted from -2 to +2 (its *utility*), and then chooses with noise: better texts more often, but not always. Real people do not agree with each
 # other either. In the paper that this course follows, two people picked the same of four texts 38 % of the time; guessing gives 25 %.
 # How noisy is ours? Let a second simulated labeler with the same taste label the same comparisons.
 

@@ -132,7 +132,7 @@ card
 # When the card is done (or when you have had enough: half of them will do), run the cells below.
 #
 # If there are no labels of yours, because this notebook runs without anybody at the keyboard or because you only want to look ahead, a
-# **simulated labeler** answers the same card in your place. It counts happy and sad words and then chooses with a good deal of noise. Its
+# **simulated labeler** answers the same card in your place. It adds up the weights of happy and sad words and then chooses with a good deal of noise. Its
 # answers go into a separate file and are marked as simulated. They are never mixed with yours.
 
 
@@ -161,11 +161,13 @@ print("From here on this notebook looks at", whose)
 
 # %% [markdown]
 # **Hand in.** If a teacher collects the labels of your class, do not send `labels.db`. This cell writes all your answers, with their whole
-# history, to one file in your runs folder, reads the file back and counts. The receipt says what is inside; compare its first digits of the
-# hash if you want to know that the same file has arrived.
+# history, to one file in your runs folder, reads the file back and counts. The receipt says what is inside; compare the first digits of its
+# hash if you want to know that the same file has arrived. (Where you have not labelled anything, it shows you the stand-in's file instead:
+# that one is not yours to hand in.)
 
 # %%
-handin.hand_in(desk.store, me, folder())
+answered = card.session.store.events(task.name, pseudonym)  # yours, even if they are too few
+handin.hand_in(*((card.session.store, pseudonym) if answered else (desk.store, me)), folder())
 
 # %% [markdown]
 # ## 3. What the store contains

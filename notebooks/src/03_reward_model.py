@@ -49,7 +49,7 @@ plots.pipeline("reward");
 # ## One click
 #
 # The world is the harbour town of Saltmere, the task is *sentiment*: which continuation is the most positive? The course brings 8,000
-# recorded comparisons. Their labels are **simulated**: a program counts positive and negative words (a word that comes within three words
+# recorded comparisons. Their labels are **simulated**: a program adds up positive and negative words, weighted from -2 to +2 (a word that comes within three words
 # after a negation such as "not" or "never" counts the other way round) and then chooses with a lot of noise, so that two such labelers
 # agree about as often as people did in the paper (38 %, where chance is 25 %). Later in this notebook we use your own labels as well.
 # The comparison below is the one of the first twenty whose options differ most for the labeler.
@@ -667,10 +667,9 @@ pd.DataFrame(rows, columns=["response, as scored", "ends", "score"]).round(2)
 # %%
 endless = (~finished).float().mean()
 worse = (scores[finished.cpu()] < task.penalty).float().mean()
-show.note(
-    f"{endless:.0%} of the base model's responses never end and score {task.penalty:g}. Of those "
-    f"that do, {worse:.0%} score even less: for them, *not* ending would pay."
-)
+text = f"{endless:.0%} of the base model's responses never end and score {task.penalty:g}. Of those "
+text += f"that do, {worse:.0%} score even less"
+show.note(text + (": for them, *not* ending would pay." if worse > 0 else "."))
 
 # %% [markdown]
 # Save now: nothing below changes the model. The folder opens with plain transformers, and gain and bias are in its `config.json`. With it

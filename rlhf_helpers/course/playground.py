@@ -61,9 +61,11 @@ def show(policy: Policy, task: Task, prompt: str | None = None) -> Any:
     tokenizer = policy.tokenizer
     if prompt is None:
         queries = tasks.queries(task, tokenizer, 1, split="test", seed=3)
-        prompt = tasks.query_texts(queries, tokenizer)[0].strip()
+        prompt = tasks.query_texts(queries, tokenizer)[0]
     made: Any = _live_playground()() if frontend.way_to_ask() == "live" else Playground()
     made.policy, made.task, made.lock = policy, task, threading.Lock()
+    made.lead = prompt[: len(prompt) - len(prompt.lstrip())]
+    prompt = prompt.strip()
     made.scene = {
         "prompt": prompt,
         "temperature": task.temperature,
@@ -91,6 +93,7 @@ class Playground:
     task: Task
     scene: dict[str, Any]  # what is to be seen, in plain values
     lock: threading.Lock
+    lead: str = ""  # what stands before prompts: a space, where they follow a full stop
 
     def sample(
         self, prompt: str, *, temperature: float | None = None, top_k: int = 0, seed: int = 0,
@@ -114,7 +117,8 @@ class Playground:
         ):
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value:g}: choose something from {low} to {high:g}")
-        queries = tasks.encode(self.task, [prompt], self.policy.tokenizer).repeat(samples)
+        text = self.lead + prompt.strip()
+        queries = tasks.encode(self.task, [text], self.policy.tokenizer).repeat(samples)
         policy: Any = _OnlyTop(self.policy, top_k) if top_k else self.policy
         generator = torch.Generator(self.policy.device).manual_seed(seed)
         rollout = sampling.sample(policy, queries, self.task.response_length, heat, generator)
@@ -169,7 +173,7 @@ class Playground:
                     asked["seed"] = words["seed"] = words["seed"] + 1
                 prompt, heat = str(asked["prompt"]), _number(asked["temperature"], "temperature")
                 found = [asdict(x) for x in self.sample(prompt, temperature=heat, **words)]
-                used = len(tasks.plain_ids(self.policy.tokenizer, prompt))
+                used = len(tasks.plain_ids(self.policy.tokenizer, self.lead + prompt.strip()))
                 changes = {**asked, "results": found, "used": used, "error": ""}
             # too long a prompt, too little memory: said on the playground, not lost in a log
             except Exception as error:

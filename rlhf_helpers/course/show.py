@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 from xml.etree import ElementTree
 
@@ -25,6 +26,8 @@ def setup() -> None:
 
     plt.rcParams.update(STYLE)
     pd.set_option("display.max_colwidth", None)
+    for library in ("transformers.utils.logging", "datasets.utils.logging"):
+        import_module(library).disable_progress_bar()  # bars of a second that stay on the page
     shell = get_ipython()
     if shell is not None:
         shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, table)
@@ -61,7 +64,7 @@ def table(frame: pd.DataFrame) -> str:
     """Return a table as HTML: texts to the left, numbers to the right, everything escaped."""
     html = frame.to_html(border=0, max_rows=pd.get_option("display.max_rows"))
     try:
-        root = ElementTree.fromstring(html)
+        root = ElementTree.fromstring(html.replace("&nbsp;", "&#160;"))  # pandas for two spaces
     except ElementTree.ParseError:  # a text holds a character that no XML may
         return html
     is_text = [not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
