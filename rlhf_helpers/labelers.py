@@ -151,8 +151,9 @@ def collect(
 ) -> list[Comparison]:  # fmt: skip
     """Sample `options` responses to every query and make comparisons of them, as text.
 
-    Texts are truncated as a labeler sees them. A query whose samples are all equal asks nothing and
-    is left out. The samples depend on `seed` alone.
+    Texts are truncated as a labeler sees them. A query whose samples all read the same asks
+    nothing and is left out, so there may be fewer comparisons than queries. The samples depend on
+    `seed` alone.
     """
     if options < 2:
         raise ValueError(f"{options} options leave nothing to choose from: ask for 2 or more")
@@ -163,11 +164,10 @@ def collect(
     texts = tasks.texts(task, rollout.responses, policy.tokenizer)
     groups = [tuple(texts[i : i + options]) for i in range(0, len(texts), options)]
     prompts = tasks.query_texts(queries, policy.tokenizer)
-    return [
-        Comparison(task.name, p, g, source, round)
-        for p, g in zip(prompts, groups, strict=True)
-        if len(set(g)) > 1
+    made = [
+        Comparison(task.name, p, g, source, round) for p, g in zip(prompts, groups, strict=True)
     ]
+    return [comparison for comparison in made if not comparison.has_equal_options]
 
 
 def recorded(task: Task) -> tuple[list[Comparison], list[Label]]:

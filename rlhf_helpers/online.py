@@ -185,7 +185,8 @@ def collect(
 ) -> list[Comparison]:
     """Sample the comparisons of a round from the policy as it is now.
 
-    Their prompts are passes over the pool, in an order of the round's own.
+    Their prompts are passes over the pool, in an order of the round's own. Prompts whose answers
+    all read the same are left out, and the run says how many.
     """
     count = config.labels(round) - (config.labels(round - 1) if round else 0)
     if count == 0:
@@ -197,6 +198,11 @@ def collect(
         policy, task, pool[rows], seed=seeds.derive(run.seed, "samples of round", round),
         source="policy" if round else "base", round=round,
     )  # fmt: skip
+    if len(made) < count and not run.quiet:
+        print(
+            f"Round {round}: {len(made)} of {count} prompts gave different answers; the others are "
+            "left out."
+        )
     return run.ranks.from_first(lambda: made)
 
 

@@ -828,6 +828,13 @@ MUTANTS = [
         "torch.arange(len(pool)) for",
     ),
     Mutant(
+        "options that read the same collected",
+        "labelers",
+        "if not comparison.has_equal_options]",
+        "if len(set(comparison.options)) > 1]",
+        ("labelers", "online"),
+    ),
+    Mutant(
         "rounds ask in one order", "online", '"prompts of round", round)', '"prompts of round")'
     ),
     Mutant(

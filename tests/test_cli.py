@@ -480,6 +480,16 @@ def test_export_never_writes_over_a_store_or_into_another_folder(run, tmp_path):
     ]
 
 
+def test_sample_counts_the_prompts_whose_answers_are_equal(run, monkeypatch):
+    """They were left out without a word: "2 of 2 are new", of five prompts."""
+    texts = ["a", "b", "a", "a"] * 2 + ["a", "a ", "a", "a"] * 3
+    monkeypatch.setattr("rlhf_helpers.tasks.texts", lambda *_: texts)
+    code, said, _ = run("sample --model MODEL --count 5 --device cpu")
+    assert code == 0 and said.endswith(
+        "\n2 of 5 prompts gave different answers; the others are left out.\n"
+    )
+
+
 def test_export_of_several_tasks_asks_which_one(run, tmp_path):
     """Without --task the verdicts of judging went into the pairs, as labels of the task."""
     asked = [Comparison("sentiment", f"q {i}", ("a", "b")) for i in range(2)]

@@ -102,6 +102,15 @@ def test_comparisons_are_sampled_at_the_tasks_temperature(make_policy, task):
     ).all()
 
 
+def test_options_that_differ_in_space_alone_are_not_collected(policy, task, monkeypatch):
+    """They counted as different, and the labeler's card then left them out."""
+    texts = ["x", "x ", " x", "x\n"] + ["x", "x ", "y", "x"] + ["y"] * 4
+    monkeypatch.setattr(labelers.tasks, "texts", lambda *_: texts)
+    queries = Queries(torch.full((3, 1), 5), torch.ones(3, 1, dtype=torch.bool))
+    (made,) = labelers.collect(policy, task, queries)
+    assert made.options == ("x", "x ", "y", "x")
+
+
 def test_temperature_zero_takes_the_best_and_shares_ties():
     labeler = labelers.SimulatedLabeler("A", length, temperature=0)
     assert labeler.probabilities(("a", "bb", "cc")) == [0.0, 0.5, 0.5]

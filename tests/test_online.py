@@ -206,6 +206,17 @@ def test_every_round_samples_with_random_numbers_of_its_own(policy, letters, tas
     assert len(set.union(*rounds)) == sum(map(len, rounds))
 
 
+def test_prompts_whose_answers_are_equal_are_counted(policy, letters, task, monkeypatch, capsys):
+    """They were left out without a word."""
+    texts = ["a", "b", "a", "a"] * 2 + ["a", "a ", "a", "a"] * 3
+    monkeypatch.setattr(labelers.tasks, "texts", lambda *_: texts)
+    assert len(collected(policy, task, distinct(5), 5, 1)) == 2
+    said = "Round 1: 2 of 5 prompts gave different answers; the others are left out.\n"
+    assert capsys.readouterr().out == said
+    monkeypatch.setattr(labelers.tasks, "texts", lambda *_: ["a", "b", "a", "a"] * 5)
+    assert len(collected(policy, task, distinct(5), 5, 1)) == 5 and not capsys.readouterr().out
+
+
 def test_one_round_is_offline_training(make_policy, letters, task, ragged, tmp_path):
     offline = OnlineConfig(initial=12, total=12, rounds=1, normalize_samples=12)
     tuned, model, lines, rounds = tune(make_policy, letters, task, ragged, tmp_path, config=offline)

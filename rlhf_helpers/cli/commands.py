@@ -22,16 +22,16 @@ from rlhf_helpers.runtime import files
 def sample(a: Sample) -> None:
     """Sample continuations of prompts, show them, and put them into a store if one is named."""
     policy, task = load(a)
-    asked = labelers.collect(
-        policy,
-        task,
-        prompts(a, task, policy.tokenizer, a.count, a.split),
-        options=a.options,
-        seed=a.seed,
-    )
+    queries = prompts(a, task, policy.tokenizer, a.count, a.split)
+    asked = labelers.collect(policy, task, queries, options=a.options, seed=a.seed)
     for c in asked:
         options = (f"  {i}  {frontend.visible(o.strip())}" for i, o in enumerate(c.options, 1))
         print("\n".join(["", frontend.visible(c.query.strip()), *options]))
+    if len(asked) < len(queries):
+        print(
+            f"\n{len(asked)} of {len(queries)} prompts gave different answers; the others are left "
+            "out."
+        )
     if a.store is not None:
         new = open_store(a.store, make=True).add(asked)
         print(
