@@ -1318,7 +1318,7 @@ MUTANTS = [
     Mutant(
         "an apostrophe of others taken off",
         "labels/exchange/tables",
-        ' if "options" in row else row',
+        " if _count(row) else row",
         " if row else row",
         ("exchange", "exchange_formats"),
     ),

@@ -405,6 +405,9 @@ def test_labeler_0_is_a_labeler(given, name):
         ("2024-05-01T10:00:00.500000", 1714557600.5),
         ("2024-05-01 12:00:00+02:00", 1714557600.0),
         ("2024-05-01", 1714521600.0),
+        ("20240501", 1714521600.0),  # was a day of 1970
+        (20240501, 1714521600.0),
+        ("20240501T100000Z", 1714557600.0),
         (datetime(2024, 5, 1, 10), 1714557600.0),
         (None, 0.0),
         ("", 0.0),
@@ -420,6 +423,9 @@ def test_times_may_be_iso_dates_and_milliseconds(given, seconds, far_away):
     [
         ({"created": "yesterday"}, "created must be a number, got 'yesterday'"),
         ({"created": [1]}, "created must be a number"),
+        ({"created": True}, "created must be a number, got 'True'"),  # was one second
+        ({"seconds": False}, "seconds must be a number, got 'False'"),
+        ({"created": "20241301"}, "created '20241301' has 8 digits, but is no date"),
         ({"created": 1e17}, "created must be a number from 0"),
         ({"seconds": "1,5"}, "seconds must be a number, got '1,5'"),
         ({"labeler": ["ada"]}, "labeler must be a name"),

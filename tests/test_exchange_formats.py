@@ -287,6 +287,28 @@ def test_an_apostrophe_in_a_table_of_others_is_theirs(tmp_path):
     assert written(exchange.read(tmp_path / "x.csv", "csv", "t")) == [("'-tis", "'@a")]
 
 
+def test_a_column_options_of_others_is_no_count(tmp_path):
+    """Each row failed with "invalid literal for int()"."""
+    path = tmp_path / "t.csv"
+    path.write_text("query,options,option_0,option_1,option_2,choice\nq,a|b,'=a,b,,1\n")
+    (made,) = exchange.read(path, "csv", "t").comparisons
+    assert made.options == ("'=a", "b")  # the apostrophe is theirs
+
+
+def test_fields_in_other_capitals_are_named(tmp_path):
+    """It said "'query' is missing" of a table with the column Query."""
+    for text, format, said in (
+        ("Query,option_0,option_1,choice\nq,a,b,1\n", "csv", "'query' is missing, but there is 'Q"),
+        ("query,option_0,option_1,CHOICE\nq,a,b,1\n", "csv", "there is 'CHOICE': rename it"),
+        ("Query,Option_0,Option_1,Choice\nq,a,b,1\n", "csv", "'Option_0' must be named option_0"),
+        ("prompt,Chosen,Rejected\nq,a,b\n", "pairs", "'chosen' is missing, but there is 'Chosen'"),
+        ("prompt,first,other\nq,a,b\n", "pairs", "'chosen' is missing;"),
+    ):
+        (tmp_path / "t.csv").write_text(text)
+        with pytest.raises(ValueError, match=said):
+            exchange.read(tmp_path / "t.csv", format, "t")
+
+
 def test_long_texts_lines_quotes_and_nul_come_back(tmp_path):
     """The csv module takes 131,072 letters of a field unless told otherwise."""
     texts = [200_000 * "long ", 'a "b"\r\n, c\n\n;', "\u2028 é 👩‍🚀", '"', "\\", "a\0b", "\0"]

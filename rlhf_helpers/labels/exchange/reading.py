@@ -4,6 +4,7 @@ or none, as the caller chooses."""
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -185,7 +186,10 @@ class Reader:
         if self.task and task not in ("", self.task):
             self.others[task] += 1
             return
-        query, options, choice, more = self.parse(record)
+        try:
+            query, options, choice, more = self.parse(record)
+        except KeyError as error:
+            raise ValueError(_missing(str(error.args[0]), record)) from error
         self.least, self.last = min(self.least, choice), self.last or choice == len(options)
         if not 0 <= choice < len(options):
             hint = "; are they counted from 1?" if self.last and self.least > 0 else ""
@@ -264,6 +268,14 @@ class Reader:
 # ---- single fields -------------------------------------------------------------------------------
 
 
+def _missing(name: str, record: dict[str, Any]) -> str:
+    """Say that a field is missing, and whether it is there in other capitals."""
+    other = next((field for field in record if str(field).lower() == name), None)
+    return f"{name!r} is missing" + (
+        f", but there is {other!r}: rename it, capitals count" if other is not None else ""
+    )
+
+
 def _is_missing(value: Any) -> bool:
     """Say whether a field is left empty, as tables and pandas have it."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())
@@ -284,6 +296,8 @@ def _number(name: str, value: Any) -> float:
     if _is_missing(value):
         return 0.0
     try:
+        if isinstance(value, bool):
+            raise TypeError("true is no number here, though Python counts with it")
         return float(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a number, got {str(value)[:30]!r}") from error
@@ -291,6 +305,13 @@ def _number(name: str, value: Any) -> float:
 
 def _time(value: Any) -> float:
     """Read a time: seconds or milliseconds since 1970, or an ISO date (UTC, unless it says)."""
+    if isinstance(value, str | int) and re.fullmatch(r"\s*[0-9]{8}\s*", str(value)):
+        try:  # 20240501: as seconds it would be a day of 1970
+            value = datetime.strptime(str(value).strip(), "%Y%m%d")
+        except ValueError as error:
+            raise ValueError(
+                f"created {str(value)!r} has 8 digits, but is no date such as 20240501"
+            ) from error
     if isinstance(value, str) and not value.strip().replace(".", "", 1).isdecimal():
         if _is_missing(value):
             return 0.0

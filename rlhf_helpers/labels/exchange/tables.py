@@ -80,8 +80,14 @@ def _row(names: list[str], cells: list[str]) -> dict[str, str]:
     if any(NOT_UTF8.search(cell) for cell in cells):
         raise ValueError('the row is not UTF-8 text: save the table as "CSV UTF-8"')
     row = dict(zip(names, cells, strict=False))
-    # `options` marks a table that `write` made; an apostrophe in another's is the author's own
-    return {n: _unmarked(n, x) for n, x in row.items()} if "options" in row else row
+    # a count marks a table that `write` made; an apostrophe in another's is the author's own
+    return {n: _unmarked(n, x) for n, x in row.items()} if _count(row) else row
+
+
+def _count(row: dict[str, Any]) -> int:
+    """Return the number of options that `write` notes in `options`; 0 for a table of others."""
+    value = str(row.get("options", "")).strip()
+    return int(value) if re.fullmatch("[0-9]{1,9}", value) else 0
 
 
 def _marked(name: str, cell: Any) -> Any:
@@ -99,8 +105,9 @@ def _unmarked(name: str, cell: str) -> str:
 
 def parse(row: dict[str, Any]) -> Parsed:
     """Read one row of the format `csv`; raises Refused where options are counted from 1."""
-    names = [n for n in row if isinstance(n, str) and n.startswith("option_")]
-    if wrong := [n for n in names if not n[7:].isdecimal()]:
+    names = [n for n in row if n.startswith("option_")]
+    capital = [n for n in row if n.lower().startswith("option_") and n.lower() not in row]
+    if wrong := [n for n in names if not n[7:].isdecimal()] + capital:
         raise ValueError(f"the column {wrong[0]!r} must be named option_0, option_1, ...")
     names.sort(key=lambda n: int(n[7:]))
     if "option_1" in names and "option_0" not in names:
@@ -110,7 +117,7 @@ def parse(row: dict[str, Any]) -> Parsed:
         )
     if names != [f"option_{k}" for k in range(len(names))]:
         raise ValueError(f"a column is missing: there are {', '.join(names)}")
-    count = int(row.get("options") or 0)  # of a shorter comparison the last columns are empty
+    count = _count(row)  # of a shorter comparison the last columns are empty
     while names and (len(names) > count if count else not row[names[-1]]):
         names.pop()
     return row["query"], [row[name] for name in names], index(row["choice"]), row
