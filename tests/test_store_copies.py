@@ -9,13 +9,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from rlhf_helpers.labels.sessions import Session
 from rlhf_helpers.labels.store import LabelStore, StoreError
-from rlhf_helpers.labels.store.opening import LEFT_OVER
 from rlhf_helpers.records import Comparison
 
 
@@ -196,15 +197,140 @@ def test_a_store_saved_over_one_with_a_write_ahead_log_is_not_mixed_with_it(
     path.write_bytes((folder / "newer.db").read_bytes())
     store = LabelStore(path)
     assert [x.choice for x in store.labels()] == [2, 2, 2] and store.labelers() == ["ann"]
-    assert not log.exists() and Path(f"{path}{LEFT_OVER}").read_bytes() == content
+    assert not log.exists() and Path(f"{log}.left-over").read_bytes() == content
 
 
 def test_a_log_whose_file_is_gone_is_kept(path: Path) -> None:
     """SQLite deletes a log beside an empty file, and with it labels that were only there."""
     path.parent.mkdir()
-    Path(f"{path}-wal").write_bytes(b"labels of an earlier version")
+    log = Path(f"{path}-wal")
+    log.write_bytes(b"labels of an earlier version")
     LabelStore(path)
-    assert Path(f"{path}{LEFT_OVER}").read_bytes() == b"labels of an earlier version"
+    assert Path(f"{log}.left-over").read_bytes() == b"labels of an earlier version"
+    log.write_bytes(b"a second log")  # it overwrote the first
+    LabelStore(path)
+    assert Path(f"{log}.left-over").read_bytes() == b"labels of an earlier version"
+    assert Path(f"{log}.left-over.2").read_bytes() == b"a second log"
+
+
+# ---- journals of killed programs -----------------------------------------------------------------
+
+
+class Killed(NamedTuple):
+    """The file before and after a commit, and the journal as it is while the pages are written."""
+
+    before: bytes
+    after: bytes
+    journal: bytes
+
+
+def killed(path: Path) -> Killed:
+    """Take a commit apart with Python's sqlite3: what is there if a program is killed in it."""
+    journal = Path(f"{path}-journal")
+    before = path.read_bytes() if path.exists() else b""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("pragma journal_mode = persist")  # the commit clears only the first 28 bytes
+        db.execute("begin immediate")
+        if before:
+            db.execute("update labelers set name = 'half saved'")
+        db.execute("create table filler as select randomblob(9000) as x")
+        start = journal.read_bytes()[12:28]  # the magic and the number of pages are written last
+        db.execute("commit")
+    content = journal.read_bytes()[28:]
+    journal.unlink()
+    pages = (len(content) + 28 - 512) // (4096 + 8)
+    magic = bytes.fromhex("d9d505f920a163d7")
+    return Killed(before, path.read_bytes(), magic + pages.to_bytes(4, "big") + start + content)
+
+
+def labelled(path: Path, count: int) -> None:
+    store = LabelStore(path)
+    store.add(questions())
+    for c in questions()[:count]:
+        store.record("ann", c.id, "choose", 2)
+    store.close()
+
+
+def opened(path: Path, file: bytes, journal: bytes) -> LabelStore:
+    path.write_bytes(file)
+    Path(f"{path}-journal").write_bytes(journal)
+    return LabelStore(path)
+
+
+def test_a_half_saved_answer_is_undone(path: Path) -> None:
+    """The store's own journal is used, whether the pages had been written already or not."""
+    labelled(path, 3)
+    found = killed(path)
+    assert sqlite3.connect(path).execute("select name from labelers").fetchall() == [
+        ("half saved",)
+    ]
+    for file in (found.before, found.after, found.before[:4096] + found.after[4096:]):
+        store = opened(path, file, found.journal)
+        assert store.labelers() == ["ann"] and len(store.labels()) == 3
+        store.close()
+        assert path.read_bytes() == found.before
+    assert [p.name for p in path.parent.iterdir()] == ["labels.db"]
+
+
+@pytest.mark.parametrize("newer", ["same store", "another store"])
+def test_a_newer_store_copied_over_one_that_was_killed_is_not_rolled_back(
+    path: Path, folder: Path, newer: str
+) -> None:
+    """SQLite rolled the old journal into the new file: of 120 labels 9 were left, integrity ok."""
+    labelled(path, 3)
+    copy = folder / "newer.db"
+    if newer == "same store":
+        shutil.copy(path, copy)
+        labelled_more = LabelStore(copy)
+        for c in questions()[3:15]:
+            labelled_more.record("ann", c.id, "choose", 2)
+        labelled_more.close()
+    else:
+        labelled(copy, 3)  # as many transactions, so that only the id of the store differs
+    count = 15 if newer == "same store" else 3
+    journal = killed(path).journal
+    for number in (1, 2):
+        store = opened(path, copy.read_bytes(), journal)
+        assert len(store.labels()) == count and store.labelers() == ["ann"]
+        store.close()
+        assert path.read_bytes() == copy.read_bytes()
+        end = ".left-over" + (".2" if number == 2 else "")
+        assert Path(f"{path}-journal{end}").read_bytes() == journal
+
+
+def test_a_store_copied_over_one_that_was_killed_while_it_was_made_is_not_emptied(
+    path: Path, folder: Path
+) -> None:
+    """Such a journal says that the file was empty; a `vacuum into` counts from 1, as a new one."""
+    path.parent.mkdir()
+    made = killed(path)
+    labelled(folder / "labels.db", 3)
+    with closing(sqlite3.connect(folder / "labels.db")) as db:
+        db.execute("vacuum into ?", (str(folder / "compact.db"),))
+    for name in ("labels.db", "compact.db"):
+        store = opened(path, (folder / name).read_bytes(), made.journal)
+        assert len(store.labels()) == 3
+        store.close()
+    # and one that is half made is made again
+    store = opened(path, made.after[:4096], made.journal)
+    assert store.add(questions()) == 20
+
+
+def test_a_journal_whose_file_is_gone_is_kept(path: Path) -> None:
+    """SQLite deletes a journal beside an empty file."""
+    labelled(path, 3)
+    journal = killed(path).journal
+    path.unlink()
+    Path(f"{path}-journal").write_bytes(journal)
+    LabelStore(path).close()
+    assert Path(f"{path}-journal.left-over").read_bytes() == journal
+
+
+def test_every_store_has_a_number_of_its_own(folder: Path) -> None:
+    LabelStore(folder / "a.db").close()
+    LabelStore(folder / "b.db").close()
+    ids = [(folder / name).read_bytes()[60:64] for name in ("a.db", "b.db")]
+    assert ids[0] != ids[1] and bytes(4) not in ids
 
 
 # ---- stores of an earlier version ----------------------------------------------------------------

@@ -9,6 +9,7 @@ copy of the file has every label that was shown as saved. A write-ahead log woul
 from __future__ import annotations
 
 import random
+import secrets
 import sqlite3
 import time
 from pathlib import Path
@@ -17,14 +18,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
+from rlhf_helpers.labels.store import leftovers
 from rlhf_helpers.labels.store.tables import VIEW, meta, tables
 
 SCHEMA = 3  # raise it with every change of the tables
 APPLICATION = "rlhf_helpers labels"
 WAIT_SECONDS = 10.0  # for another writer
-LEFT_OVER = (
-    "-wal.left-over"  # the name, after the store's own, of a log that belongs to another file
-)
 
 
 class StoreError(RuntimeError):
@@ -65,7 +64,7 @@ def prepare(engine: sa.Engine, name: str) -> None:
     if is_file:
         path = Path(str(engine.url.database))
         _make_folder(path)
-        _set_aside_log(path)
+        leftovers.set_aside(path)
     try:
         with engine.begin() as db:
             is_new = not _verify(db, name)
@@ -145,6 +144,8 @@ def _create(engine: sa.Engine, name: str) -> None:
             db.execute(sa.text(VIEW))
             values = {"application": APPLICATION, "schema": str(SCHEMA)}
             db.execute(sa.insert(meta), [{"key": k, "value": v} for k, v in values.items()])
+            if engine.dialect.name == "sqlite":  # tells whether a journal is this store's own
+                db.exec_driver_sql(f"PRAGMA user_version = {secrets.randbelow(2**31 - 1) + 1}")
     except (ProgrammingError, IntegrityError, OperationalError):
         # on a server there is no row to lock yet, so another process may have made them first
         with engine.begin() as db:
@@ -224,21 +225,6 @@ def _take_turn(connection: sa.Connection) -> None:
                 time.sleep(random.uniform(0.001, 0.01))
     finally:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {WAIT_SECONDS * 1000:.0f}")
-
-
-def _set_aside_log(path: Path) -> None:
-    """Rename a write-ahead log that lies beside a file which has none: it belongs to another file.
-
-    That happens when a label store is saved over one of an earlier version. SQLite would take the
-    log for the file's own and show what the other file held.
-    """
-    log = Path(f"{path}-wal")
-    # the file is read only where a log lies beside it: closing it drops this process's locks on it
-    if not log.exists():
-        return
-    header = path.read_bytes()[:20] if path.exists() else b""
-    if header[18:20] != b"\x02\x02":  # version 2: the file is in write-ahead mode
-        log.replace(f"{path}{LEFT_OVER}")
 
 
 def _leave_log(engine: sa.Engine) -> None:
