@@ -41,7 +41,7 @@ unit: setup-dev ## unit tests alone (all of them, slow ones too: ARGS="-m ''")
 mutants: setup-dev ## plant more than a hundred faults, one at a time, and demand that a test notices each (some minutes)
 	$(PY) scripts/mutants.py $(ARGS)
 
-browser: setup-dev ## the widgets in a real JupyterLab and Chromium; skipped, in words, where there is no Chromium (some minutes)
+browser: setup-dev ## the cards and the playground in a real JupyterLab and Chromium; skipped, in words, where there is no Chromium (some minutes)
 	$(PY) -m pytest tests/browser -o timeout=600 $(ARGS)
 
 data: setup ## write the bundled texts again, byte for byte

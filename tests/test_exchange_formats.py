@@ -183,6 +183,20 @@ def test_real_parquet_is_read_as_the_message_says(tmp_path):
     assert written(eval(way, names)) == EXPECTED
 
 
+def test_the_docs_lines_for_data_sets_run_as_they_stand(tmp_path, monkeypatch):
+    """They used `datasets` without importing it."""
+    datasets = pytest.importorskip("datasets")
+    section = DOCS.read_text(encoding="utf-8").partition("### Data sets")[2]
+    block = re.search(r"```python\n(.+?)```", section, re.DOTALL)[1]
+    row = {"query": "q", "options": ["a", "b"], "choice": 1}
+    file = tmp_path / re.search(r'data_files="(.+?)"', block)[1]
+    datasets.Dataset.from_list([row]).to_parquet(str(file))
+    monkeypatch.chdir(tmp_path)
+    names = {"exchange": exchange}
+    exec(block.replace(", split", f', cache_dir="{tmp_path / "cache"}", split'), names)
+    assert [x.choice for x in names["read"].labels] == [1]
+
+
 def test_a_damaged_first_line_is_one_fault_and_a_line_in_another_encoding_too(tmp_path):
     file = tmp_path / "x"
     file.write_bytes(

@@ -1,5 +1,5 @@
-"""The README's numbers come from recorded runs, its map names every module with its floor, its
-links lead somewhere."""
+"""The README's numbers come from recorded runs, its map names every module and folder, its links
+lead somewhere."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A JupyterLab server of our own, and a notebook open in a browser, for the tests of the widgets.
+"""A JupyterLab server of our own, and a notebook open in a browser, for the tests of the cards.
 
 Every wait is for a state, never for a time: the card tells its own (`data-done`, `data-state`,
 `data-ready`), the server tells the kernel's. RLHF_BROWSER_WAIT=seconds is the patience for each;
