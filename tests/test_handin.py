@@ -130,3 +130,18 @@ def test_the_receipt_of_a_whole_store_counts_everybody(store: LabelStore, tmp_pa
     receipt = handin.export(store, tmp_path / "all.jsonl")
     assert (receipt.labels, receipt.labelers) == (8, ("ann", "ben"))
     assert "8 labels and 3 other answers by 2 labelers inside all.jsonl" in str(receipt)
+
+
+def test_no_export_replaces_a_label_store(store: LabelStore, tmp_path: Path) -> None:
+    """handin.export(store, "w.db") put text in the place of a store, and its labels were gone."""
+    other = LabelStore(tmp_path / "other.db")
+    other.add(ITEMS)
+    other.record("cleo", ITEMS[0].id, "choose", 1)
+    for export in (
+        lambda: handin.export(store, other.name),
+        lambda: exchange.export(store, other.name),
+        lambda: exchange.write(other.name, "pairs", store.comparisons(), store.labels()),
+    ):
+        with pytest.raises(ValueError, match="other.db is a database, and people's labels may be"):
+            export()
+        assert [x.labeler for x in LabelStore(other.name).labels()] == ["cleo"]

@@ -122,13 +122,7 @@ def export(a: Export) -> None:
 
 
 def check_target(out: Path, folder: bool) -> None:
-    """Raise ValueError if an export would overwrite a label store or other people's files."""
-    if out.is_file():
-        with out.open("rb") as file:
-            if file.read(15) == b"SQLite format 3":
-                raise ValueError(
-                    f"{out} is a database, and people's labels may be in it: choose another --out"
-                )
+    """Raise ValueError if an export would overwrite other people's files."""
     if (
         folder
         and out.is_dir()

@@ -22,6 +22,7 @@ FAULTS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, Recurs
 # ("line" or "record", its number from 1, function that gives the record or raises one of FAULTS)
 Records = Iterator[tuple[str, int, Callable[[], Any]]]
 
+SQLITE_MAGIC = b"SQLite format 3\x00"
 HEAD = 1 << 16  # bytes that are looked at to tell what a file is
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _ENCODINGS = {  # by byte order mark, the longer ones first
@@ -36,7 +37,7 @@ _OTHERS = {  # by first bytes: what the file is, and the way in
     b"PAR1": ("parquet", _LOAD_DATASET.replace("{kind}", "parquet")),
     b"ARROW1": ("Arrow", _LOAD_DATASET.replace("{kind}", "arrow")),
     b"\xff\xff\xff\xff": ("an Arrow stream", _LOAD_DATASET.replace("{kind}", "arrow")),
-    b"SQLite format 3\x00": ("a SQLite database", 'open a label store with `LabelStore("{path}")`'),
+    SQLITE_MAGIC: ("a SQLite database", 'open a label store with `LabelStore("{path}")`'),
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it with `zstd -d` and read the result"),
     b"\x89HDF": ("HDF5", "write it as JSON lines with the program that made it"),
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook", 'save the sheet as "CSV UTF-8" and read that'),
@@ -178,8 +179,17 @@ def _parsed(text: str) -> Any:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
-    """Open a file that takes its place only when it is complete; if writing fails, what was there
-    before stays."""
+    """Open a file that takes its place only when it is complete.
+
+    If writing fails, what was there before stays. Raises ValueError if that is a database, in which
+    people's labels may be.
+    """
+    if path.is_file():
+        with path.open("rb") as there:
+            if there.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC:
+                raise ValueError(
+                    f"{path} is a database, and people's labels may be in it: write to another file"
+                )
     partial_file = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial_file.open("w", encoding="utf-8", newline="") as file:
