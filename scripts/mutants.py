@@ -1833,8 +1833,8 @@ MUTANTS = [
     Mutant(
         "equal options of a list are asked",
         "labels/sessions",
-        "self.items = {c.id: c for c in items if not c.has_equal_options}",
-        "self.items = {c.id: c for c in items}",
+        "else {c.id: c for c in items if not c.has_equal_options}",
+        "else {c.id: c for c in items}",
     ),
     Mutant(
         "equal options are counted as left", "labels/sessions", "p.total - self.left_out", "p.total"

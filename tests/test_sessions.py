@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from rlhf_helpers import labelers
+from rlhf_helpers.labels import cards
 from rlhf_helpers.labels.orders import balanced_sides
 from rlhf_helpers.labels.people import People
 from rlhf_helpers.labels.sessions import IDLE_SECONDS, Session
@@ -568,6 +569,29 @@ def test_comparisons_with_equal_options_are_never_asked(tmp_path: Path, listed: 
     assert session.progress == (3, 0, 3, 0) and session.elsewhere == 0
     session.answer("undo")
     assert session.current == second and session.progress.left == 1
+
+
+def test_comparisons_with_equal_options_that_are_added_later_are_not_asked_either(
+    tmp_path: Path,
+) -> None:
+    """They were shown after an online round, and the next card said "Cannot tell: -1"."""
+    store, (first, second, third) = LabelStore(tmp_path / "labels.db"), questions(3)
+    store.add([first])
+    session = Session(store, "sentiment", "ann", repeat_every=0)
+    store.add([ALIKE[0], second])
+    store.record("ann", ALIKE[0].id, "choose", 0)  # in a program that asks everything
+    asked = []
+    while session.current is not None:
+        asked.append(session.current)
+        session.answer("choose", 0)
+        if len(asked) == 2:
+            store.add([ALIKE[1], third])
+            session.answer("next")
+    assert asked == [first, second, third] and session.left_out == 2
+    assert session.progress == (3, 0, 3, 0)
+    assert [x.comparison_id for x in session.labels()] == [first.id, second.id, third.id]
+    again = cards.label(store, "sentiment", labeler="ann", repeat_every=0)
+    assert not any("-1" in line for line in again.summary())
 
 
 def test_answers_to_equal_options_from_elsewhere_do_not_end_a_session_early(

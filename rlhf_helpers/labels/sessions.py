@@ -57,11 +57,11 @@ class Session:
             )
         self.store, self.task, self.labeler = store, task, labeler
         self.simulated, self.clock = simulated, clock
+        self._total = -1  # comparisons of the task when `equal` was read
+        self.items = None if items is None else {c.id: c for c in items if not c.has_equal_options}
+        self.equal = {c.id for c in items or () if c.has_equal_options}
         if items is None:
-            self.items, self.equal = None, store.equal(task)
-        else:
-            self.items = {c.id: c for c in items if not c.has_equal_options}
-            self.equal = {c.id for c in items if c.has_equal_options}
+            self._read_equal(store.progress(labeler, task).total)
         self.repeat_every, self.orders = repeat_every, orders or {}
         self.gold = self._keep_gold(gold or {})
         self.message = self.error = ""
@@ -147,17 +147,18 @@ class Session:
     def labels(self, *, repeats: bool = False) -> list[Label]:
         """Read this labeler's choices, without gold items; `repeats`: the second choices instead.
 
-        Second choices are those for items that were asked again.
+        Second choices are those for items that were asked again. A choice between equal options,
+        which only comes from elsewhere, is left out: it says nothing.
         """
         labels = self.store.labels(self.task, self.labeler, repeats=repeats)
+        labels = [x for x in labels if x.comparison_id not in self.equal]
         return [x for x in labels if self.items is None or x.comparison_id in self.items]
 
     def ties(self) -> list[str]:
-        """Name the comparisons answered with "cannot tell", without gold items."""
+        """Name the comparisons answered with "cannot tell", without gold and equal items."""
         found = self.store.answered(self.labeler, self.task, self.items)
-        return [
-            i for i, kind, repeat in found if kind == "tie" and not repeat and i not in self.gold
-        ]
+        never = self.equal | set(self.gold)
+        return [i for i, kind, repeat in found if kind == "tie" and not repeat and i not in never]
 
     def attention(self) -> tuple[int, int]:
         """Count the gold items answered correctly, and the gold items answered at all."""
@@ -251,6 +252,7 @@ class Session:
             done, repeats = len(self._answered) - skipped, len(mine) - len(self._answered)
             return Progress(done, skipped, len(self.items), repeats)
         p = self.store.progress(self.labeler, self.task)
+        self._read_equal(p.total)
         if not self.equal:
             return p
         # labels from elsewhere may answer what is not asked here
@@ -262,6 +264,11 @@ class Session:
         skipped = kinds.count("skip")
         done = p.done - (len(kinds) - skipped)
         return Progress(done, p.skipped - skipped, p.total - self.left_out, p.repeats)
+
+    def _read_equal(self, total: int) -> None:
+        """Find the comparisons with equal options; again after some were added to the task."""
+        if total != self._total:
+            self.equal, self._total = self.store.equal(self.task), total
 
     def _take(self, prefer: str | None) -> tuple[Comparison | None, bool]:
         """Claim and return the next item, and whether it is asked again.
