@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from pathlib import Path
@@ -145,3 +146,43 @@ def test_no_export_replaces_a_label_store(store: LabelStore, tmp_path: Path) -> 
         with pytest.raises(ValueError, match="other.db is a database, and people's labels may be"):
             export()
         assert [x.labeler for x in LabelStore(other.name).labels()] == ["cleo"]
+
+
+def test_a_hand_in_never_replaces_one_that_holds_something_else(tmp_path: Path) -> None:
+    """The hand-in of "a_b" replaced that of "a b", and one of a second store that of the first."""
+    first, second = LabelStore(tmp_path / "1.db"), LabelStore(tmp_path / "2.db")
+    for made in (first, second):
+        made.add(ITEMS)
+    first.record("a b", ITEMS[0].id, "choose", 0)
+    first.record("a_b", ITEMS[1].id, "choose", 1)
+    second.record("a b", ITEMS[2].id, "choose", 2)
+    out = tmp_path / "out"
+
+    def names() -> list[str]:
+        given = ((first, "a b"), (first, "a_b"), (second, "a b"))
+        return [handin.hand_in(made, labeler, out).path.name for made, labeler in given]
+
+    wanted = ["a_b_labels.jsonl", "a_b-2_labels.jsonl", "a_b-3_labels.jsonl"]
+    assert names() == wanted
+    first.undo("a b")  # a longer history replaces its own earlier file
+    assert names() == wanted and sorted(p.name for p in out.iterdir()) == sorted(wanted)
+    choices = [[e.choice for e in handin.read(out / name)[1].events] for name in wanted]
+    assert choices == [[0, None], [1], [2]]
+
+
+def test_the_first_bytes_tell_what_was_handed_in(store: LabelStore, tmp_path: Path) -> None:
+    """A compressed hand-in was "not a label store", and an empty .db was made into a database."""
+    content = handin.hand_in(store, "ann", tmp_path).path.read_bytes()
+    (tmp_path / "ann.jsonl.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "ann.txt").write_bytes(content)
+    store.close()
+    (tmp_path / "all.jsonl").write_bytes((tmp_path / "labels.db").read_bytes())
+    for name, count in (("ann.jsonl.gz", 13), ("ann.txt", 13), ("all.jsonl", 14)):
+        assert len(handin.read(tmp_path / name)[1].events) == count
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(ValueError, match="empty.db is empty"):
+        handin.read(tmp_path / "empty.db")
+    assert (tmp_path / "empty.db").read_bytes() == b""
+    for lone in (str(tmp_path / "ann.txt"), tmp_path / "ann.txt", store):
+        together = LabelStore(tmp_path / "together.db")
+        assert agreement.merge(together, lone) == [] and "ann" in together.labelers()

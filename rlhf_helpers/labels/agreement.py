@@ -91,7 +91,7 @@ def pseudonym(name: str, secret: str) -> str:
 
 
 def merge(
-    target: LabelStore, sources: Iterable[LabelStore | Path | str],
+    target: LabelStore, sources: Iterable[LabelStore | Path | str] | LabelStore | Path | str,
     rename: Callable[[str, str], str] = lambda name, file: name, *, same: Collection[str] = (),
 ) -> list[str]:  # fmt: skip
     """Merge handed-in files (`NAME_labels.jsonl`) and label stores into `target`.
@@ -104,6 +104,8 @@ def merge(
     people: it has labelled in two files that share no sitting. `same` lists names that are one
     person at two computers.
     """
+    if isinstance(sources, LabelStore | Path | str):
+        sources = [sources]
     read = [handin.read(source) for source in sources]
     if empty := [name for name, held in read if not held.events]:
         raise ValueError(

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_helpers.labels.store import Contents, LabelStore, StoreError
+from rlhf_helpers.labels.store import Contents, Event, LabelStore, StoreError
+from rlhf_helpers.labels.store.opening import SQLITE_MAGIC
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,10 @@ class Receipt:
 def hand_in(store: LabelStore, labeler: str, folder: Path | str = ".") -> Receipt:
     """Write a labeler's whole history to NAME_labels.jsonl, read it back, and return the receipt.
 
-    A file of the same name is replaced. Raises ValueError if the labeler has no labels in the
-    store, and StoreError if the file does not hold what the store holds.
+    An earlier hand-in is replaced if this one holds all of it. Otherwise, as when two names give
+    one file name, or one person has two stores, the file is called NAME-2_labels.jsonl. Raises
+    ValueError if the labeler has no labels in the store, and StoreError if the file does not hold
+    what the store holds.
     """
     held = _only(store.contents(), labeler)
     if not held.events:
@@ -68,7 +71,7 @@ def hand_in(store: LabelStore, labeler: str, folder: Path | str = ".") -> Receip
     name = re.sub(r"[^\w.-]+", "_", labeler).strip("._") or "labeler"
     with _scratch() as part:
         part.append(held, strict=True)
-        return export(part, folder / f"{name}_labels.jsonl")
+        return export(part, _target(folder, name, part.contents()))
 
 
 def export(store: LabelStore, path: Path | str) -> Receipt:
@@ -98,19 +101,44 @@ def export(store: LabelStore, path: Path | str) -> Receipt:
 def read(source: LabelStore | Path | str) -> tuple[str, Contents]:
     """Read the name and the contents of a store, or of a file that `hand_in` or `export` wrote.
 
-    Raises ValueError for a file that does not exist, and makes nothing in its place.
+    The first bytes tell what a file is, not its name; it may be compressed. Raises ValueError for a
+    file that is empty or does not exist, and makes nothing in its place.
     """
     if isinstance(source, LabelStore):
         return source.name, source.contents()
     if not Path(source).is_file():
         raise ValueError(f"there is no file {source}")
-    if Path(source).suffix != ".jsonl":
+    with Path(source).open("rb") as file:
+        start = file.read(len(SQLITE_MAGIC))
+    if not start:
+        raise ValueError(f"{source} is empty: ask for the file that handin.hand_in writes")
+    if start == SQLITE_MAGIC:
         return str(source), LabelStore(source).contents()
     from rlhf_helpers.labels import exchange
 
     with _scratch() as copy:
         exchange.load(copy, source)
         return str(source), copy.contents()
+
+
+def _target(folder: Path, name: str, held: Contents) -> Path:
+    """Name the file to write: one that is not there yet, or whose whole history is in `held`."""
+    known, number = _history(held), 1
+    while True:
+        path = folder / f"{name}{'' if number == 1 else f'-{number}'}_labels.jsonl"
+        if not path.exists():
+            return path
+        try:
+            if _history(read(path)[1]) <= known:
+                return path
+        except (ValueError, StoreError):
+            pass  # something else, which is left alone
+        number += 1
+
+
+def _history(held: Contents) -> set[Event]:
+    """Return the events without their numbers, which differ from store to store."""
+    return {event._replace(id=None, undoes=None) for event in held.events}
 
 
 def _only(held: Contents, labeler: str) -> Contents:

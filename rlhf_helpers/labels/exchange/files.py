@@ -17,12 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from rlhf_helpers.labels.store.opening import SQLITE_MAGIC
+
 # what a record that makes no sense can raise
 FAULTS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 # ("line" or "record", its number from 1, function that gives the record or raises one of FAULTS)
 Records = Iterator[tuple[str, int, Callable[[], Any]]]
 
-SQLITE_MAGIC = b"SQLite format 3\x00"
 HEAD = 1 << 16  # bytes that are looked at to tell what a file is
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _ENCODINGS = {  # by byte order mark, the longer ones first

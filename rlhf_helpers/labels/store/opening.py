@@ -23,6 +23,7 @@ from rlhf_helpers.labels.store.tables import VIEW, meta, tables
 
 SCHEMA = 3  # raise it with every change of the tables
 APPLICATION = "rlhf_helpers labels"
+SQLITE_MAGIC = b"SQLite format 3\x00"  # what a file of SQLite begins with
 WAIT_SECONDS = 10.0  # for another writer
 
 
