@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_helpers.labels import agreement, exchange, handin
+from rlhf_helpers.labels import agreement, cards, exchange, handin
 from rlhf_helpers.labels.store import LabelStore, StoreError
 from rlhf_helpers.records import Comparison
 
@@ -186,3 +186,30 @@ def test_the_first_bytes_tell_what_was_handed_in(store: LabelStore, tmp_path: Pa
     for lone in (str(tmp_path / "ann.txt"), tmp_path / "ann.txt", store):
         together = LabelStore(tmp_path / "together.db")
         assert agreement.merge(together, lone) == [] and "ann" in together.labelers()
+
+
+def test_a_hand_in_of_remarks_alone_is_said_to_hold_no_labels(tmp_path: Path) -> None:
+    remarks = LabelStore(tmp_path / "remarks.db")
+    remarks.add(ITEMS)
+    remarks.record("ann", ITEMS[0].id, "flag", note="cut off")
+    (said,) = agreement.merge(LabelStore(tmp_path / "class.db"), [remarks])
+    assert said == f"{remarks.name}: it held no labels, only remarks on texts"
+
+
+def test_an_empty_labeler_file_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cards.me() returned "", and no session begins without a name."""
+    monkeypatch.setattr("rlhf_helpers.labels.place.folder", lambda: tmp_path)
+    monkeypatch.setattr("rlhf_helpers.labels.frontend.headless", lambda: False)
+    (tmp_path / "labeler.txt").write_text("\n", encoding="utf-8")
+    name = cards.me()
+    assert name.startswith("labeler-") and cards.me() == name
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LabelStore("~/x.db") made a folder called ~."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    LabelStore("~/x.db").close()
+    assert (tmp_path / "home" / "x.db").exists() and not (tmp_path / "~").exists()

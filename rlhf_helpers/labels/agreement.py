@@ -96,9 +96,10 @@ def merge(
 ) -> list[str]:  # fmt: skip
     """Merge handed-in files (`NAME_labels.jsonl`) and label stores into `target`.
 
-    Returns, in words, the contradictions that were left out: where a labeler answered otherwise in
-    the target. The whole history comes along: ties, skips, repeats, flags, the order on the screen,
-    and what was taken back since the last merge. Repeating a merge changes nothing.
+    Returns, in words, the contradictions that were left out, where a labeler answered otherwise in
+    the target, and the files that held only remarks. The whole history comes along: ties, skips,
+    repeats, flags, the order on the screen, and what was taken back since the last merge. Repeating
+    a merge changes nothing.
     `rename(name, file)` may give pseudonyms; the computer's name is then removed too. Raises
     ValueError, before anything is merged, for sources without labels, and where one name may be two
     people: it has labelled in two files that share no sitting. `same` lists names that are one
@@ -118,11 +119,12 @@ def merge(
         [(target.name, target.sittings()), *((file, held.sittings) for file, held in renamed)], same
     )
     taken = [(file, target.append(held).conflicts) for file, held in renamed]
+    only_flags = [file for file, held in renamed if all(e.kind == "flag" for e in held.events)]
     return [
         f"{file}: {conflict}: what was here first stands"
         for file, conflicts in taken
         for conflict in conflicts
-    ]
+    ] + [f"{file}: it held no labels, only remarks on texts" for file in only_flags]
 
 
 def _renamed(held: Contents, file: str, rename: Callable[[str, str], str]) -> Contents:

@@ -111,8 +111,9 @@ def me(pseudonym: str = "") -> str:
     the same name cannot be merged. In a headless run it is "me", and nothing is kept.
     """
     file = place.folder() / "labeler.txt"
-    if not pseudonym.strip() and file.exists():
-        return file.read_text(encoding="utf-8").strip()
+    kept = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+    if kept and not pseudonym.strip():
+        return kept
     if not pseudonym.strip() and frontend.headless():
         return "me"
     name = pseudonym.strip() or f"labeler-{secrets.token_hex(3)}"

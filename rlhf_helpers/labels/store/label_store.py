@@ -39,7 +39,7 @@ class LabelStore:
     """
 
     def __init__(self, url_or_path: str | Path) -> None:
-        text = str(url_or_path)
+        text = os.path.expanduser(str(url_or_path))  # ~ is the home folder
         url = sa.make_url(text) if "://" in text else sa.URL.create("sqlite", database=text)
         if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
             raise ValueError(
