@@ -329,7 +329,7 @@ def test_dark_a_failed_save_hostile_texts_and_zoom(
 UNEVEN = """
 long = "A long prompt goes on and on, line after line, until the reader wonders. " * 5
 def options(i):
-    return tuple("word " * (40 if i == 0 else 3 + i + k) for k in range(4))
+    return tuple(f"{k} " + "word " * (40 if i == 0 else 3 + i + k) for k in range(4))
 items = [Comparison("sentiment", "Short." if i else long, options(i)) for i in range(6)]
 card = cards.label(items, labeler="ann", store="uneven.db", repeat_every=0)
 card
