@@ -12,8 +12,10 @@ from harness import Lab, Notebook
 PLAYGROUND = r"""
 import torch
 from rlhf_helpers import models, tasks
+from rlhf_helpers.course import playground
 tokenizer = models.load_tokenizer()
 policy = models.tiny_policy(len(tokenizer), context=128, seed=1)
+policy.tokenizer = tokenizer
 with torch.no_grad():
     for weight in policy.parameters():
         dice = torch.Generator().manual_seed(weight.numel())
@@ -22,6 +24,7 @@ play = playground.show(policy, tasks.SENTIMENT, prompt="The lamp went out.")
 play
 """
 EVIL = r"""
+from rlhf_helpers.labels import frontend
 evil = "<img src=x onerror='window.HACKED=1'>" + frontend.visible("\u202e")
 token = {"text": evil, "p": 0.3, "rank": 2, "kept": True, "others": [[evil, 0.5], ["b", 0.3]]}
 other = playground.show(policy, tasks.SENTIMENT, prompt=evil)
@@ -31,6 +34,7 @@ other
 """
 LIVE = """
 import math, pathlib, time
+from rlhf_helpers.course import live
 from rlhf_helpers.runtime.runs import Run
 if pathlib.Path("train").exists():
     run = Run(quiet=False)
