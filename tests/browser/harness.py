@@ -250,6 +250,10 @@ class Notebook:
     def status(self) -> str:
         return self.card.locator("[role=status]").last.inner_text()
 
+    def said(self, words: str) -> None:
+        """Wait until the card's status says `words`, and the card takes presses again."""
+        self.wait(f".lm-card[data-ready] [role=status]:has-text('{words}')")
+
     def save(self) -> nbformat.NotebookNode:
         """Save the notebook and read the file, as another program would."""
         path = self.lab.work / self.name
