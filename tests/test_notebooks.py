@@ -130,6 +130,15 @@ def test_the_same_cell_has_the_same_id_in_both_versions(course):
     assert len(set(solved.values())) == len(solved)
 
 
+def test_catch_up_cells_are_folded(course):
+    """They hold the answer, and stood open right below sixteen exercises."""
+    source = course.sources(["1"])[0]
+    made = [convert.make(source, version) for version in convert.VERSIONS]
+    for notebook in [*made, convert.tidy(made[1])]:
+        hidden = [c for c in notebook.cells if c.metadata.get("jupyter") == {"source_hidden": True}]
+        assert [convert.tags(c) for c in hidden] == [["catch-up"]]
+
+
 def test_links_are_seen_from_the_solutions_folder(course):
     first = convert.make(course.sources(["1"])[0], "solution").cells[0].source
     assert "[the data](../data.txt)" in first and "![a harbour](../data.txt)" in first
@@ -338,6 +347,10 @@ BUILT_FAULTS = {
         "1 cell not as in the source",
     ),
     "lost cell": (planted(lambda n: n.cells.pop()), "1 cell not as in the source"),
+    "unfolded answer": (
+        planted(lambda n: [c.metadata.pop("jupyter", None) for c in n.cells], "student"),
+        "1 cell not as in the source",
+    ),
     "error": (
         planted(
             lambda n: n.cells[1].outputs.append(

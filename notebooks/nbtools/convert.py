@@ -7,7 +7,7 @@ Cell tags in a source:
     solution    code: replaces the exercise before it; markdown: stays where it is; neither is in
                 the student notebook
     check       calls a function of rlhf_helpers.course.checks, which never raises
-    catch-up    takes the package's version, so that an unsolved exercise never blocks
+    catch-up    takes the package's version, so that an unsolved exercise never blocks; folded
     hint        markdown inside <details>
     slow        may run longer than other cells
     parameters  the few knobs of a notebook
@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -87,6 +88,13 @@ def tags(cell: NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
 
 
+def metadata_of(names: Sequence[str]) -> dict[str, Any]:
+    """Make the metadata of a cell with these tags; a catch-up cell, which holds an answer, is
+    folded."""
+    metadata: dict[str, Any] = {"tags": list(names)} if names else {}
+    return metadata | ({"jupyter": {"source_hidden": True}} if "catch-up" in names else {})
+
+
 def is_stub(cell: NotebookNode) -> bool:
     """Say whether the cell is code for the learner to complete (an exercise in words stays in both
     versions)."""
@@ -99,12 +107,12 @@ def is_answer(cell: NotebookNode) -> bool:
 
 
 def read_source(path: Path) -> NotebookNode:
-    """Read a source into a clean notebook: stable cell ids, only tags as metadata, no outputs."""
+    """Read a source into a clean notebook: stable cell ids, metadata of ours alone, no outputs."""
     raw = jupytext.read(path, fmt="py:percent")
     cells = []
     for i, cell in enumerate(raw.cells):
         make = new_code_cell if cell.cell_type == "code" else new_markdown_cell
-        metadata = {"tags": list(cell.metadata["tags"])} if cell.metadata.get("tags") else {}
+        metadata = metadata_of(cell.metadata.get("tags", []))
         cells.append(make(source=cell.source, id=f"{path.stem}-{i:03d}", metadata=metadata))
     return new_notebook(cells=cells, metadata=copy.deepcopy(METADATA), nbformat_minor=5)
 
@@ -160,7 +168,7 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
     Python version."""
     notebook.metadata = nbformat.from_dict(copy.deepcopy(METADATA))
     for cell in code_cells(notebook):
-        cell.metadata = nbformat.from_dict({"tags": tags(cell)} if tags(cell) else {})
+        cell.metadata = nbformat.from_dict(metadata_of(tags(cell)))
         cell.outputs = [output for output in cell.outputs if not _is_passing(output)]
         for output in cell.outputs:
             data = output.get("data", {})

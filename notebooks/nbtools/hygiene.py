@@ -77,10 +77,10 @@ def _orphans(course: Course) -> list[str]:
 
 
 def drift(expected: NotebookNode, found: NotebookNode, number: str) -> list[str]:
-    """Compare cell by cell (kind, id, tags, text; not outputs); returns one line with the first
-    difference."""
+    """Compare cell by cell (kind, id, metadata, text; not outputs); returns one line with the
+    first difference."""
     pairs = [
-        [(c.cell_type, c.id, tuple(tags(c)), c.source) for c in n.cells] for n in (expected, found)
+        [(c.cell_type, c.id, c.metadata, c.source) for c in n.cells] for n in (expected, found)
     ]
     if pairs[0] == pairs[1]:
         return []
