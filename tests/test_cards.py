@@ -83,7 +83,7 @@ def test_the_live_card_speaks_with_the_browser(
     view = card.view
     assert (
         view["options"] == [questions(1)[0].options[i] for i in card.session.order]
-        and view["total"] == 12
+        and view["total"] == 13  # twelve, of which one comes back
     )
     card._handle_custom_msg(
         {"kind": "choose", "slot": 1, "token": view["token"], "number": 1, "ms": 900}, []
@@ -91,7 +91,7 @@ def test_the_live_card_speaks_with_the_browser(
     assert (
         card.view["heard"] == 1
         and card.view["done"] == 1
-        and card.view["message"] == "Saved: option 2 (1 of 12)."
+        and card.view["message"] == "Saved: option 2 (1 of 13)."
     )
     card._handle_custom_msg(
         {"kind": "choose", "slot": 1, "token": view["token"], "number": 2, "ms": 900}, []
@@ -515,3 +515,19 @@ def test_sides_are_balanced_among_the_pairs_that_are_asked(
         left += card.session.order[0] == 0
         card.answer("choose", 0)
     assert left == 5
+
+
+def test_a_tie_on_a_second_showing_is_in_the_summary(
+    store: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of three repeats were answered with "cannot tell", and the summary counted one repeat."""
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+    card = cards.label(store, SENTIMENT, "ann", repeat_every=4)
+    while card.session.current is not None:
+        undecided = card.session.repeat and card.session.progress.done > 4
+        card.answer("tie") if undecided else card.answer("choose", card.session.order.index(1))
+    assert card.summary()[:2] == [
+        "Choices: 12. Cannot tell: 0. Skipped: 0.",
+        "Shown a second time, in another order: 3. The same choice again: 1. Cannot tell the "
+        "second time: 2.",
+    ]

@@ -152,7 +152,7 @@ def test_time_is_measured_and_idle_time_capped(session: Session, store: LabelSto
     # then our own clock counts, and it says: too soon
     assert not click(session, "choose", 0, ms=float("nan"))
     assert [e.seconds for e in store.events()] == [7.0, IDLE_SECONDS, 2.5]
-    assert session.minutes_left() == pytest.approx(7.0 * session.progress.left / 60)
+    assert session.minutes_left() == pytest.approx(7.0 * session.count()[1] / 60)
 
 
 def test_two_equal_choices_are_announced_twice(session: Session) -> None:
@@ -383,6 +383,28 @@ def test_repeats_turned_on_late_come_one_at_a_time(tmp_path: Path) -> None:
         repeats.append(session.repeat)
         session.answer("choose", 0)
     assert [i for i, repeat in enumerate(repeats) if repeat] == [0, 5, 10]
+
+
+def test_the_count_does_not_stand_still_at_a_repeat(store: LabelStore) -> None:
+    """ "(4 of 12)" was said twice, and the second time gave the repeat away."""
+    session = Session(store, "sentiment", "ann", repeat_every=4)
+    counts, said, repeats = [session.count()], [], 0
+    while session.current is not None:
+        repeats += session.repeat
+        session.answer("choose", 0)
+        counts.append(session.count())
+        said.append(session.message)
+    assert repeats == 3 and counts == [(n, 15 - n) for n in range(16)]
+    assert [text.partition("(")[2] for text in said] == [f"{n} of 15)." for n in range(1, 16)]
+
+
+def test_nothing_is_left_when_fewer_came_back_than_expected(store: LabelStore) -> None:
+    """Ties are never asked again, so what was expected does not come."""
+    session = Session(store, "sentiment", "ann", repeat_every=4)
+    for n in range(12):
+        assert session.count() == (n, 15 - n)
+        session.answer("tie")
+    assert session.current is None and session.count() == (12, 0)
 
 
 def test_what_was_undecided_when_it_came_back_does_not_come_back_for_ever(

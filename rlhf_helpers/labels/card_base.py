@@ -88,8 +88,8 @@ class CardBase:
 
     def describe(self) -> dict[str, Any]:
         """Describe what the card shows now, in plain values; `card.js` draws exactly this."""
-        s, p = self.session, self.session.progress
-        item = s.current
+        s, item = self.session, self.session.current
+        given, left = s.count()
         return {
             "state": "item" if item is not None else "elsewhere" if s.elsewhere else "done",
             "elsewhere": s.elsewhere, "token": s.token, "showing": s.showing, "message": s.message,
@@ -97,8 +97,7 @@ class CardBase:
             "question": visible(self.question), "rubric": visible(self.rubric),
             "prompt": "" if item is None else visible(item.query.strip()),
             "options": [] if item is None else [visible(item.options[i].strip()) for i in s.order],
-            "done": p.done + p.skipped, "total": p.total, "minutes": s.minutes_left(),
-            "undo": p.done + p.skipped + p.repeats > 0,
+            "done": given, "total": given + left, "minutes": s.minutes_left(), "undo": given > 0,
             "summary": self.summary() if item is None else [], "notes": self.notes(),
         }  # fmt: skip
 
@@ -121,11 +120,12 @@ class CardBase:
             f"{p.skipped}."
         ]
         again = [x for x in s.labels(repeats=True) if x.comparison_id in labels]
-        if again:
+        undecided = s.undecided_repeats()
+        if again or undecided:
             same = sum(labels[x.comparison_id] == x.choice for x in again)
             lines.append(
-                f"Shown a second time, in another order: {len(again)}. The same choice again: "
-                f"{same}."
+                f"Shown a second time, in another order: {len(again) + undecided}. The same choice "
+                f"again: {same}. Cannot tell the second time: {undecided}."
             )
         if checked:
             lines.append(f"Questions with a known answer: {checked}. Answered that way: {right}.")

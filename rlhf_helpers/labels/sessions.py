@@ -29,6 +29,7 @@ SETTLE_SECONDS = 0.15
 IDLE_SECONDS = 180.0  # longer is a break, not thought: times are capped here
 NOTE_LETTERS = 500  # of a remark on a bad text
 REMEMBERED = 1_000  # items that are asked again come from so many latest answers
+FRESH = 3  # the latest choices, which the labeler still remembers, are not asked again
 SAID = {"tie": "Saved: cannot tell", "skip": "Saved: skipped"}
 
 
@@ -154,6 +155,11 @@ class Session:
         labels = [x for x in labels if x.comparison_id not in self.equal]
         return [x for x in labels if self.items is None or x.comparison_id in self.items]
 
+    def undecided_repeats(self) -> int:
+        """Count the second answers that say "cannot tell" to what was chosen from before."""
+        found = self.store.answered(self.labeler, self.task, self.items)
+        return sum(kind == "tie" for _, kind, repeat in found if repeat)
+
     def ties(self) -> list[str]:
         """Name the comparisons answered with "cannot tell", without gold and equal items."""
         found = self.store.answered(self.labeler, self.task, self.items)
@@ -170,11 +176,25 @@ class Session:
         ]
         return sum(e.choice == self.gold[e.comparison_id] for e in given), len(given)
 
+    def count(self) -> tuple[int, int]:
+        """Count the answers given and those still to come, second answers among both.
+
+        A count of comparisons stands still at one that is asked again, and so gives it away. How
+        many come back is known only roughly beforehand: ties and skips put repeats off.
+        """
+        p = self.progress
+        again = 0
+        if self.repeat_every and self.current is not None:
+            asked = p.total - p.skipped
+            due = min(asked // self.repeat_every, asked - len(self.gold) - FRESH) - p.repeats
+            again = max(0, due, int(self.repeat))
+        return p.done + p.skipped + p.repeats, p.left + again
+
     def minutes_left(self) -> float | None:
         """Estimate from the median pace of this session; None before three answers are given."""
         if len(self.pace) < 3:
             return None
-        return statistics.median(self.pace[-20:]) * self.progress.left / 60
+        return statistics.median(self.pace[-20:]) * self.count()[1] / 60
 
     # ---- saving ----------------------------------------------------------------------------------
 
@@ -236,8 +256,8 @@ class Session:
             self.refresh(prefer=back)
             # with the count, or a screen reader would not hear the second of two equal choices
             if message.startswith("Saved"):
-                p = self.progress
-                self.message = f"{message} ({p.done + p.skipped} of {p.total})."
+                given, left = self.count()
+                self.message = f"{message} ({given} of {given + left})."
         except Exception as error:
             self.error = f"The next comparison could not be read: {reason(error)}"
             self.pending = {"kind": "next", "slot": None}
@@ -327,8 +347,7 @@ class Session:
         if any(repeat for _, _, repeat in latest[-self.repeat_every :]):
             return None
         never = {i for i, _, repeat in latest if repeat} | set(self.gold) | self.equal
-        # not the latest three, which the labeler still remembers
-        chosen = [i for i, kind, repeat in latest if kind == "choose" and not repeat][:-3]
+        chosen = [i for i, kind, repeat in latest if kind == "choose" and not repeat][:-FRESH]
         if not (chosen := [i for i in chosen if i not in never]):
             return None
         seed = f"{self.labeler} {self.task} {self.progress.repeats}"

@@ -410,6 +410,10 @@ def test_notebook_7(lab: Lab, page: Any, axe: Callable[[Any], list[str]]) -> Non
     cells = page.locator(".jp-Notebook .jp-Cell").count()
     nb.card.locator(".lm-option").nth(1).click()
     nb.done(1)
+    # the mouse rests where it clicked, and the option that lies there now must not look chosen
+    border = "option => getComputedStyle(option).borderTopColor"
+    colours = [nb.card.locator(".lm-option").nth(i).evaluate(border) for i in (0, 1)]
+    assert colours[0] == colours[1]
     nb.press("4")
     nb.done(2)
     nb.press("Backspace")

@@ -111,6 +111,7 @@ class Card {
     }, this.content, this.status);
     host.append(this.root);
     this.root.addEventListener("keydown", (event) => this.key(event));
+    this.root.addEventListener("pointermove", () => this.root.classList.add("lm-moved"));
     this.redraw = () => this.draw();
     model.on("change:view", this.redraw);
     this.draw();
@@ -127,6 +128,7 @@ class Card {
     if (heard) this.stopWaiting();
     const fresh = !before || before.showing !== view.showing;
     if (fresh) this.drawnAt = performance.now();
+    if (fresh) this.root.classList.remove("lm-moved"); // the option that comes to lie under a resting mouse is not marked
     const flagged = this.sent && this.sent.kind === "flag" && heard && !view.error;
     if (fresh || flagged) this.form = null;
     const body = { item, done: () => finished(view), elsewhere }[view.state](this);
