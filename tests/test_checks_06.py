@@ -13,7 +13,7 @@ from rlhf_helpers.course.checks import plans
 from rlhf_helpers.models import Policy
 from rlhf_helpers.runtime import memory, pretrained
 
-FUNCTIONS = [checks.nb06_weights, checks.nb06_bill, checks.nb06_whole_loss, checks.nb06_lora]
+FUNCTIONS = [checks.nb06_bill, checks.nb06_whole_loss]
 ALL = [*FUNCTIONS, checks.nb06_plan, checks.nb06_checkpoint]
 
 
@@ -47,8 +47,6 @@ def lora(layers, rank):
 
 
 RIGHT = [
-    (checks.nb06_weights, real_weights),
-    (checks.nb06_weights, weights),
     (checks.nb06_bill, bill),
     (checks.nb06_bill, lambda p, r: torch.tensor(bill(p, r))),
     (checks.nb06_bill, lambda p, r: tuple(bill(p, r))),
@@ -58,7 +56,6 @@ RIGHT = [
         checks.nb06_whole_loss,
         lambda m, n: sum(v * k for v, k in zip(m.tolist(), n.tolist())) / sum(n.tolist()),
     ),
-    (checks.nb06_lora, lora),
 ]
 
 
@@ -135,47 +132,6 @@ def bills(**changed):
 
 
 SLIPS = [
-    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, n) + v * d, "tied"),
-    (checks.nb06_weights, lambda v, p, d, n: weights(v, 0, d, n), "table of positions"),
-    (checks.nb06_weights, lambda v, p, d, n: weights(0, p, d, n), "table of tokens"),
-    (checks.nb06_weights, lambda v, p, d, n: weights(0, 0, d, n), "both tables"),
-    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, n) - 2 * d, "last layer norm, after"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 11 * d) + d,
-     "gain and a bias"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 11 * d) + 2 * d,
-     "TWO layer norms"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 9 * d),
-     "the layer norms are missing"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 9 * d) + 2 * d,
-     "norms of the blocks"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 4 * d) + 2 * d,
-     "biases of the linear"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * 12 * d**2, "matrices alone"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * 12 * d**2 + 2 * d, "blocks' biases"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (11 * d**2 + 12 * d) + 2 * d,
-     "mixes the heads"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (10 * d**2 + 11 * d) + 2 * d,
-     "keys AND values"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (8 * d**2 + 12 * d) + 2 * d,
-     "back down"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (8 * d**2 + 9 * d) + 2 * d,
-     "back down"),
-    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, 1), "one block"),
-    (checks.nb06_weights, lambda v, p, d, n: n * weights(v, p, d, 1), "everything by the number"),
-    (checks.nb06_weights, lambda v, p, d, n: (v + p) * d + n * (12 * d**2 + 15 * d),
-     "last layer norm by"),
-    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, n) - d, "last layer norm, too"),
-    (checks.nb06_weights, lambda v, p, d, n: n * (12 * d**2 + 4 * d) + 2 * d,
-     "both tables are missing, and the biases"),
-    (checks.nb06_weights, lambda v, p, d, n: n * 12 * d**2,
-     "both tables are missing, and all biases"),
-    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, n) - n * d,
-     "9 d biases: 3 d, d, 4 d and d"),
-    (checks.nb06_weights, lambda v, p, d, n: 17,
-     "vocabulary 50, positions 20, width 8, layers 3: 3,192 expected, yours is 17."),
-    (checks.nb06_weights, lambda v, p, d, n: weights(v, p, d, max(n, 2)),
-     "width 12, layers 1: 2,748 expected, yours is 4,632."),
-    (checks.nb06_weights, lambda v, p, d, n: [v * d, p * d], "return one number"),
     (checks.nb06_bill, lambda p, r: [x // 2 for x in bill(p, r)], "bfloat16"),
     (checks.nb06_bill, lambda p, r: [x // 4 for x in bill(p, r)], "not bytes"),
     (checks.nb06_bill, lambda p, r: [x * 8 for x in bill(p, r)], "bits"),
@@ -229,25 +185,6 @@ SLIPS = [
     (checks.nb06_whole_loss, lambda m, n: m.sum() / n.sum(), "must be multiplied"),
     (checks.nb06_whole_loss, lambda m, n: (m * n)[:-1].sum() / n.sum(), "last part"),
     (checks.nb06_whole_loss, lambda m, n: whole(m[:-1], n[:-1]), "last part"),
-    (checks.nb06_lora, lambda n, r: sum(i * o for i, o in n), "all weights of the layers"),
-    (checks.nb06_lora, lambda n, r: sum(r * i * o for i, o in n), "ADD"),
-    (checks.nb06_lora, lambda n, r: sum(r * i * r * o for i, o in n), "ADD"),
-    (checks.nb06_lora, lambda n, r: lora(n, 1), "rank is missing"),
-    (checks.nb06_lora, lambda n, r: sum(r * i for i, o in n), "second thin"),
-    (checks.nb06_lora, lambda n, r: sum(r * o for i, o in n), "first thin"),
-    (checks.nb06_lora, lambda n, r: len(n) * r * r, "rank x rank"),
-    (checks.nb06_lora, lambda n, r: 2 * lora(n, r), "twice"),
-    (checks.nb06_lora, lambda n, r: lora(n, r) + sum(i * o for i, o in n), "frozen weights"),
-    (checks.nb06_lora, lambda n, r: lora(n[:1], r), "first layer only"),
-    (checks.nb06_lora, lambda n, r: lora(n[-1:], r), "last layer only"),
-    (checks.nb06_lora, lambda n, r: [r * (i + o) for i, o in n],
-     "return one number: add up over the layers"),
-    (checks.nb06_lora, lambda n, r: (r * (i + o) for i, o in n),
-     "return one number: add up over the layers"),
-    (checks.nb06_lora, lambda n, r: torch.tensor([r * (i + o) for i, o in n]),
-     "return one number: add up over the layers"),
-    (checks.nb06_lora, lambda n, r: 3,
-     "layers [(8, 24), (8, 8), (8, 32), (32, 8)], rank 4: 512 expected, yours is 3."),
 ]  # fmt: skip
 
 

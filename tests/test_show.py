@@ -61,6 +61,14 @@ def test_printed_lines_break_between_words(capsys):
     assert set(" ".join(lines).split()) == {"word"} and lines[1].startswith("  word")
 
 
+def test_the_end_of_a_prompt_begins_with_a_whole_word():
+    """Tables began with "lmon for another customer"."""
+    text = " On the scales Magda weighed a salmon for another customer."
+    assert show.ending(text, 21) == show.ending(text, 24) == "... for another customer."
+    assert show.ending(text, 20) == "... another customer."
+    assert show.ending(text, 500) == text.strip()
+
+
 def test_the_comparison_that_opens_a_notebook_tells_something():
     """Notebooks opened with four options of utility 0."""
     dull, clear, middling = (
@@ -74,6 +82,25 @@ def test_the_comparison_that_opens_a_notebook_tells_something():
     labeler = labelers.simulated(tasks.SENTIMENT)
     opened = comparisons[show.clear_case(comparisons, labeler)]
     assert sorted(map(labeler.utility, opened.options)) == [-3, 0, 0, 3]
+
+
+def test_comparisons_for_the_student_have_one_best_option_that_stands_out():
+    """In almost a third of them the best options tied: four grey scarves to choose among."""
+    rows = [
+        ("1", "1", "0", "-2"),
+        ("0", "0", "1", "0"),
+        ("2", "0", "0", "0"),
+        ("-3", "1", "0", "0"),
+    ]
+    asked = [Comparison("toy", f"q{i}", options) for i, options in enumerate(rows)]
+    labeler = SimulatedLabeler("toy", float, 1.0)
+    assert show.clear_cases(asked, labeler, 5) == asked[2:]
+    assert show.clear_cases(asked, labeler, 1) == asked[2:3]
+    comparisons, _ = labelers.recorded(tasks.SENTIMENT)
+    labeler, held_out = labelers.simulated(tasks.SENTIMENT), comparisons[-1000:]
+    tied = [sorted(map(labeler.utility, c.options)) for c in held_out]
+    assert 0.25 < sum(u[-2] == u[-1] for u in tied) / len(tied) < 1 / 3  # notebook 02 says so
+    assert len(show.clear_cases(held_out, labeler, 100)) == 100  # enough for every profile
 
 
 def test_source_is_that_of_the_function():

@@ -6,8 +6,8 @@
 # numbers. If the numbers are wrong, by one column or by a forgotten temperature, nothing crashes: the training runs, the curves move,
 # and the model learns noise.
 #
-# So before anybody judges a sample, you take the sampler apart. The first cells show four answers to one prompt, with their numbers; an
-# hour from now you can compute all of them by hand.
+# So before anybody judges a sample, you take the sampler apart. The first cells show four answers to one prompt, with their numbers; in
+# an hour you will be able to compute all of them by hand.
 #
 # **After this notebook you can**
 #
@@ -55,12 +55,13 @@ columns = {
 pd.DataFrame(columns).round(1)
 
 # %% [markdown]
-# One prompt, four answers. The second column adds up the log-probabilities of all 24 sampled tokens: closer to zero means less
-# surprising. The last column says whether the answer came to a full stop in time; section 5 cuts it there. We use this prompt to the end.
+# One prompt, four answers. The second column adds up the log-probabilities of all 24 sampled tokens: the closer to zero, the less
+# surprising the answer. The last column says whether the answer came to a full stop in time; section 5 cuts it there. This prompt stays
+# with us to the end of the notebook.
 #
 # ## 1. A token, and how likely it was
 #
-# A model reads tokens, not letters. Ours knows a few thousand of them: frequent words are one token, rare ones are put together from pieces.
+# A model reads tokens, not letters. Ours knows a few thousand of them: a frequent word is one token, a rare one is put together from several.
 
 # %%
 ids = prompt.tokens[0][prompt.mask[0]]
@@ -87,9 +88,10 @@ print(tuple(hidden.shape), "->", tuple(logits.shape))
 #
 # $$p(y) = \frac{e^{z_y / T}}{\sum_{v} e^{z_v / T}}$$
 #
-# Below 1, likely tokens become likelier still; above 1, the probabilities move closer together; towards 0, only the favourite is left. The
-# paper samples style answers at 0.7, and so do we. Before you run the next cell: at which temperature will the leading token have the
-# tallest bar?
+# Why would one divide? A softmax cares about *differences* between logits: a token whose logit is higher by 1 is $e$ times as likely.
+# Dividing by $T$ shrinks or stretches all these differences at once. At $T = 0.5$ they are twice as large, so the favourites pull away; at
+# $T = 2$ they are half as large, and the outsiders catch up; towards 0 only the favourite is left. The paper samples style answers at 0.7,
+# and so do we. Before you run the next cell: at which temperature will the leading token have the tallest bar?
 
 # %%
 top = logits.topk(10).indices
@@ -166,9 +168,10 @@ pd.DataFrame(columns).round(3)
 #
 # Difficulty ●●○○○ · importance ●●●○○ · 4 minutes
 #
-# How undecided is the model? The **entropy** is its average surprise: every token's $-\ln p$, weighted with its own $p$, added up. It is 0
-# when one token is certain, and $\ln V$ when all are equally likely. Write `entropy(logits, temperature)`, for a vector (V,), in nats.
-# During PPO the entropy is a warning: a policy whose entropy collapses says the same thing every time.
+# How undecided is the model? Call $-\ln p$ the *surprise* of a token: 0 for one that was certain, large for one that hardly ever comes.
+# The **entropy** is the surprise to expect on average: every token's $-\ln p$, weighted with its own $p$, added up. It is 0 when one token
+# is certain, and $\ln V$ when all are equally likely. Write `entropy(logits, temperature)`, for a vector (V,), in nats. During PPO the
+# entropy is a warning light: a policy whose entropy has collapsed says the same thing every time.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -213,8 +216,9 @@ pd.DataFrame(rows, columns=["temperature", "entropy (nats)", "as if choosing amo
 #
 # ## 2. Sampling, in ten lines
 #
-# Draw one token, put it at the end, run the model again. To draw: lay the probabilities side by side, from 0 to 1, take a random number from
-# that stretch, and see on which token it fell. Here is the whole sampler, written for clarity and not for speed.
+# Draw one token, put it at the end, run the model again. To draw a token, lay the probabilities end to end, so that together they fill the
+# line from 0 to 1. Then take a random number between 0 and 1 and see in which token's stretch it falls: a token with probability 0.3
+# owns three tenths of the line, and is hit three times in ten. Here is the whole sampler, written for clarity and not for speed.
 
 
 # %%
@@ -274,10 +278,10 @@ pd.DataFrame(rows, columns=["second answer with", "begins as before"])
 assert trials["the same seed again"] == reference and trials["another seed"] != reference
 
 # %% [markdown]
-# A generator is one stream of random numbers, and the package takes them row by row before the first token. More rows after the second
-# one leave its numbers unchanged (on a CPU; a GPU hands out the stream in a different order). With one more token per row, however, the
-# second row starts at another place in the stream. So a seed alone does not reproduce a sample. Keep the whole recipe: model, prompts,
-# their order, number, length, temperature, seed.
+# A generator is one stream of random numbers. The package takes all the numbers of a batch from it before the first token, one row after
+# another. Adding rows at the end leaves the second row's numbers as they were (on a CPU; a GPU hands out the stream in a different
+# order). If every row takes one number more, however, the second row starts at another place in the stream. So a seed alone does not
+# reproduce a sample. Write down the whole recipe: model, prompts, their order and number, length, temperature, seed.
 #
 # ### A playground
 #
@@ -413,7 +417,7 @@ pd.DataFrame(columns)
 # The last column matters as well. A model is told the position of each token: 0 for the first, 1 for the next. Pads must not shift the
 # real tokens, so positions are counted over **real** tokens only. (The pads get a 0, which does no harm: nothing attends to them.)
 #
-# Does it matter? Take the shortest prompt alone, without padding: its next-token distribution is the truth. Then compute the same
+# How much harm would a mistake do? Take the shortest prompt alone, without padding: its next-token distribution is the truth. Then compute the same
 # distribution inside the batch, in four ways.
 
 # %%
@@ -456,10 +460,10 @@ assert ours < 1e-3 and counted > 0.01 and unmasked > 0.01 and right_padded > 1
 print("alone, the likeliest next token is", repr(tokenizer.decode([truth.argmax().item()])))
 
 # %% [markdown]
-# Only the first row is right. The second has the smallest error, which makes it the *worst* bug: no sample looks broken. In the third the
-# model attends to pads, and another token may become the favourite. The last asks the model to continue from a pad, and it does so
-# without complaint. (Right padding works if you read at the last real token of each row. The reward model of notebook 03 does that: it
-# only reads, and never has to continue.)
+# Only the first row is right. The second has the smallest error, and for that very reason it is the *worst* bug: no sample looks broken, so
+# nobody goes looking for it. In the third the model attends to pads, and another token may become the favourite. The last asks the model
+# to continue from a pad, and it does so without complaint. (Padding on the right works if you read at the last real token of each row.
+# The reward model of notebook 03 does that: it only reads, and never has to continue.)
 #
 # ## 5. Where an answer ends
 #
@@ -543,8 +547,8 @@ show.note(f"**{share.rate:.0%}** of the answers finish (95 % interval: {interval
 
 # %% [markdown]
 # The score of an answer that never ends is replaced by -1, whatever the reward model says. The base model's scores have mean 0 and
-# standard deviation 1, so -1 is clearly worse than the average answer, but many finished answers score less. The table shows two answers
-# that did not finish (if there are two) and three that did.
+# standard deviation 1, so -1 is clearly worse than the average answer, and yet better than the saddest of the finished ones. The table
+# shows two answers that did not finish (if there are two) and three that did.
 
 # %%
 scorer = models.RewardModel.load(artifact("reward_sentiment")).to(device)
@@ -566,9 +570,10 @@ pd.DataFrame(rows, columns=["answer", "finished", "score"]).round(2)
 #
 # Difficulty ●●○○○ · importance ●●●○○ · 4 minutes
 #
-# Log-probabilities add up along a text, so long texts always look less likely. **Perplexity** corrects for length: take the *mean* of
-# $-\ln p$ per token, then its exponential. It reads as a number of choices: a perplexity of 5 means that the model was, on average, as
-# undecided as among five equally likely tokens. Write `perplexity(logprobs)` for a vector of log-probabilities in nats.
+# Log-probabilities add up along a text, so a long text always looks less likely than a short one. **Perplexity** corrects for length: take
+# the *mean* of $-\ln p$ per token, then its exponential. It can be read as a number of choices: a perplexity of 5 means that the model
+# was, on average, as undecided as among five equally likely tokens. Write `perplexity(logprobs)` for a vector of log-probabilities in
+# nats.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -641,9 +646,9 @@ plots.token_strip(pieces[1:], surprise).get_legend().remove();
 #
 # ## 7. Do not read everything again: the cache
 #
-# `sample_by_hand` reads the whole prompt again for every new token. But a token attends only to what comes *before* it, so what the model
-# computed for the prompt cannot change. Keep it (the keys and values of each attention layer: the **KV cache**) and read only the newest
-# token. How much work does that save?
+# `sample_by_hand` reads the whole prompt again for every new token. That is wasteful. In this kind of model a token attends only to what
+# comes *before* it, so nothing that is added later can change what the model has computed for the prompt. Keep that (the keys and values
+# of each attention layer, called the **KV cache**), and only the newest token has to be read. How much work does that save?
 
 # %%
 Q, R = prompt.tokens.shape[1], task.response_length
@@ -658,9 +663,9 @@ axes.legend();
 # *How to read it:* the height is the number of columns that have gone through the model so far. Without a cache, each token costs more
 # than the one before; with one, each new token costs one column.
 #
-# A cache is also a source of bugs: with one wrong position the text falls apart after the first token. So we compare our loop with
-# transformers' own `generate`. Under greedy decoding (always the likeliest token) there is no randomness, and both must write the same
-# tokens.
+# A cache is also a place for bugs to hide: if one position is wrong, the first token is right and the text falls apart after it. So we
+# compare the package's loop with transformers' own `generate`. Under greedy decoding (always the likeliest token) there is no randomness,
+# and both must write the same tokens.
 
 # %%
 queries = many[slice(0, 16)].to(device)
@@ -688,7 +693,8 @@ print("On this machine the cached loop is", found)
 # %% [markdown]
 # ## 8. Comparisons of four
 #
-# Now we can prepare the next notebook: for each prompt four answers, as text, truncated as a labeler sees them. One call does it.
+# Now everything is in place to prepare the next notebook: for each prompt four answers, as text, truncated as a labeler will see them. One
+# call does it.
 
 # %%
 asked = tasks.queries(task, tokenizer, 6, split="train", seed=11)
@@ -712,8 +718,8 @@ common = {c.id for c in other} & {c.id for c in comparisons}
 print("Same seed: the same ids. Another seed:", len(common), "ids in common.")
 
 # %% [markdown]
-# So you may run a cell twice: the same comparisons come out, with the same ids, and each label finds its comparison again. A prompt
-# whose four answers are all equal is left out, because there is nothing to choose.
+# So you may run a cell twice: the same comparisons come out with the same ids, and every label finds its comparison again. A prompt whose
+# four answers are all equal is left out, because there is nothing to choose.
 #
 # ## Recap
 #
@@ -722,7 +728,7 @@ print("Same seed: the same ids. Another seed:", len(common), "ids in common.")
 # - The logits at a column predict the *next* token. The first token of an answer is predicted at the last column of the prompt.
 # - Prompts are padded on the left, pads are masked, and positions count real tokens only. Decode what a mask selects before you use it.
 # - Answers have a fixed length. They are cut for scoring and for people, never for training; one that does not end scores -1.
-# - Reproducing a sample takes its whole recipe; the seed is only one part.
+# - To reproduce a sample you need its whole recipe; the seed is only one part of it.
 #
 # **Change one knob**, and look again: `task.temperature` in the first sample (0.3, then 1.5); `truncate_after` with
 # `dataclasses.replace(task, ...)` in section 5; the number of `options` in section 8.

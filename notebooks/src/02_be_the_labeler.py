@@ -2,9 +2,9 @@
 # # 02 · Be the labeler
 #
 # Below you will see the beginning of a story and four ways to go on, all written by the same small language model. Which one is
-# best? The question cannot be answered yet. Best at what, and for whom? Somebody has to decide, write it down, and then choose, again
-# and again. In the paper that this course follows, people made about 5,000 such choices for each style. In this notebook the person is
-# you.
+# best? As it stands, the question has no answer. Best at what, and for whom? Somebody has to decide that, write it down, and then choose,
+# again and again. In the paper that this course follows, people made about 5,000 such choices for each style. In this notebook the person
+# who chooses is you.
 #
 # **After this notebook you can**
 #
@@ -57,15 +57,15 @@ pd.DataFrame({"continuation": [option.strip() for option in example.options]})
 # %% [markdown]
 # The language model is small (a few million parameters), so expect some odd words. (Of the first twenty comparisons this is the one whose
 # options differ most for a simulated labeler.) Read the four again and pick one. Now pick the one that a *cautious* reader would like
-# best, and the one that a child would. If your choice changed, you have met the first problem of learning from people: the answer depends
-# on the question.
+# best, and then the one that a child would. If your choice changed on the way, you have met the first problem of learning from people:
+# the answer depends on the question.
 
 # %% [markdown]
 # ## 1. What to ask
 #
 # A **comparison** is a prompt (the query) with a few continuations (the options). A **label** is one person's choice among them. We
-# never ask for a mark out of ten: people use marks differently, and the same person uses them differently after lunch. "Which of these?"
-# means nearly the same to everybody.
+# never ask for a mark out of ten. One person's seven is another's nine, and the same person is more generous after lunch than before it.
+# "Which of these is best?" asks for no scale that people would have to share, and so it means nearly the same to everybody.
 #
 # The paper (Ziegler et al., 2019, section 3.1.2) asked for two styles. For *sentiment*, labelers chose the continuation that is most
 # positive and happy; for *descriptiveness*, the most physically vivid one. Four options, one choice. Our card asks the same and
@@ -107,8 +107,10 @@ folder().mkdir(parents=True, exist_ok=True)
 #
 # ![The labelling card: a question, a prompt, four continuations with the numbers 1 to 4 to choose by click or key, and buttons for cannot tell, skip, flag and undo](../docs/card.png)
 #
-# The options are in a random order, which is stored with your answer. A few comparisons come back later, unmarked and in another order. You
-# will see why.
+# The options are in a random order, which is stored with your answer. A few comparisons come back later, unmarked and in another order; you
+# will see why. We ask you only about comparisons in which a counter of happy and sad words sees one best option, clearly apart from the
+# worst. In almost a third of all comparisons the best options tie, and choosing among four grey scarves is dull work that teaches a
+# model little. The price: what you measure on these comparisons holds for comparisons of this kind, not for all.
 #
 # Your labels carry a name, so that those of a whole class can be merged. Choose a **pseudonym** that nobody else in your class has and write
 # it between the quotes below; if you leave it empty, one is made up. It is stored in your runs folder, and notebooks 03 and 07 use it too.
@@ -123,7 +125,7 @@ print("Your labels carry the name", pseudonym)
 
 # %%
 held_out = comparisons[-1000:]  # notebook 03 does not train on these
-asked = held_out[: size.own_labels]
+asked = show.clear_cases(held_out, fair, size.own_labels)
 store = LabelStore(folder() / "labels.db")
 card = cards.label(asked, task, pseudonym, store=store, rubric=rubric, repeat_every=4)
 card
@@ -132,8 +134,8 @@ card
 # When the card is done (or when you have had enough: half of them will do), run the cells below.
 #
 # If there are no labels of yours, because this notebook runs without anybody at the keyboard or because you only want to look ahead, a
-# **simulated labeler** answers the same card in your place. It adds up the weights of happy and sad words and then chooses with a good deal of noise. Its
-# answers go into a separate file and are marked as simulated. They are never mixed with yours.
+# **simulated labeler** answers the same card in your place. It adds up the weights of happy and sad words and then chooses with a good
+# deal of noise. Its answers go into a separate file and are marked as simulated. They are never mixed with yours.
 
 
 # %%
@@ -169,57 +171,14 @@ print("From here on this notebook looks at", whose)
 answered = card.session.store.events(task.name, pseudonym)  # yours, even if they are too few
 handin.hand_in(*((card.session.store, pseudonym) if answered else (desk.store, me)), folder())
 
-# %% [markdown]
-# ## 3. What the store contains
-#
-# A label store is a single SQLite file, and once an answer is shown as saved, it is in that file. You can open it with Python's own `sqlite3`
-# and read it with pandas. The table `comparisons` contains what was asked.
-
-# %%
-with closing(sqlite3.connect(path)) as database:
-    columns = "position, id, task, source, round, query"
-    table = pd.read_sql(f"select {columns} from comparisons limit 3", database)
-table
-
-# %% [markdown]
-# The `id` is a hash of the content. The same comparison has the same id on every machine, so adding it twice does no harm, and the labels of
-# thirty people can be merged. `source` says which model wrote the options, `round` counts the rounds of collecting.
-#
-# The table `events` contains the answers. Rows are only ever added: an undo is one more row that points at the answer it takes back.
-
-# %%
-question = """
-    select e.id, comparison_id, labeler, kind, choice, shown, simulated, repeat
-    from events e join comparisons c on c.id = e.comparison_id where c.task = 'sentiment'
-"""
-with closing(sqlite3.connect(path)) as database:
-    events = pd.read_sql(question, database)
-events.head(8)
-
-# %% [markdown]
-# Look at two columns again. `choice` is the index into the comparison's **own** options; `shown` lists those indices in the order on the
-# screen. So `choice 2` with `shown [3, 2, 0, 1]` means that the second text from the top was chosen. Keep the two apart: the reward model
-# must learn from the first, and only the second can tell whether you favour the top of the page.
-
-# %%
-first = events[(events.kind == "choose") & (events.repeat == 0) & (events.labeler == me)].copy()
-shown_choices = zip(first.shown, first.choice)
-first["place"] = [json.loads(shown).index(choice) + 1 for shown, choice in shown_choices]
-first[["choice", "shown", "place"]].head()
-
-# %% [markdown]
-# In the package you do not need SQL. The session behind the card gives the choices that are valid, oldest first; `LabelStore.labels` gives
-# those of a whole store. They must be among the rows of our own query (which also contains what was undone).
-
 # %%
 mine, again = desk.labels(), desk.labels(repeats=True)
-assert {label.comparison_id for label in mine} <= set(first.comparison_id)
 show.note(
     f"**{len(mine)}** labels, and **{len(again)}** second answers to comparisons shown again."
 )
 
 # %% [markdown]
-# ## 4. Do you agree with yourself?
+# ## 3. Do you agree with yourself?
 #
 # Every few answers an earlier comparison came back with its options in another order. How often was the same text chosen?
 
@@ -232,21 +191,22 @@ pd.DataFrame([row], columns=["repeats", "same text again", "by chance"]).round(1
 
 # %% [markdown]
 # Do not rely on this number too much: it comes from a handful of repeats. With more of them it is the most useful number about a labeler,
-# because it measures noise. It is *not* the ceiling for a model. Suppose that you would choose the four texts with probabilities $p_1$ to
-# $p_4$. Then two answers of yours are the same with probability $s = \sum_k p_k^2$. A model does better by always naming your
-# **favourite**, the text that you choose most often: it is right with probability $\max_k p_k$. That is the ceiling: no model can agree
-# with you more often. You cannot measure it directly, but $s$ bounds it: it lies between $s$ and $\sqrt{s}$. If you repeat yourself 49 %
-# of the time, the best possible model is right between 49 % and 70 % of the time.
+# because it measures noise. It is *not* the ceiling for a model, and the difference is worth a minute. Suppose that you would choose the
+# four texts with probabilities $p_1$ to $p_4$. Your two answers are two draws, and both hit the same text with probability
+# $s = \sum_k p_k^2$. A model need not draw: it can always name your **favourite**, the text that you choose most often, and is right with
+# probability $\max_k p_k$. That is the ceiling: no model can agree with you more often. You cannot measure it directly, but $s$ tells you
+# between which bounds it lies: it is at least $s$ and at most $\sqrt{s}$. If you repeat yourself 49 % of the time, the best possible
+# model is right between 49 % and 70 % of the time.
 #
 # The simulated labeler contradicts itself often, on purpose: its noise is set so that two of its kind agree no more often than people did
 # in the paper. With a clear rubric and a rested mind you can do much better.
 
 # %% [markdown]
-# ## 5. The top of the page
+# ## 4. The top of the page
 #
 # People read from the top and get tired. Some take the first text that is good enough. This is **position bias**. To see it clearly we need
-# more labels than you have patience for, so let us build a lazy simulated labeler: it likes happy words like the others, but whatever comes
-# first gets a bonus.
+# more labels than you have patience for, so let us build a lazy simulated labeler. It likes happy words as the others do, but whatever
+# stands first gets a bonus.
 
 # %%
 crowd = comparisons[:2000]
@@ -266,10 +226,15 @@ def lazy_place(comparison, bonus=1.0):
 
 
 # %%
+standing = desk.store.events(task.name, me, standing=True)  # nothing that was taken back
+clicks = [e for e in standing if e.kind == "choose" and not e.repeat]
+my_places = Counter(e.order.index(e.choice) + 1 for e in clicks)
+
+# %%
 reader = "you" if me == pseudonym else "stand-in, simulated"
 places = {"fair, simulated": Counter(screen_order(c).index(fair.choose(c)) + 1 for c in crowd)}
 places["lazy, simulated"] = Counter(lazy_place(c) + 1 for c in crowd)
-places[reader] = Counter(first.place)
+places[reader] = my_places
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)
 for ax, (name, counts) in zip(axes, places.items()):
     plots.label_positions({place: counts[place] for place in (1, 2, 3, 4)}, ax=ax)
@@ -290,16 +255,17 @@ assert (own_shares - 0.25).abs().max() < 0.1 < top - 0.25
 own_shares.round(3)
 
 # %% [markdown]
-# Nearly even. The shuffle turned a *bias* into *noise*: the habit still wastes some answers, but it no longer pushes the model in any
-# direction. If the card had always shown, say, the shortest text first, the model would have learned to be brief. That is why the card
-# shuffles, and why it stores the order: you cannot correct for what was not recorded.
+# Nearly even. The labeler's habit has not gone away: many of its answers are still wasted on whatever happened to stand first. But because
+# a shuffle decides what stands first, the habit favours no particular kind of text. The shuffle has turned a *bias* into *noise*. If the
+# card had always shown, say, the shortest text first, the model would have learned to be brief. That is why the card shuffles, and why it
+# stores the order: nobody can correct for what was not recorded.
 
 # %% [markdown]
-# ## 6. Length
+# ## 5. Length
 #
 # The other classic is **length bias**. A longer text has more in it that can please, and some labelers simply prefer the longer one. Later
-# work found that models tuned on human choices grow wordy, partly for this reason. Shuffling does not help, because the length belongs to
-# the text and not to its place.
+# work found that models tuned on human choices grow wordy, partly for this reason. A shuffle does not help here: length belongs to the
+# text, and the text takes it along wherever it is put.
 #
 # ### Exercise 1: how much longer is what was chosen? (●●○○○, important, 8 minutes)
 #
@@ -356,7 +322,8 @@ groups = {whose.split(",")[0]: mine, "simulated, sentiment only": fair.label(cro
 groups["simulated, likes words"] = wordy.label(crowd)
 length = {}
 for name, labels in groups.items():
-    length[name] = length_bias([texts[x.comparison_id] for x in labels], [x.choice for x in labels])
+    options, choices = [texts[x.comparison_id] for x in labels], [x.choice for x in labels]
+    length[name] = float(length_bias(options, choices))
 assert length["simulated, likes words"] > length["simulated, sentiment only"] + 0.2
 pd.Series(length, name="words above the mean").round(2).to_frame()
 
@@ -365,7 +332,7 @@ pd.Series(length, name="words above the mean").round(2).to_frame()
 # compare texts that are equally happy and differ in length.
 
 # %% [markdown]
-# ## 7. Two labelers
+# ## 6. Two labelers
 #
 # Anna and Ben are simulated labelers with the same taste and the same amount of noise, drawn independently. Each labels a part of the
 # comparisons, in a different order, and the parts overlap, as they would in practice.
@@ -418,31 +385,32 @@ if not solved:
 # The package has the same function for lists of labels. The two must say the same.
 
 # %%
-measured = agreement(anna_said, ben_said)
+measured = float(agreement(anna_said, ben_said))
 lists = anna.label(comparisons[:1500]), ben.label(comparisons[300:2001])
-assert measured == labelers.agreement(*lists) and 0.32 < measured < 0.44
+assert math.isclose(measured, labelers.agreement(*lists), abs_tol=1e-5) and 0.32 < measured < 0.44
 show.note(f"Anna and Ben agree on **{measured:.1%}** of the comparisons. Chance would give 25 %.")
 
 # %% [markdown]
 # Real labelers are no better. In the paper, a labeler and an author chose the same of four sentiment continuations **38 %** of the time; on
-# the summaries of TL;DR it was 46 %; two authors agreed with each other about 60 % of the time. Our labelers' noise was set to give the
-# first of these figures. Compare your own guess from section 2 with the next line: how often do `mine` and Anna agree?
+# the summaries of TL;DR it was 46 %; two authors agreed with each other about 60 % of the time. The noise of our labelers was set so that
+# they reach the first of these figures. Compare your own guess from section 2 with the next line: how often do you (or the stand-in) agree
+# with Anna?
 
 # %%
 anna_on_mine = {label.comparison_id: label.choice for label in anna.label(asked)}
-together = agreement(before, anna_on_mine)
+together = float(agreement(before, anna_on_mine))
 print(f"Anna (simulated) and {whose.split(',')[0]}: {together:.0%} of {len(mine)} comparisons")
 
 # %% [markdown]
-# ## 8. Agreement beyond chance
+# ## 7. Agreement beyond chance
 #
-# Raw agreement is too high where labelers share a habit. Imagine two who never read. Carl and Dora take the top text seven times in ten, and
+# Raw agreement flatters labelers who share a habit. Imagine two who never read. Carl and Dora take the top text seven times in ten, and
 # this time both are shown the options in the *same* order. How often do they take the same place on the screen?
 
 # %%
 dice = random.Random(0)
 carl, dora = (dice.choices([1, 2, 3, 4], [7, 1, 1, 1], k=1000) for _ in range(2))
-blind = agreement(dict(enumerate(carl)), dict(enumerate(dora)))
+blind = float(agreement(dict(enumerate(carl)), dict(enumerate(dora))))
 print(f"raw agreement of two labelers who read nothing: {blind:.0%}")
 
 # %% [markdown]
@@ -452,7 +420,8 @@ print(f"raw agreement of two labelers who read nothing: {blind:.0%}")
 #
 # $$\kappa = \frac{p_o - p_e}{1 - p_e}.$$
 #
-# The numerator is the agreement beyond chance, the denominator the most it could be. Chance alone gives 0, perfect agreement 1.
+# Read it as "how much of the way": the denominator is the distance from chance to perfect agreement, and the numerator is how much of it
+# the two have covered. Chance alone gives 0, perfect agreement 1.
 #
 # ### Exercise 3: kappa (●●○○○, 10 minutes)
 
@@ -493,20 +462,22 @@ if not solved:
 
 # %%
 said = [[labels[i] for i in sorted(both)] for labels in (anna_said, ben_said)]
-kappas = {"Anna and Ben": kappa(*said), "Carl and Dora": kappa(carl, dora)}
+kappas = {"Anna and Ben": float(kappa(*said)), "Carl and Dora": float(kappa(carl, dora))}
 assert abs(kappas["Carl and Dora"]) < 0.1 < kappas["Anna and Ben"]
 pd.Series(kappas, name="kappa").round(2).to_frame()
 
 # %% [markdown]
-# Carl and Dora fall to about zero. On our card nobody can reach agreement by habit, since each person sees a different order. Then the
-# agreement by chance is close to one in four, and kappa is close to $(p_o - 0.25) / 0.75$.
+# Carl and Dora fall to about zero: all their agreement was habit. On our card nobody can reach agreement that way, because each person sees
+# the options in an order of their own. There the agreement by chance is close to one in four, and kappa is close to
+# $(p_o - 0.25) / 0.75$.
 
 # %% [markdown]
-# ## 9. How much agreement should we expect?
+# ## 8. How much agreement should we expect?
 #
-# A simulated labeler has a **utility** $u$, a number for each text, and noise, a temperature $T$. It chooses option $k$ with probability
-# $p_k = \mathrm{softmax}(u / T)_k$. The reward model's loss assumes exactly this model of people (notebook 03), and you know the formula from
-# sampling.
+# A simulated labeler has a taste and some noise. The taste is a **utility** $u$, a number for each text; the noise is a temperature $T$. It
+# chooses option $k$ with probability $p_k = \mathrm{softmax}(u / T)_k$: usually the text of highest utility, and the others more often the
+# closer they come to it. You know the formula from sampling, where a model chose among tokens in the same way. The reward model of
+# notebook 03 assumes that people choose like this.
 
 # %%
 table = pd.DataFrame({"text": [option.strip() for option in example.options]})
@@ -558,7 +529,7 @@ if not solved:
 # %%
 shared = [c for c in comparisons[:2001] if c.id in both]
 tables = [[person.probabilities(c.options) for c in shared] for person in (anna, ben)]
-expected = expected_agreement(*tables)
+expected = float(expected_agreement(*tables))
 assert abs(expected - measured) < 3 * math.sqrt(expected * (1 - expected) / len(shared))
 print(f"expected {expected:.3f}, measured {measured:.3f}")
 
@@ -571,7 +542,7 @@ curve = []
 for temperature in noise:
     noisy = labelers.simulated(task, temperature=temperature)
     rows = [noisy.probabilities(c.options) for c in comparisons[:1000]]
-    curve.append(expected_agreement(rows, rows))
+    curve.append(float(expected_agreement(rows, rows)))
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 3))
@@ -587,16 +558,18 @@ assert all(a > b for a, b in zip(curve, curve[1:]))
 
 # %% [markdown]
 # *How to read it*: more noise, less agreement, down to one in four on the right. The left end may surprise you: without any noise the agreement
-# is **not** 1. Many comparisons have two or three options with exactly the same number of happy words, and a tie is settled by chance. Two
-# careful people can disagree because the *question* has no answer. More careful labelers would not help; better comparisons, or a "cannot
-# tell" key, would.
+# is **not** 1. In many comparisons two or three options have exactly the same utility, and then chance settles the tie. So two careful
+# people can disagree for no other reason than that the *question* has no answer. More careful labelers would not help there. Better
+# comparisons would, and so would a "cannot tell" key.
 
 # %% [markdown]
-# ## 10. Why noisy labels still teach
+# ## 9. Why noisy labels still teach
 #
-# Two labelers agree on four labels in ten: why train on that? Because the noise of different labels is independent and the taste is shared.
-# Over many labels the noise averages out and the taste remains. Counting is enough to show it. For every word: **when an option contained
-# this word, how often was that option chosen?** By chance, one time in four.
+# Two labelers agree on four labels in ten: why would anybody train on that? Think of a coin that is slightly bent. One toss tells you nothing
+# about it, and two people who toss it once agree little more often than chance. A thousand tosses tell you almost exactly how it is bent.
+# Labels are like that. The noise of one label has nothing to do with the noise of the next, so over many labels it cancels; the taste is
+# in all of them, so it adds up. Counting is enough to show it. For every word: **when an option contained this word, how often was that
+# option chosen?** By chance, one time in four.
 
 
 # %%
@@ -620,9 +593,9 @@ pd.concat([words.head(6), words.tail(6)])
 
 # %% [markdown]
 # Nobody told the counter what happiness is. It found the happy and the sad words in (simulated) labels that look useless one at a time. Now
-# use the counts as a crude reward model: an option's score is the sum of its words' log share against chance. Is it any good on 1,000
-# comparisons it has not seen? We compare with what the labeler would choose *without* noise, which we know only because the labeler is
-# simulated.
+# let the counts serve as a crude reward model. A word that was chosen more often than one time in four gets a positive weight, one that
+# was chosen less often a negative one, and an option's score is the sum over its words. Is it any good on 1,000 comparisons that it has
+# not seen? We compare with what the labeler would choose *without* noise, which we know only because the labeler is simulated.
 
 
 # %%
@@ -660,31 +633,76 @@ ax.set(xscale="log", xlabel="labels counted (log scale)")
 ax.set(ylabel="finds the happiest option", ylim=(0, 1))
 ax.legend();
 # %%
-assert found[-1] > one_person + 0.05 and found[-1] > found[0] + 0.1
+assert found[-1] > one_person + 0.05 and found[-1] > found[0] + 0.1 and found[3] > 0.5
 show.note(
-    f"From 5,000 noisy labels the counter finds the happiest option in **{found[-1]:.0%}** of new "
-    f"comparisons; the labeler whose answers it counted, in **{one_person:.0%}**. All labels here "
-    "are simulated."
+    f"From {numbers[3]} noisy labels the counter finds the happiest option in **{found[3]:.0%}** of "
+    f"new comparisons, from {numbers[-1]:,} in **{found[-1]:.0%}**; the labeler whose answers it "
+    f"counted, in **{one_person:.0%}**. All labels here are simulated."
 )
 
 # %% [markdown]
 # *How to read it*: on the left the counter knows very little; with more labels it rises above the dotted line. **The pupil overtakes the
-# teacher**, because it has seen thousands of answers and keeps only what they have in common. Your 40 labels are near the left end: on
-# their own they will not train a good model. Notebook 03 shows how far they go.
+# teacher.** That is no paradox. The teacher's single answer contains all of the teacher's noise; the pupil has seen thousands of answers
+# and keeps only what they have in common. A few dozen labels, like yours, are near the left end of the curve. Notebook 03 shows how far
+# they go.
 #
-# There is a catch, and you saw it in section 6. What labels have in common is not only taste but also shared *bias*. Noise averages out, bias
-# does not.
+# There is a catch, and you saw it in section 5. Taste is not the only thing that labels have in common: a *bias* that labelers share adds up
+# in just the same way. More labels take away noise. They do not take away bias.
 
 # %% [markdown]
-# ## 11. The labels of a class (optional, 10 minutes)
+# ## Appendix A. What the store contains (optional, 5 minutes)
 #
-# In a class everybody labels in a file of their own, and some comparisons go to two people. Let four **simulated** students do that with the
-# session behind the card. Three choose like the labelers above, with independent noise. The fourth, called gull, never reads: it takes the
-# top text, fast. And all four forgot to choose a pseudonym.
+# A label store is a single SQLite file, and once an answer is shown as saved, it is in that file. You can open it with Python's own `sqlite3`
+# and read it with pandas. The table `comparisons` contains what was asked.
+
+# %%
+with closing(sqlite3.connect(path)) as database:
+    columns = "position, id, task, source, round, query"
+    table = pd.read_sql(f"select {columns} from comparisons limit 3", database)
+table
+
+# %% [markdown]
+# The `id` is a hash of the content. The same comparison has the same id on every machine, so adding it twice does no harm, and the labels of
+# thirty people can be merged. `source` says which model wrote the options; `round` counts the rounds of collecting.
+#
+# The table `events` contains the answers. Rows are only ever added: an undo is one more row, and its column `undoes` names the answer that it
+# takes back.
+
+# %%
+question = """
+    select e.id, comparison_id, labeler, kind, choice, shown, simulated, repeat, undoes
+    from events e join comparisons c on c.id = e.comparison_id where c.task = 'sentiment'
+"""
+with closing(sqlite3.connect(path)) as database:
+    events = pd.read_sql(question, database)
+events.head(8)
+
+# %% [markdown]
+# Look at two columns again. `choice` is the index into the comparison's **own** options; `shown` lists those indices in the order on the
+# screen. So `choice 2` with `shown [3, 2, 0, 1]` means that the second text from the top was chosen. Keep the two apart: the reward model
+# must learn from the first, and only the second can tell whether you favour the top of the page.
+
+# %%
+stands = (events.kind == "choose") & (events.repeat == 0) & ~events.id.isin(events.undoes)
+chosen_rows = events[stands & (events.labeler == me)].copy()
+both_columns = zip(chosen_rows.shown, chosen_rows.choice)
+chosen_rows["place"] = [json.loads(shown).index(choice) + 1 for shown, choice in both_columns]
+assert {label.comparison_id for label in mine} <= set(chosen_rows.comparison_id)
+chosen_rows[["choice", "shown", "place"]].head()
+
+# %% [markdown]
+# In the package you do not need SQL: `LabelStore.labels` gives the choices that stand, and `LabelStore.events` the whole history.
+
+# %% [markdown]
+# ## Appendix B. The labels of a class (optional, 10 minutes)
+#
+# In a class everybody labels in a file of their own, and every comparison goes to two people. Let four **simulated** students do that with
+# the session behind the card. Three choose like the labelers above, with independent noise. The fourth, called gull, never reads: it
+# takes the top text, fast. And all four forgot to choose a pseudonym.
 
 # %%
 place, people = Path(tempfile.mkdtemp()), ["heron", "otter", "wren", "gull"]
-given = measures.assign(crowd[: 2 * size.own_labels], people, overlap=2)
+given = measures.assign(crowd[:80], people, overlap=2)  # forty for each
 
 
 def sit(person):
@@ -729,7 +747,8 @@ print("Krippendorff's alpha", measures.krippendorff(labels))
 
 # %% [markdown]
 # **Krippendorff's alpha** generalises kappa to any number of labelers, none of whom need have labelled everything: 0 is chance, 1 is perfect
-# agreement. The intervals come from a bootstrap over comparisons, and they are wide. Which labeler lowers the agreement?
+# agreement. The intervals come from a bootstrap over comparisons, and they are wide. Both numbers describe the class as a whole. Which of
+# the four labelers pulls them down?
 
 # %%
 rows = reports.per_labeler(together, task.name)
@@ -743,8 +762,8 @@ plots.labeler_consistency(rows);
 
 # %% [markdown]
 # *How to read it*: all of the gull's choices are at the first place, and `median_seconds` says why. `position_p` is the probability of counts
-# at least as uneven as these if the place made no difference; it is left empty (NaN) where there are too few labels for such a test, as in
-# the quick profile. In the second figure each dot is a share with its 95 % interval, from a handful of repeats and of shared comparisons.
+# at least as uneven as these if the place made no difference: the gull's is practically 0, those of the others are not small. In the
+# second figure each dot is a share with its 95 % interval, from about ten repeats and a few dozen shared comparisons.
 # With so few labels it is the places and the pace that reveal the gull, not the agreement. With your own class: [Labels](../docs/labels.md).
 
 # %% [markdown]
@@ -752,23 +771,29 @@ plots.labeler_consistency(rows);
 #
 # - A label answers a question. Write the question down, with its hard cases, before you collect.
 # - Store what was asked, what was chosen, in which order it was shown, by whom, and whether a person or a program chose.
-# - Repeats measure the noise of one person, overlaps the disagreement between people; kappa corrects for chance.
+# - Comparisons that come back measure the noise of one person; comparisons that two people label measure how far they agree, and kappa
+#   corrects that for chance.
 # - A random order turns position bias into harmless noise. It does nothing against length bias.
 # - For independent softmax labelers expected agreement is the mean of $\sum_k p_k q_k$. Ties keep it below 1 even without noise.
 # - Independent noise averages out over many labels. Shared bias does not.
 #
 # | change one knob | and look at |
 # |---|---|
-# | `bonus` of the lazy labeler, 0 to 3 | the bars of section 5, by place and by own option |
+# | `bonus` of the lazy labeler, 0 to 3 | the bars of section 4, by place and by own option |
 # | the 0.25 of the wordy labeler | `length_bias`, and agreement with the fair one |
 # | Ben's `temperature` | measured and expected agreement with Anna |
 #
-# **Questions.** (1) You have money for 5,000 labels: 5,000 comparisons once, or 1,000 comparisons five times? What does section 10
-# suggest for training, and what would you choose for *testing*? (2) Two labelers agree 60 % of the time, and each repeats their own choice 65 % of the time. Is it worth
-# writing a better rubric? (3) A labeler answers in half a second. What in the store would tell you, and what would you do with
-# these labels? (4) Your rubric's second hard case: how many of your comparisons did it decide?
+# ## Questions
 #
-# **Further reading.** Ziegler et al. (2019), *Fine-Tuning Language Models from Human Preferences*, arXiv 1909.08593: the section on
+# 1. You have money for 5,000 labels: 5,000 comparisons once, or 1,000 comparisons five times? What does section 9 suggest for training,
+#    and what would you choose for *testing*?
+# 2. Two labelers agree 60 % of the time, and each repeats their own choice 65 % of the time. Is it worth writing a better rubric?
+# 3. A labeler answers in half a second. What in the store would tell you, and what would you do with these labels?
+# 4. Your rubric's second hard case: how many of your comparisons did it decide?
+#
+# ## Further reading
+#
+# Ziegler et al. (2019), *Fine-Tuning Language Models from Human Preferences*, arXiv 1909.08593: the section on
 # human labeling, and "Ambiguous tasks make labeling hard". Cohen (1960), *A coefficient of agreement for nominal scales*. Stiennon et
 # al. (2020), arXiv 2009.01325, on what closer contact with labelers brings.
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 03 · A reward model from your labels
 #
-# A labeler reads a prompt and four continuations, and clicks one. That click is all we get: no mark out of ten, no reason. PPO needs
-# something else: one number for any text, many times a second. The **reward model** turns clicks into numbers.
+# A labeler reads a prompt and four continuations, and clicks one. That click is all we get: no mark out of ten, and no reason. PPO needs
+# something else, namely a number for any text, many times a second. The **reward model** turns clicks into numbers.
 #
 # **After this notebook you can**
 #
@@ -12,10 +12,8 @@
 # - give the reward a zero and a unit, and explain the penalty of -1;
 # - say how many labels were enough, and where the model is wrong.
 #
-# **About the outputs on the published page.** They were computed in the `quick` profile, with 256 labels in place of 5,000: enough to
-# show that every cell runs, too few to learn much. What the text says of the fit holds for a run of full size. The recorded one (5,000
-# labels, in `data/recorded`) names the click in 47 % of held-out comparisons, where chance is 25 %, a second labeler reaches about 38 %,
-# and the ceiling is 51 %. In the `laptop` profile, which is the default when you run this notebook, you get numbers of that size.
+# What this text says of the fit holds for the `laptop` profile, which is the default. The `quick` profile fits on 256 labels: enough to check
+# that every cell runs, too few to learn much.
 #
 # | active | machine (two laptop cores) | you need |
 # |---|---|---|
@@ -49,10 +47,10 @@ plots.pipeline("reward");
 # ## One click
 #
 # The world is the harbour town of Saltmere, the task is *sentiment*: which continuation is the most positive? The course brings 8,000
-# recorded comparisons. Their labels are **simulated**: a program adds up positive and negative words, weighted from -2 to +2 (a word that comes within three words
-# after a negation such as "not" or "never" counts the other way round) and then chooses with a lot of noise, so that two such labelers
-# agree about as often as people did in the paper (38 %, where chance is 25 %). Later in this notebook we use your own labels as well.
-# The comparison below is the one of the first twenty whose options differ most for the labeler.
+# recorded comparisons. Their labels are **simulated**: a program adds up positive and negative words, weighted from -2 to +2, where a word
+# that comes within three words after a negation such as "not" or "never" counts the other way round. Then it chooses, with a lot of noise,
+# so that two such labelers agree about as often as people did in the paper (38 %, where chance is 25 %). Later in this notebook we use
+# your own labels as well. The comparison below is the one of the first twenty whose options differ most for the labeler.
 
 # %%
 policy = models.Policy.load().to(default_device())
@@ -76,8 +74,8 @@ clicked = ["<-" if k == click.choice else "" for k in range(4)]
 pd.DataFrame({"continuation": example.options, "clicked": clicked})
 
 # %% [markdown]
-# Which one would *you* have clicked? And which four numbers would you write beside them? The first question is easy, the second is not.
-# So we ask only for choices, and let the model find numbers that explain them.
+# Which one would *you* have clicked? And which four numbers would you write beside them? The first question is easy, the second is not. So
+# we ask people only for choices, and leave it to the model to find numbers that explain them.
 #
 # ## 1. From choices to a loss
 #
@@ -86,8 +84,10 @@ pd.DataFrame({"continuation": example.options, "clicked": clicked})
 #
 # $$P(b \mid x, y_0, \dots, y_3) = \frac{e^{r(x, y_b)}}{\sum_{i=0}^{3} e^{r(x, y_i)}}$$
 #
-# where $b$ is the option that was clicked. We want the rewards that make the recorded clicks as probable as possible. Take the
-# logarithm, so that products over comparisons become sums; change the sign, so that smaller is better; average:
+# where $b$ is the option that was clicked. Two equal rewards mean a coin toss between the two options; a reward that is higher by 1 means
+# being chosen $e$ times as often. We want the rewards that make the recorded clicks as probable as possible. The probability of all
+# clicks together is a product with thousands of factors. Take its logarithm, and the product becomes a sum; change the sign, so that
+# smaller is better; divide by the number of clicks:
 #
 # $$\text{loss}(r) = -\,\mathbb{E}\left[\, r(x, y_b) - \log \sum_{i=0}^{3} e^{r(x, y_i)} \right]$$
 #
@@ -167,8 +167,9 @@ assert abs(bias.grad) < 1e-6 < abs(gain.grad)
 print(f"gradient of the gain: {gain.grad:+.3f}; of the bias: {bias.grad:+.0e} (0, up to rounding)")
 
 # %% [markdown]
-# The reason is in the gradient with respect to the rewards: the predicted probability, minus 1 for the click. It sums to zero in every
-# row: whatever the clicked option gains, the other three lose.
+# The reason is in the gradient with respect to the rewards: for each option it is the predicted probability, minus 1 for the one that was
+# clicked. Within a comparison these four numbers sum to zero. So training pushes the clicked option up by exactly as much as it pushes
+# the other three down, and nothing ever moves all four together.
 
 # %%
 rewards.requires_grad_(True)
@@ -226,7 +227,8 @@ assert torch.allclose(pairwise_loss(a, b), as_choice)
 print(f"K = 2 is logistic regression: {pairwise_loss(a, b):.6f} = {as_choice:.6f}")
 
 # %% [markdown]
-# A click among four can carry up to ln 4 = 1.39 nats, a click between two at most ln 2 = 0.69. But reading four texts also takes longer.
+# A click among four can tell up to ln 4 = 1.39 nats, a click between two at most ln 2 = 0.69. On the other hand, four texts take longer to
+# read.
 #
 # ## 2. From a comparison to tokens
 #
@@ -268,8 +270,8 @@ for k in range(4):
     print(k, "...", text[-70:])
 
 # %% [markdown]
-# The reward is read at **one** position: the last real token, the only one whose hidden state has seen the whole text. Where is it? Do it
-# on paper first, for three rows of six columns (`.` is a pad, letters are tokens):
+# The reward is read at **one** position. Each hidden state has seen only the tokens up to its own, so just one of them has seen the whole
+# text: that of the last real token. Where is it? Do it on paper first, for three rows of six columns (`.` is a pad, letters are tokens):
 #
 # | column | 0 | 1 | 2 | 3 | 4 | 5 | real tokens | last real column |
 # |---|---|---|---|---|---|---|---|---|
@@ -377,7 +379,8 @@ loss, hits = choice_loss(untrained, held.choices), reward.accuracy(untrained, he
 print(f"untrained, held out: loss {loss:.3f} (chance {math.log(4):.3f}), accuracy {hits:.1%} (25%)")
 
 # %% [markdown]
-# The loss is *above* ln 4: being confident and wrong costs more than knowing nothing. The first steps of training mostly undo that.
+# The loss is *above* ln 4. The untrained model knows nothing, but its widely spread rewards claim that it does, and to be confident and wrong
+# costs more than to admit that one knows nothing. The first steps of training mostly undo that.
 #
 # ## 4. The fit
 #
@@ -389,8 +392,9 @@ print(f"untrained, held out: loss {loss:.3f} (chance {math.log(4):.3f}), accurac
 show.source(reward.fit)
 
 # %% [markdown]
-# How low can the loss go? Not to 0: the labeler is noisy. For a simulated labeler we know the true probability of every choice, so we can
-# compute the loss of a model that knows *exactly* what the labeler wants and how noisy it is. Only by luck can a model get below that.
+# How low can the loss go? Not to 0, because the labeler is noisy, and nobody can foresee noise. For a simulated labeler we know the true
+# probability of every choice, so we can compute the loss of a model that knows *exactly* what the labeler wants and how noisy it is. Only
+# by luck can a model get below that.
 
 
 # %%
@@ -427,15 +431,16 @@ left.axhline(floor, color=plots.RED, linestyle="--", label=f"floor: {floor:.2f}"
 left.legend(fontsize=8.5);
 
 # %% [markdown]
-# **How to read it.** Pale: one batch of 8. Strong: the running mean. A batch of 8 measures accuracy only to within about 35 points either
-# way, so never judge by the last point. With 5,000 labels the loss starts above chance, drops below it early, and then approaches the
-# floor slowly. In the first pass every batch is new to the model, so that half is nearly a held-out curve. The second pass sees the same
-# choices again: there a falling loss may be memorisation, and only held-out comparisons can tell.
+# **How to read it.** The pale line is one batch of 8, the strong one the running mean. A batch of 8 measures accuracy only to within about 35
+# points either way, so never judge by the last point. The loss starts above chance, drops below it early, and then approaches the floor
+# slowly. In the first pass every batch is new to the model, so that half is nearly a held-out curve. The second pass sees the same choices
+# again: there a falling loss may mean that the model has memorised them, and only held-out comparisons can tell.
 #
 # ## 5. How good is it? Against what?
 #
-# Do not expect 100 %. The labeler often clicks something other than the text it likes best. The fair **ceiling** is how often its own
-# taste *without* the noise names its own noisy clicks.
+# Do not expect 100 %. The labeler often clicks something other than the text it likes best, and no model can foresee when. The fair
+# **ceiling** is what perfect knowledge of the labeler's taste would reach: how often that taste *without* the noise names the labeler's own
+# noisy clicks.
 #
 # ### Exercise 4: the ceiling
 # Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
@@ -535,10 +540,10 @@ show.note(
 )
 
 # %% [markdown]
-# With 5,000 labels (the recorded run: 47 %) the model agrees with the labeler *more often than a second labeler does* (about 38 %). The
-# reason is simple: the second labeler adds noise of its own to every click, while the model has seen thousands of clicks, whose noise
-# averages out and leaves the taste. With the 256 labels of the quick profile that does not happen: there, expect the model to do worse
-# than the second labeler, and its held-out loss may be above chance.
+# With 5,000 labels the model agrees with the labeler *more often than a second labeler does*, although that second labeler has exactly the
+# same taste. The reason is that the second labeler adds noise of its own to every click. The model has seen thousands of clicks; their
+# noise averages out, and what is left is the taste. (On the 256 labels of the `quick` profile this does not happen: the model does worse
+# than the second labeler there, and its held-out loss may be above chance.)
 #
 # ## 6. Does it mean what it says?
 #
@@ -552,14 +557,17 @@ clicked = torch.eye(4)[held.choices]  # 1 where the click was
 plots.calibration(promise, clicked, bins=10 if full else 4);
 
 # %% [markdown]
-# **How to read it.** On the dashed line the predictions come true. Points flatter than the line belong to an overconfident model, steeper
-# ones to an underconfident model. The bars are Wilson intervals again. So the *size* of a reward has a meaning: a difference of 1 says
-# "$e$ times as likely to be clicked". Remember this in the next section.
+# **How to read it.** On the dashed line the predictions come true. If the points climb less steeply than the line, the model is
+# overconfident: what it calls very likely happens less often than it says. If they climb more steeply, it is underconfident. The bars are
+# Wilson intervals again. Where the model is calibrated, the *size* of a reward has a meaning: a difference of 1 says "$e$ times as likely
+# to be clicked". Remember this in the next section.
 #
 # ## 7. A zero and a unit
 #
-# PPO weighs the reward against a KL penalty, so it matters whether rewards range from -1 to 1 or from 300 to 400. The paper settles this
-# with two numbers, `gain * r + bias`, chosen so that the **base model's own responses score 0 on average, with standard deviation 1**.
+# The softmax leaves the zero of the rewards open, and their unit depends on how noisy the labeler was: from a labeler twice as noisy, a model
+# learns differences half as large. PPO needs a fixed zero and a fixed unit. It weighs the reward against a KL penalty, so it matters whether rewards range from -1 to 1 or from
+# 300 to 400. The paper settles this with two numbers, `gain * r + bias`, chosen so that the **base model's own responses score 0 on
+# average, with standard deviation 1**.
 #
 # ### Exercise 5: gain and bias
 # Difficulty ●●○○○ · importance ●●●●○ · 6 minutes
@@ -643,17 +651,19 @@ scores = {
 pd.DataFrame(scores, index=["accuracy", "loss"]).T.round(3)
 
 # %% [markdown]
-# A positive gain keeps every order, so the accuracy is the same to the last digit. The loss is not: the trained scale was fitted to the
-# labeler's noise, and we have just replaced it. So the probabilities are no longer calibrated: that is the price of a fixed unit.
+# A positive gain keeps every order, so the accuracy is the same to the last digit. The loss is not. Training had found the scale on which
+# differences of reward fit the labeler's noise, and we have just replaced that scale by another. The probabilities are no longer
+# calibrated. That is the price of a fixed unit.
 #
-# In the released code gain and bias are *trainable*. But the model is normalised before **and** after training, and the second time
-# overwrites both: the trained gain is lost, and the bias never had a gradient. So our `fit` does not train them at all.
+# In the released code gain and bias are *trainable*. But the model is normalised before **and** after training, and the second normalisation
+# overwrites both. So whatever training did to the gain is lost, and the bias never had a gradient in the first place. Our `fit` does not
+# train them at all.
 #
 # ### The penalty for not ending
 #
-# A response has 24 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none. They get the
-# fixed score **-1**, *after* normalisation, so the number means "one standard deviation below the average answer of the base
-# model", for any reward model. On raw rewards a score of -1 could even be a good one.
+# A response has 24 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none. They get the fixed
+# score **-1**. It is put in *after* normalisation, and so it means the same for every reward model: "one standard deviation below the
+# average answer of the base model". On the scale of raw rewards a -1 might even be a good score.
 
 # %%
 scores = reward.score(reward_model, rollout, task).cpu()
@@ -688,12 +698,23 @@ print("saved and read back: reward_sentiment, fit_sentiment.jsonl")
 # %% [markdown]
 # ## 8. How many labels?
 #
-# Labels cost time and money. We fit again, from scratch, on small parts of the labels; the smallest several times over, because with few
-# labels it matters *which* ones you got. **Predict**: does a fifth of the labels give a fifth of the learning?
+# Labels cost time and money. How many are enough? We fit again, from scratch, on small parts of the labels. The smallest part is drawn several
+# times, because with few labels it matters *which* ones you happened to get. **Predict**: does a fifth of the labels give a fifth of the
+# learning?
 
 # %% tags=["slow"]
+utilities = torch.tensor([[labeler.utility(o) for o in c.options] for c in held_comparisons])
+best_value = utilities.max(-1, keepdim=True).values
+single = (utilities == best_value).sum(-1) == 1  # comparisons with one happiest option
+
+
+def finds_happiest(rewards):
+    """Share of the comparisons with one happiest option in which it has the highest reward."""
+    return (rewards.argmax(-1) == utilities.argmax(-1))[single].float().mean().item()
+
+
 plan = {250: 3, 1_000: 1} if full else {32: 2, 64: 1}  # number of labels: number of separate draws
-points = [(n, accuracy)]
+points = [(n, accuracy, finds_happiest(held_rewards))]
 for count, draws in plan.items():
     for i in range(draws):
         model, part = (
@@ -701,8 +722,10 @@ for count, draws in plan.items():
             data[slice(i * count, (i + 1) * count)],
         )
         reward.fit(model, part, reward.RewardConfig(), Run(seed=i, device=policy.device))
-        points.append((count, reward.accuracy(reward.predictions(model, held), held.choices)))
-points = pd.DataFrame(points, columns=["labels", "accuracy"]).sort_values(
+        predicted = reward.predictions(model, held)
+        hits = reward.accuracy(predicted, held.choices)
+        points.append((count, hits, finds_happiest(predicted)))
+points = pd.DataFrame(points, columns=["labels", "accuracy", "finds the happiest"]).sort_values(
     "labels", ignore_index=True
 )
 
@@ -723,7 +746,7 @@ ax.minorticks_off()
 ax.legend();
 # %% [markdown]
 # **How to read it.** The horizontal axis is logarithmic: each step to the right multiplies the number of labels. Dots above each other are
-# separate draws of equally many labels: their distance shows how much depends on *which* 250 labels you have.
+# separate draws of equally many labels; how far they lie apart shows how much depends on which labels you got.
 
 # %%
 if full:
@@ -734,14 +757,18 @@ show.note(
     f"From chance to the ceiling, {min(plan)} labels take the model **{small:.0%}** of the way, "
     f"{n:,} labels **{large:.0%}**. (A negative share is worse than chance.)"
 )
+happiest = points.groupby("labels")["finds the happiest"].mean()
+happiest.map("{:.0%}".format).to_frame("finds the one happiest option")
 
 # %% [markdown]
 # The paper asked the same of the finished policy: how often do people prefer it to the untuned model? On sentiment, 51.9 % of the time with
 # 200 labels, 74.9 % with 500, 84.4 % with 1,000, 87.9 % with 5,000, and 87.1 % with 20,000. For style, a few thousand are enough.
 #
-# Compare notebook 02: there a mere count of words, from 200 labels, already found the happiest option well above chance. On so few labels
-# the transformer does worse than the counter: it has three million weights to fit where the counter has one per word. It needs more
-# labels, and then it can learn what no counter of single words can, such as a negation.
+# Now compare the table with notebook 02, which asked the same question of a mere count of words. From 200 labels the counter found the happiest
+# option in more than half of the comparisons. On so few labels the transformer does *worse* than the counter. That is the first thing to know about small data: the counter has
+# one number to find for each word, and looks at nothing else. The transformer has three million weights, and on a few hundred noisy clicks
+# there are countless ways to set them that explain the clicks and mean nothing. With thousands of labels the order is reversed, and then
+# the transformer can learn what no counter of single words ever will, for instance what a "not" does to the word after it.
 #
 # ## 9. Your labels
 #
@@ -773,9 +800,9 @@ my_data = reward.encode(task, my_comparisons, mine, tokenizer)
 print(f"{len(mine)} labels, {'yours' if yours else 'simulated'}")
 
 # %% [markdown]
-# A few dozen labels are too few to keep a test set aside. With **cross-validation** every label serves both purposes, but never at once:
-# cut the labels into four parts (all comparisons of a query in the same one), fit on three, test on the fourth, and let each part be the test once. One pass would be three or four
-# steps, so we make several passes, with a larger learning rate.
+# A few dozen labels are too few to keep a test set aside. With **cross-validation** every label serves both purposes, but never at the same
+# time: cut the labels into four parts (all comparisons of a query in the same one), fit on three of them, test on the fourth, and let each
+# part be the test once. One pass over so few labels would be three or four steps, so we make several passes, with a larger learning rate.
 
 # %%
 few_labels = reward.RewardConfig(batch=8, epochs=4 if full else 1, lr=5e-4)
@@ -809,15 +836,15 @@ show.note(
 )
 
 # %% [markdown]
-# The second row compares *taste*: the word counter's with yours. If it is low, you and the counter want different things. The first row is
-# about *quantity*: a few dozen labels seldom lift a model clear of chance. Label two hundred, and run this section again.
+# The two rows answer different questions. The second compares *tastes*: that model has learned what the word counter likes, and if it names few
+# of your clicks, then you and the counter want different things. The first is about *quantity*: the model has learned from you, but from
+# so few clicks that it seldom rises clear of chance. Label two hundred, and run this section again.
 #
 # ## 10. Where it is wrong
 #
 # First the clicks that surprise the model most. For each, the labeler's noiseless utility (positive minus negative words) says who is right.
 
 # %%
-utilities = torch.tensor([[labeler.utility(o) for o in c.options] for c in held_comparisons])
 favourite, best = held_rewards.argmax(-1), utilities.argmax(-1)
 
 
@@ -867,8 +894,9 @@ show.note(
 #
 # ## 11. What has it learned?
 #
-# The labeler counts words, and counts a word the other way round if "not", "never" or "nobody" is among the three words before it. Has the
-# model learned that? Write sentences and see. Each pair below differs by a negation. **Predict** the sign of the difference for every pair.
+# The labeler counts a word the other way round if "not", "never" or "nobody" is among the three words before it. Has the model learned that?
+# Write sentences and see. The two sentences of each pair below differ by a negation. **Predict** for every pair which of the two gets the
+# higher reward.
 
 
 # %%
@@ -913,9 +941,10 @@ show.note(
 )
 
 # %% [markdown]
-# Half of the pairs would come out right by chance. Compare the *sizes* as well as the signs: turning "+2" into "-2" should move the reward
-# twice as far as leaving the word out. Negations are rare in the labels, so the words are learned long before the rule, and a model of few
-# labels does not know the rule at all. A policy trained on such a reward can exploit that.
+# Half of the pairs would come out right by chance. Compare the *sizes* as well as the signs: if the model knew the rule, turning a word of "+2"
+# into "-2" would move the reward twice as far as leaving the word out. Negations are rare in the labels, so a model learns the words long
+# before it learns the rule. Until then it scores "not at all happy" as a happy text, and a policy trained on such a reward may find that
+# out.
 #
 # And the constant that may differ from prompt to prompt? Put the *same* answers after different prompts:
 
@@ -942,8 +971,8 @@ show.note(
 )
 
 # %% [markdown]
-# For PPO this does little harm: an answer cannot change what depends on the prompt alone, and the advantage removes it. But never compare
-# the rewards of answers to *different* prompts: the labels say nothing about such a comparison.
+# For PPO this does little harm. A constant that depends on the prompt alone is the same whatever the policy answers, so it makes no answer look
+# better than another. But never compare the rewards of answers to *different* prompts: the labels say nothing about such a comparison.
 #
 # ## Recap
 #

@@ -1,8 +1,10 @@
 # %% [markdown]
-# # 06 · GPT-2 on a GPU
+# # 06 · Towards GPT-2: memory, launching, checkpoints
 #
-# The model that you tuned knows one harbour town. The paper tuned GPT-2, which was trained on a good part of the web. The code is the code you
-# have read: not one line of `ppo.step` is different. What differs is the memory it needs: look at the last row.
+# The model that you tuned knows one harbour town. The paper tuned GPT-2, which was trained on a good part of the web. The code for that is the
+# code you have read: not one line of `ppo.step` is different. What does differ is the size of everything. A model a hundred times larger
+# does not fit where the small one did, it trains for hours instead of minutes, and a run of hours is one that gets interrupted. This
+# notebook is about these three things: memory, launching, and stopping without losing anything. Look at the last row of the table:
 
 # %%
 import json
@@ -17,6 +19,7 @@ import pandas as pd
 import torch
 from IPython.display import display
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from rlhf_helpers import hub, labelers, models, ppo, presets, reward, sampling, tasks
 from rlhf_helpers.cli import options
@@ -48,11 +51,11 @@ pd.DataFrame(rows, index=names)
 # %%
 plots.pipeline("sample+reward+ppo");
 # %% [markdown]
-# No GPT-2 was loaded here: the last row is computed from the shape of the model alone, for the released code's batch of 512, 64 rows at a time.
-# By the end of this notebook you can compute most of it on paper.
+# No GPT-2 was loaded for this: the last row is computed from the shape of the model alone, for the released code's batch of 512, of which 64
+# rows are computed at a time. By the end of this notebook you can compute most of it on paper.
 #
 # **After this notebook you can**
-# - switch from the bundled model to GPT-2, or to any causal language model;
+# - switch from the bundled model to GPT-2, or to another causal language model;
 # - read the memory bill of PPO line by line, check it, and make a plan that fits a given GPU;
 # - say what micro-batches, checkpointing, LoRA and bf16 change in the *result*, and what only in the machine;
 # - launch on one GPU, eight, two machines or Slurm;
@@ -60,9 +63,10 @@ plots.pipeline("sample+reward+ppo");
 #
 # **Time:** 45 minutes of yours, about 3 of the machine's; no GPU is needed. **Before this:** notebook 05.
 #
-# **What this notebook cannot show you.** No GPU was at hand while this course was written, so there is **no recorded run of GPT-2**, neither
-# of 124M nor larger. Runs on many ranks were tested with processes on CPUs, other families of models at small sizes with random weights,
-# and the loaders of the paper's texts on small files in the published format. Every cell below runs on the bundled model instead.
+# **What this notebook cannot show you.** It contains neither GPT-2 nor a GPU. No GPU was at hand while this course was written, so there is
+# **no recorded run of GPT-2**, neither of 124M nor larger. Runs on many ranks were tested with processes on CPUs, other families of models
+# at small sizes with random weights, and the loaders of the paper's texts on small files in the published format. Every cell below runs
+# on the bundled model.
 #
 # ## 1. One switch
 
@@ -84,11 +88,12 @@ pool = draw(task, tokenizer, 64, seed=100)
 models.check_pair(policy, tokenizer)
 
 # %% [markdown]
-# That is all. `place` may be a folder or a name on the Hub. The tokenizer always comes from the same place as the model: a token id means something
-# different to every tokenizer, and `check_pair` rejects a pair that does not belong together. For the same reason a reward model must be
-# fitted on the base model whose texts it scores; yours, from notebook 03, can only read the bundled model's tokens.
+# That is all. `place` may be a folder or a name on the Hub. The tokenizer always comes from the same place as the model, because token number
+# 700 is one word for one tokenizer and quite another for the next; `check_pair` rejects a pair that does not belong together. For the
+# same reason a reward model must be fitted on the base model whose texts it is to score. Yours, from notebook 03, can only read the
+# tokens of the bundled model.
 #
-# The second word chooses the settings. What changes with it?
+# The second word, `version`, chooses the settings. What changes with it?
 
 # %%
 meant_for = {"bundled": "3M", "released": "124M", "paper": "774M"}
@@ -107,9 +112,10 @@ for name, weights in meant_for.items():
 pd.DataFrame(columns)
 
 # %% [markdown]
-# *Released* and *paper* differ because the paper's published code differs from its text. Both take prompts from BookCorpus through `hub`, and the
-# labels that people gave for the paper. (The size of the *other* notebooks' runs is a separate setting: with `RLHF_PROFILE=gpu`, set before
-# JupyterLab starts, they use more labels, 100,000 episodes and batches of 512. This notebook is small in every profile.)
+# *Released* and *paper* differ because the code that the authors published differs from what they wrote. Both take their prompts from
+# BookCorpus through `hub`, and use the labels that people gave for the paper. (The size of the *other* notebooks' runs is a separate
+# setting: with `RLHF_PROFILE=gpu`, set before JupyterLab starts, they use more labels, 100,000 episodes and batches of 512. This notebook
+# is small in every profile.)
 #
 # PPO needs a score for each answer, and any Python function of texts will do. Here we use the simulated labeler's utility (positive minus negative
 # words): it reads text, so it works with every base model.
@@ -131,78 +137,33 @@ def seeded(seed):
 
 queries = pool[:16].to(device)
 rollout = sampling.sample(policy, queries, task.response_length, task.temperature, seeded(0))
-table = {"end of the prompt": ["... " + t[-60:] for t in tasks.query_texts(queries, tokenizer)]}
+table = {"end of the prompt": [show.ending(t, 60) for t in tasks.query_texts(queries, tokenizer)]}
 table["response"] = tasks.texts(task, rollout.responses, tokenizer)
 pd.DataFrame(table | {"score": score(rollout).tolist()}).head(4)
 
 # %% [markdown]
-# We use this rollout of 16 rows to the end of the notebook.
+# This rollout of 16 rows stays with us to the end of the notebook.
 #
 # ## 2. Reading a memory bill
 #
-# A GPU has, say, 24 or 80 GB, and a run that needs more stops with an error. So count first. A GPT-2 of width $d$ consists of:
-#
-# | piece | how many | numbers in each |
-# |---|---|---|
-# | table of tokens | 1 | vocabulary $\times d$ |
-# | table of positions | 1 | positions $\times d$ |
-# | attention: queries, keys, values | 1 in each block | $d \times 3d$, and $3d$ biases |
-# | attention: mixing the heads | 1 in each block | $d \times d$, and $d$ biases |
-# | MLP, up and down | 1 of each in each block | $d \times 4d$ and $4d$ biases; $4d \times d$ and $d$ biases |
-# | layer norm | 2 in each block, 1 after the last | $d$ gains and $d$ biases |
-# | output head | 0 | it is the table of tokens, used a second time |
-#
-# **Exercise 1: count GPT-2.** Difficulty ●●○○○ · importance ●●●○○ · 8 minutes
-
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>
-#
-# One block: its matrices add up to $12 d^2$. Its biases and layer norms are multiples of $d$; add them up from the table.
-# </details>
-
-
-# %% tags=["exercise"]
-def my_weights(vocabulary, positions, width, layers):
-    return ...
-
-
-# %% tags=["solution"]
-def my_weights(vocabulary, positions, width, layers):
-    block = 12 * width**2 + 9 * width + 4 * width  # matrices, their biases, two layer norms
-    return (vocabulary + positions) * width + layers * block + 2 * width
-
-
-# %% tags=["check"]
-solved = checks.nb06_weights(my_weights)
-
-# %% tags=["catch-up"]
-if not solved:
-
-    def my_weights(vocabulary, positions, width, layers):
-        return (vocabulary + positions) * width + layers * (12 * width**2 + 13 * width) + 2 * width
-
+# A GPU has, say, 24 or 80 GB, and a run that needs more stops with an error. It would be a pity to find that out after renting the machine,
+# so count first. Everything begins with the number of weights. The package does not use a formula for it, because every family of models
+# has a formula of its own. It builds the model without contents (tensors that have a shape but no numbers take no memory) and counts what
+# is there:
 
 # %%
 def counted(config):
-    return my_weights(config.vocab_size, config.n_positions, config.n_embd, config.n_layer)
+    """How many weights a language model of this shape has, counted on one without contents."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config).num_parameters()
 
 
 for name, config in memory.SIZES.items():
     print(f"GPT-2 {name}: {counted(config):,} weights")
-in_file = models.Policy.load().lm.num_parameters()
-print(f"bundled: {counted(bundled):,} by this count, {in_file:,} in the file")
+print(f"bundled: {counted(bundled):,} weights")
 
 # %% [markdown]
-# The names 124M to 774M are your counts, rounded. The bundled model has more than the formula says. **Guess why**, then look:
-
-# %%
-more = in_file - counted(bundled)
-print(f"{more:,} more = {more / bundled.n_embd:,.0f} x {bundled.n_embd}")
-print(f"vocabulary: {bundled.vocab_size:,} tokens; tied: {bundled.tie_word_embeddings}")
-
-# %% [markdown]
-# Its output head is not tied to the table of tokens: it is a second table. Your formula holds for GPT-2's architecture only, so the package does not
-# use a formula: it builds the model without contents and counts its tensors.
+# The names 124M to 774M are these counts, rounded.
 #
 # ### The five parts that stay in memory throughout
 #
@@ -214,7 +175,7 @@ print(f"vocabulary: {bundled.vocab_size:,} tokens; tied: {bundled.tie_word_embed
 # - **gradients**: one float32 for each weight that is *trained*;
 # - **optimizer**: Adam keeps two float32 for each weight that is trained, running means of its gradient and of its square.
 #
-# **Exercise 2: the bill.** Difficulty ●○○○○ · importance ●●●●● · 5 minutes
+# **Exercise 1: the bill.** Difficulty ●○○○○ · importance ●●●●● · 5 minutes
 #
 # Return the five lines in bytes, in this order, for a policy and a reward model of so many weights.
 
@@ -245,8 +206,8 @@ if not solved:
         return [4 * n for n in (policy, policy, reward, policy, 2 * policy)]
 
 # %% [markdown]
-# Compare with the package. `memory.memory_map` builds the model without contents and counts what is there. Besides GPT-2's own weights the policy has a value head
-# ($d$ weights and a bias), the reward model $d$ weights for its one number.
+# Compare with the package. Besides GPT-2's own weights the policy has a value head (for a model of width $d$: $d$ weights and a bias), and the
+# reward model has $d$ weights for its one number.
 
 # %%
 held = memory.PARTS[:5]
@@ -258,8 +219,8 @@ for name, config in memory.SIZES.items():
     checks.nb05_same(title, mine, [parts[part] for part in held], tolerance=0)
 
 # %% [markdown]
-# Equal to the byte. And is the map right? Check it on a real model: one backward pass and one optimizer step of the policy, then add up the bytes of
-# all its tensors.
+# Your bill and the package's agree to the byte. But they might both be wrong. So check them on a real model: make one backward pass and one
+# optimizer step of the policy, then add up the bytes of all its tensors.
 
 
 # %%
@@ -286,38 +247,46 @@ for part, tensors in real.items():
 # %% [markdown]
 # ### The two parts that come and go
 #
-# - **activations**: what the forward pass must store for the backward pass. Grows with rows $\times$ tokens $\times$ blocks $\times$ width.
-# - **sampling**: keys and values of every token so far, so that they need not be computed again. No gradients, hence no activations.
+# - **activations**: to compute a gradient, the backward pass needs the intermediate results of the forward pass, so these must be kept until
+#   then. How many there are grows with rows $\times$ tokens $\times$ blocks $\times$ width.
+# - **sampling**: the keys and values of every token so far, kept so that they need not be computed again (notebook 01). Sampling computes no
+#   gradients, and so it keeps no activations.
 #
-# They are never in memory at the same time, so only the larger counts for the `total`. Neither has a simple formula: the map runs the real forward pass
-# on tensors that have shapes but no contents, and adds up what would be stored. Tests compare it with what torch's allocator reports for
-# small models on a CPU: activations agree to 15 %, sampling to a factor of 1.7.
+# A step first samples and then learns, so the two are never in memory at the same time, and only the larger counts for the `total`. Neither
+# has a simple formula. The map therefore runs the real forward pass on tensors that have shapes but no contents, and adds up what would be
+# stored. Tests compare it with what torch's allocator reports for small models on a CPU: activations agree to 15 %, sampling to a factor
+# of 1.7.
 
 # %%
 plots.memory_bars(memory.rows(), memory.PARTS);
 # %% [markdown]
-# *How to read it:* each bar is the memory that one GPU needs for PPO with a batch of 512, 64 + 24 tokens, 64 rows at a time, for GPT-2 of 124M to 1.5B; the
-# colours and hatchings are the parts of the bill. Dashed lines mark GPUs of 24 and 80 GB. At 124M everything fits. At 774M on a GPU of
-# 24 GB, two ways fit: LoRA, or eight GPUs. Checkpointing fits on paper, but it leaves so little room that the memory which allocators waste
-# would not fit. The plain `bf16` bars are hardly shorter than fp32, because weights and optimizer stay in fp32.
+# *How to read it:* each bar is the memory that one GPU needs for PPO with a batch of 512, 64 + 24 tokens, 64 rows at a time, for GPT-2 of 124M to
+# 1.5B; the colours and hatchings are the parts of the bill. Dashed lines mark GPUs of 24 and 80 GB.
+#
+# At 124M every setting fits on either GPU. Now look at 774M and the line of 24 GB. Two settings stay clearly below it: LoRA, and eight GPUs
+# instead of one. With checkpointing the bar ends just before the line. That is too close: an allocator always wastes some memory, and the
+# little that is left would not be enough for it. And the plain `bf16` bars are hardly shorter than those of fp32. With bf16 only the
+# calculations are done in half precision; the weights and the optimizer's numbers, which make up most of the bar, stay in fp32.
 #
 # ## 3. Four arguments that change the bill
 #
-# They are arguments of `Policy.load`, `Run` and the command line. Here they are as the command line has them, with its comments:
+# Micro-batches, checkpointing, LoRA and bf16 are arguments of `Policy.load`, of `Run` and of the command line. Here they are as the command line
+# has them, with its comments:
 
 # %%
 show.source(options.Hardware)
 
 # %% [markdown]
-# The comment on top makes a claim: *the result is the same*. Let us check it. "Result" means the gradient of PPO's loss on our rollout, as one long
-# vector.
+# The comment on top makes a claim: *the result is the same*. Let us check it. By the "result" we mean the gradient of PPO's loss on our rollout,
+# written as one long vector: two settings that give the same gradient train the same model.
 #
 # ### Micro-batches
 #
-# 512 rows at once do not fit, so compute 64 at a time and add up the gradients: eight passes, then one optimizer step. But what exactly must be added
-# up? Each part gives the *mean* over its own tokens, and parts need not have the same size.
+# If 512 rows do not fit at once, compute 64 at a time and add up the gradients: eight passes, then one step of the optimizer. But what exactly
+# must be added up? Each part gives the *mean* loss over its own tokens, and parts need not have the same number of tokens. A mean of means
+# would give the tokens of a small part more weight than those of a large one.
 #
-# **Exercise 3: combine the loss.** Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
+# **Exercise 2: combine the loss.** Difficulty ●●○○○ · importance ●●●●○ · 5 minutes
 #
 # From each part's mean loss and its number of tokens, return the mean over all tokens.
 
@@ -348,8 +317,9 @@ if not solved:
         return (means * counts / counts.sum()).sum()
 
 # %% [markdown]
-# In the package `ppo.step` weights each part, *after* the advantages were whitened over the whole minibatch. (Whitened part by part, they would be
-# different advantages.) So the losses of the parts add up, and so do their gradients:
+# In the package, `ppo.step` weights each part by its share of the tokens. The advantages are whitened *before* the minibatch is cut into parts:
+# whitened part by part, they would be other advantages, because each part has a mean and a spread of its own. So the losses of the parts
+# add up to the loss of the whole, and so do their gradients:
 
 # %%
 config = ppo.PPOConfig(batch=16, minibatches=1, episodes=16)
@@ -373,8 +343,9 @@ def gradient(policy, parts):
 
 
 # %% [markdown]
-# A rank is a micro-batch on another machine: `Ranks(rank, count)` takes its share of the rows, and all gradients are added up. So we can imitate two
-# ranks in one process. **Predict** for each line: exactly the same gradient, the same up to rounding, or a different one?
+# With several GPUs each runs a process of its own, called a *rank*. From the point of view of the gradient a rank is nothing but a micro-batch on
+# another machine: `Ranks(rank, count)` takes its share of the rows, and in the end all gradients are added up. So we can imitate two ranks
+# in one process. **Predict** for each line: exactly the same gradient, the same up to rounding, or a different one?
 
 # %%
 ways = {
@@ -398,14 +369,16 @@ assert off["bf16"] > 1e-4 and all(value < 1e-4 for name, value in off.items() if
 print("same up to rounding:", ", ".join(name for name, value in off.items() if value < 1e-4))
 
 # %% [markdown]
-# Micro-batches and ranks change the order in which numbers are added, which changes the last digits. Checkpointing computes the same thing twice. `bf16`
-# keeps 8 bits of precision in each product, and that makes a visible difference. It is common practice on GPUs and does little harm where
-# weights, logits and updates stay in float32, as here; but do not expect the same numbers.
+# Micro-batches and ranks change the order in which numbers are added, and with floating-point numbers that changes the last digits. Checkpointing
+# computes the same thing twice, and gets the same numbers twice. `bf16` is another matter: it keeps only 8 bits of precision in each
+# product, and the gradient differs visibly. This is common practice on GPUs, and it does little harm where weights, logits and updates stay
+# in float32, as here. But do not expect the same numbers.
 #
 # ### Checkpointing: less memory for more time
 #
-# Only the input of each block is stored; in the backward pass the block is computed again. How much memory does that save, compared with smaller
-# micro-batches?
+# Most of the activations are intermediate results inside a block, and a block can be computed again from its input. So store the inputs only,
+# and when the backward pass arrives at a block, run that block's forward pass once more. It costs time and saves memory. How much, compared
+# with smaller micro-batches?
 
 # %%
 rows = [512, 128, 64, 16]
@@ -426,55 +399,30 @@ ax.minorticks_off()
 ax.legend();
 
 # %% [markdown]
-# *How to read it:* from right to left the micro-batch gets smaller and the total falls towards what stays in memory throughout: 18.6 GB, and no
-# micro-batch gets below that. At 64 rows the plain run is 14 GB above that floor, checkpointing 4 GB. Only LoRA lowers the floor, because it
-# changes what stays in memory. Both axes are logarithmic; the dotted lines are GPUs of 24 and 80 GB.
+# *How to read it:* both axes are logarithmic; the dotted lines are GPUs of 24 and 80 GB. From right to left the micro-batch gets smaller, and the
+# total falls towards what stays in memory throughout. That is a floor of 18.6 GB, and no micro-batch, however small, gets below it. At 64
+# rows the plain run lies 14 GB above the floor, the run with checkpointing 4 GB. Only LoRA lowers the floor itself, because it changes what
+# stays in memory.
 #
 # ### LoRA: train less
 #
-# Freeze a layer $W$ (inputs $\times$ outputs), and train two thin matrices beside it: $W + AB$, with $A$ of inputs $\times$ rank and $B$ of rank $\times$
-# outputs. $B$ starts at 0, so at first nothing changes.
-# (The package doubles the product, $W + 2AB$: its `lora_alpha` is twice the rank.)
-# Gradients and Adam's numbers are needed for $A$ and $B$ only, and the reference can share $W$ with the policy. But the training itself is different: the
-# change of each layer is limited to `rank` directions.
+# Three of the five parts of the bill exist because every weight is trained: its gradient, Adam's two numbers, and a reference that must be a
+# second copy. So train fewer weights. LoRA freezes a layer $W$ (inputs $\times$ outputs) and trains two thin matrices beside it:
+# $W + AB$, with $A$ of inputs $\times$ rank and $B$ of rank $\times$ outputs. $B$ starts at 0, so at first nothing is different. (The
+# package doubles the product, $W + 2AB$: its `lora_alpha` is twice the rank.) A layer of 1,280 $\times$ 1,280 has 1.6 million weights; with
+# rank 16 only 41,000 numbers are trained in its place.
 #
-# **Exercise 4: what LoRA trains.** Difficulty ●○○○○ · importance ●●●○○ · 4 minutes
-
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>
-#
-# `for inputs, outputs in layers`: how many numbers are in $A$, how many in $B$? Add, do not multiply.
-# </details>
-
-
-# %% tags=["exercise"]
-def my_lora_weights(layers, rank):  # layers: a list of (inputs, outputs)
-    return ...
-
-
-# %% tags=["solution"]
-def my_lora_weights(layers, rank):  # layers: a list of (inputs, outputs)
-    return sum(rank * (inputs + outputs) for inputs, outputs in layers)
-
-
-# %% tags=["check"]
-solved = checks.nb06_lora(my_lora_weights)
-
-# %% tags=["catch-up"]
-if not solved:
-
-    def my_lora_weights(layers, rank):
-        return sum(rank * inputs + rank * outputs for inputs, outputs in layers)
-
-
+# Now gradients and Adam's numbers are needed for $A$ and $B$ only, and the reference is the policy with $AB$ left out. But this is the one
+# argument that changes what is learned: the change of each layer is confined to `rank` directions.
 # %%
 modules = start.lm.base_model.modules()
 layers = [tuple(m.weight.shape) for m in modules if isinstance(m, pretrained.LINEAR)]
 light = begin(lora=4)
 trained = sum(p.numel() for p in light.parameters() if p.requires_grad)
 value_head = sum(p.numel() for p in light.value_head.parameters())
+by_hand = sum(4 * (inputs + outputs) for inputs, outputs in layers) + value_head
 title = f"LoRA of rank 4 and the value head: {trained:,} weights"
-checks.nb05_same(title, my_lora_weights(layers, 4) + value_head, trained, tolerance=0)
+checks.nb05_same(title, by_hand, trained, tolerance=0)
 every = sum(p.numel() for p in start.parameters())
 print(f"{trained / every:.1%} of all weights, in {len(layers)} layers")
 
@@ -490,7 +438,8 @@ print("all of them LoRA's or the value head's.")
 # %% [markdown]
 # ### Will it fit?
 #
-# `python -m rlhf_helpers tune` asks the map before it loads anything. This is what you would be told about 355M with all 512 rows at once, on 24 GB:
+# `python -m rlhf_helpers tune` consults the map before it loads anything. This is what it would tell you about 355M with all 512 rows at once, on
+# 24 GB:
 
 # %%
 all_at_once = style_step | {"micro_batch": None, "precision": "bf16"}
@@ -500,10 +449,12 @@ except MemoryError as error:
     show.wrapped(str(error))
 
 # %% [markdown]
-# **Exercise 5: a plan.** Difficulty ●●●○○ · importance ●●●●● · 8 minutes
+# **Exercise 3: a plan.** Difficulty ●●●○○ · importance ●●●●● · 8 minutes
 #
-# You have one GPU of 24 GB, want to leave a tenth of it free (allocators waste some), and want PPO on 774M with the released code's batch of 512. Choose from `precision` ("fp32", "bf16"), `checkpointing` (True),
-# `lora` (a rank) and `micro_batch` (rows). There are several answers. Change as little as you can (the plan must no longer fit when you take one setting back, or double the rows), and say what it costs.
+# You have one GPU of 24 GB and want PPO on 774M with the released code's batch of 512. Leave a tenth of the GPU free, for what allocators waste.
+# Choose from `precision` ("fp32", "bf16"), `checkpointing` (True), `lora` (a rank) and `micro_batch` (rows). There are several answers, but
+# change no more than you need: if one of your settings can be taken back, or the rows doubled, and it still fits, that is a better plan.
+# Say to yourself what your plan costs.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -532,22 +483,29 @@ row = {part: bill[part] / GB for part in (*memory.PARTS, "total")}
 pd.DataFrame(row, index=["GB"]).round(1)
 
 # %% [markdown]
-# All weights with gradients and moments take 18.6 GB, which leaves little room. Eight rows at a time fit with no other change, but keep the GPU idle most
-# of the time; with checkpointing 32 fit, for one more forward pass. Either way the result is that of the whole batch. bf16 saves no memory
-# here. It makes activations smaller, but it also needs a copy of the weights in bf16 beside those in fp32; with so few rows the activations
-# are small, and the copies cost more than they save. LoRA leaves more room, but trains differently. If you want neither, rent a larger GPU,
-# or several, with `--sharded`.
+# What stays in memory throughout takes 18.6 of the 21.6 GB, so there is little room for anything else. There are three ways out.
+#
+# - Make the micro-batch small. Eight rows at a time fit with no other change, but so few rows keep most of the GPU idle.
+# - Switch checkpointing on. Then 32 rows fit, for the price of one more forward pass. In both of these cases the gradient is that of the whole
+#   batch.
+# - Use LoRA. It leaves the most room, but it trains a different model.
+#
+# bf16 does not help here. It halves the activations, but for the calculations it needs a second copy of all the weights, in bf16, beside those
+# in fp32. With so few rows the activations are small to begin with, and the copy takes more memory than they give back. If none of this suits
+# you, rent a larger GPU, or several of them with `--sharded`.
 #
 # ## 4. Launching
 #
-# Start a long run from the command line, not from a notebook, so that closing the browser does not end it. One GPU, for 124M with the released settings:
+# Start a long run from the command line and not from a notebook, so that closing the browser does not end it. One GPU, for 124M with the released
+# settings:
 #
 # ```bash
 # python -m rlhf_helpers fit-reward --model openai-community/gpt2 --preset released --labels released --precision bf16 --out runs/gpt2-reward
 # python -m rlhf_helpers tune --model openai-community/gpt2 --preset released --reward runs/gpt2-reward --precision bf16 --micro-batch 128 --out runs/gpt2-tuned
 # ```
 #
-# Eight GPUs, here for 774M: the same two commands behind `torchrun`, which starts one process for each GPU (`--sharded` spreads the weights where one copy on each does not fit):
+# Eight GPUs, here for 774M: the same two commands behind `torchrun`, which starts one process for each GPU. (Where a whole copy of the model does
+# not fit on each GPU, `--sharded` spreads the weights over all of them.)
 #
 # ```bash
 # torchrun --standalone --nproc-per-node 8 -m rlhf_helpers fit-reward --model openai-community/gpt2-large --preset paper --labels released --precision bf16 --out runs/large-reward
@@ -575,13 +533,20 @@ columns = ["rank", "rows of the batch", "seed of its sampler (--seed 0)"]
 pd.DataFrame(shares, columns=columns).set_index("rank").T
 
 # %% [markdown]
-# With one seed for all, every rank would draw the same random numbers. (The released code adds 100,003 to the seed for each rank. Such sums can meet: the seed of one run's second rank is another run's own. Here a seed is a hash of `--seed`, what it is for, and a number.) But whitening, KL and the controller are computed from the rows of *all* ranks, which are gathered first. Whitened rank by rank, a
-# response would be compared with 127 others instead of 1,023 (the released code whitens so; here the number of GPUs should not change the result), and beta would drift apart. As you saw with "two ranks" above, the gradients then add up to those of one process.
+# Some things must differ between ranks, and others must not. The random numbers must differ: with one seed for all, every rank would draw the
+# same ones, and eight GPUs would write the same kind of luck eight times over. (The released code adds 100,003 to the seed for each rank.
+# Such sums can collide, so that the second rank of one run draws the numbers of another run. Here a seed is a hash of `--seed`, of what it
+# is for, and of the rank.)
+#
+# Whitening, the KL and the controller must *not* differ. They are computed from the rows of *all* ranks, which are gathered first. Otherwise a
+# response would be compared with the 127 others of its rank instead of all 1,023, every rank would arrive at a beta of its own, and the
+# result would depend on the number of GPUs. (The released code whitens rank by rank.) Once that is settled, the gradients of the ranks add
+# up to those of one process, as you saw with "two ranks" above.
 #
 # ## 5. Stop and resume
 #
-# A run of a day is likely to be interrupted: a job reaches its time limit, a machine is taken away, you press the wrong key. Every few steps `ppo.tune`
-# writes a checkpoint:
+# A run that takes a day is likely to be interrupted: the job reaches its time limit, the machine is taken away, you press the wrong key. So every
+# few steps `ppo.tune` writes a checkpoint:
 
 # %%
 show.source(ppo.tune)
@@ -589,10 +554,11 @@ show.source(ppo.tune)
 # %% [markdown]
 # What must be in it, so that the run **ends bit for bit** as if nothing had happened?
 #
-# **Exercise 6: what a checkpoint contains.** Difficulty ●●●○○ · importance ●●●●○ · 6 minutes
+# **Exercise 4: what a checkpoint contains.** Difficulty ●●●○○ · importance ●●●●○ · 6 minutes
 #
-# Choose what is needed, and nothing that can be recomputed or read from elsewhere: *weights* (of policy and value head), *moments* (of Adam), *gradients*, *beta*, *reference*, *reward model*, *last rollout*, *learning rate*, *steps done*,
-# *generator* (the state of the sampler's random numbers), *order of prompts*.
+# Choose what is needed, and nothing that can be recomputed or read from elsewhere: *weights* (of policy and value head), *moments* (of Adam),
+# *gradients*, *beta*, *reference*, *reward model*, *last rollout*, *learning rate*, *steps done*, *generator* (the state of the sampler's
+# random numbers), *order of prompts*.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -614,8 +580,8 @@ if not solved:
     my_checkpoint = {"weights", "moments", "beta", "generator", "steps done"}
 
 # %% [markdown]
-# Now try it. Eight small steps, a checkpoint after every second. One run is not interrupted. Another gets a Ctrl-C in the sixth step; then the same call
-# is made once more.
+# Now try it, with eight small steps and a checkpoint after every second one. The first run is left in peace. The second is stopped by a Ctrl-C in
+# its sixth step; then the same call is made once more.
 
 # %%
 short = ppo.PPOConfig(batch=8, minibatches=1, episodes=64, epochs=2, kl_target=6.0, kl_horizon=100)
@@ -655,9 +621,9 @@ if device.type == "cpu":
     assert farthest(straight, resumed) == 0 and straight_lines == resumed_lines
 
 # %% [markdown]
-# Every bit of every weight is equal. (On a CPU. GPUs add numbers in an order that may vary, so there the last digits differ.) The sixth step was never
-# finished, and the fifth was lost with it, because the last checkpoint was written after the fourth; both were done again, with the same
-# random numbers. What is in the folder?
+# Every bit of every weight is equal. (That holds on a CPU. A GPU may add numbers in another order each time, so there the last digits differ.) The
+# sixth step had never been finished, and the fifth was lost with it, because the last checkpoint had been written after the fourth. Both
+# were done again, with the same random numbers. What is in the folder?
 
 # %%
 files = sorted(path for path in left_behind.rglob("*") if path.is_file())
@@ -665,10 +631,11 @@ rows = [(path.relative_to(left_behind).as_posix(), path.stat().st_size / 1e6) fo
 pd.DataFrame(rows, columns=["file", "MB"]).round(3)
 
 # %% [markdown]
-# `run.json` says what was trained, with which settings, versions and commit; with other settings the command refuses to continue. Weights and Adam's two
-# moments make up the rest: three times the policy.
+# `run.json` says what was trained, with which settings, versions and commit. If you call the command with other settings, it refuses to continue.
+# The large file holds the weights and Adam's two moments for each of them: three times the size of the policy.
 #
-# Now remove one thing from the stopped run's checkpoint, and resume. **Predict** for each: does the next *score* change, or only what comes later?
+# Now remove one thing at a time from the stopped run's checkpoint, and resume. **Predict** for each: does the next *score* change, or only what
+# comes later?
 
 
 # %%
@@ -709,11 +676,13 @@ for ax, (column, title) in zip(axes, titles.items()):
 below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "frameon": False}
 figure.legend(*axes[0].get_legend_handles_labels(), ncols=5, fontsize=8, **below);
 # %% [markdown]
-# *How to read it:* the black line is the run that was never stopped; the blue dots, the resumed one, lie on it. To the right of the grey line are the runs
-# with something missing. Without the generator the very next responses, and so the next score, are different. Without the moments or beta
-# the next responses are still the same, because the same weights draw with the same random numbers; what is *learned* from them differs.
-# Without the moments that shows one step later. Without beta it hardly shows at all, because in so few steps beta has changed little; the
-# table has the difference.
+# *How to read it:* the black line is the run that was never stopped; the blue dots, the resumed one, lie on it. To the right of the grey line are
+# the runs with something missing.
+#
+# Without the generator the very next responses are different ones, and so is the next score. Without the moments or without beta, the next
+# responses are still the same, because the same weights draw with the same random numbers; only what is *learned* from them differs. Without
+# the moments that shows one step later. Without beta the curves hardly show it at all, because beta has moved so little in so few steps. The
+# table shows it all the same.
 
 # %%
 rows = []
@@ -725,16 +694,16 @@ columns = ["forgotten", "next score the same", "largest difference in a weight a
 pd.DataFrame(rows, columns=columns)
 
 # %% [markdown]
-# None of the three stopped with an error, and none of the curves looks wrong. So do not trust a resume until you have compared it with an uninterrupted
-# run.
+# None of the three stopped with an error, and none of the curves looks wrong: you would never have noticed. So do not trust a resume until you have
+# compared it, once, with a run that was not interrupted.
 #
-# The checkpoint contains whole weights even if they were sharded, so it can be resumed on another number of GPUs. That run is as good, but not the same:
-# with other shares each rank draws other random numbers.
+# The checkpoint contains whole weights even if they were sharded, so a run can be resumed on another number of GPUs. It is then as good a run, but
+# not the same one: each rank has another share of the rows, and draws other random numbers for them.
 #
 # ## 6. A recorded run, and yours
 #
-# Here is the recorded run that the notebooks use where you have none. It was made with **the bundled model of 3 million weights**, on one CPU core, and a
-# reward model fitted on 5,000 **simulated** comparisons, by `make recorded`.
+# Here is the recorded run that the notebooks use where you have none. `make recorded` made it on one CPU core, with **the bundled model of 3
+# million weights** and a reward model fitted on 5,000 **simulated** comparisons.
 
 # %%
 recorded = read_metrics(RECORDED / "ppo_sentiment.jsonl")
@@ -747,15 +716,15 @@ show.wrapped(
 )
 plots.training_curves(recorded, kl_target=ppo.PPOConfig().kl_target);
 # %% [markdown]
-# *How to read it:* the eight curves of notebook 05, of the recorded run of the bundled model; the dotted line in the second panel is the KL target. A run of
-# GPT-2 logs the same eight, over a hundred times as many episodes; how they will look we do not know.
+# *How to read it:* the eight curves of notebook 05, of the recorded run of the bundled model; the dotted line in the second panel is the KL target.
+# A run of GPT-2 logs the same eight, over a hundred times as many episodes. We have made no such run, so we cannot say how they will look.
 #
 # And what it wrote, before and after, on prompts that training has not seen:
 
 # %%
 saltmere, reader = tasks.SENTIMENT, models.load_tokenizer()
 unseen = tasks.queries(saltmere, reader, 4, split="test", seed=6).to(device)
-table = {"end of the prompt": ["... " + text[-60:] for text in tasks.query_texts(unseen, reader)]}
+table = {"end of the prompt": [show.ending(t, 60) for t in tasks.query_texts(unseen, reader)]}
 lengths = saltmere.response_length, saltmere.temperature
 for name, source in (("before", models.BASE), ("after", RECORDED / "policy_sentiment")):
     writer = models.Policy.load(source).to(device)
@@ -764,7 +733,7 @@ for name, source in (("before", models.BASE), ("after", RECORDED / "policy_senti
 pd.DataFrame(table)
 
 # %% [markdown]
-# A run of GPT-2 you have to make yourself. Run the two commands of section 4 on a machine with a GPU, copy `runs/gpt2-tuned` into your runs folder, and
+# A run of GPT-2 is yours to make. Run the two commands of section 4 on a machine with a GPU and copy `runs/gpt2-tuned` into your runs folder; then
 # this cell shows it beside the recorded one:
 
 # %%
@@ -780,7 +749,9 @@ else:
     print("and none comes with the course.")
 
 # %% [markdown]
-# While it runs: `python -m rlhf_helpers summarize-run runs/gpt2-tuned`. Afterwards `python -m rlhf_helpers judge --model openai-community/gpt2 --preset released --tuned runs/gpt2-tuned --by me` asks you, blind, which of two texts is better.
+# While it runs, `python -m rlhf_helpers summarize-run runs/gpt2-tuned` shows how far it is. Afterwards
+# `python -m rlhf_helpers judge --model openai-community/gpt2 --preset released --tuned runs/gpt2-tuned --by me` asks you, blind, which of two
+# texts is better.
 #
 # ## What costs what
 #
@@ -796,9 +767,10 @@ else:
 # ## Recap
 #
 # - The base model is a name; tokenizer, prompts, reward model and settings follow from it. The algorithm does not change.
-# - In memory throughout: 16 bytes for each trained weight, 4 for each that is only read. On top: the larger of activations and sampling.
-# - Parts of a batch add up if each is weighted by its tokens and whitening comes first. Ranks are parts.
-# - LoRA is the one argument here that changes what is learned.
+# - Throughout a run, each weight that is trained takes 16 bytes, and each that is only read takes 4. The larger of activations and sampling comes
+#   on top.
+# - A batch may be computed in parts if each part is weighted by its tokens and the whitening comes first. Ranks are such parts.
+# - LoRA is the one argument here that changes what is learned; bf16 changes the numbers a little.
 # - A checkpoint contains weights, moments, beta, the generator and the step. Compare a resumed run with an uninterrupted one, once, bit for bit.
 #
 # ## Questions

@@ -55,6 +55,24 @@ def clear_case(
     return max(range(min(first, len(comparisons))), key=spread)
 
 
+def clear_cases(
+    comparisons: Sequence[Comparison], labeler: SimulatedLabeler, count: int
+) -> list[Comparison]:
+    """Return the first comparisons with one best option, two points or more above the worst."""
+
+    def is_clear(comparison: Comparison) -> bool:
+        ranked = sorted(map(labeler.utility, comparison.options))
+        return ranked[-2] < ranked[-1] >= ranked[0] + 2
+
+    return [c for c in comparisons if is_clear(c)][:count]
+
+
+def ending(text: str, letters: int = 70) -> str:
+    """Return the end of a text: whole words, at most so many letters, dots where it was cut."""
+    text = text.strip()
+    return text if len(text) <= letters else "... " + text[-letters - 1 :].partition(" ")[2]
+
+
 def wrapped(text: str, indent: str = "") -> None:
     """Print a text in lines that break between words; later lines are indented."""
     print(textwrap.fill(text, WIDTH, subsequent_indent=indent))

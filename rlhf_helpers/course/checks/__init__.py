@@ -34,7 +34,7 @@ from rlhf_helpers.course.checks.nb05 import (
     nb05_policy_loss,
     nb05_rescale,
 )
-from rlhf_helpers.course.checks.nb06 import nb06_bill, nb06_lora, nb06_weights, nb06_whole_loss
+from rlhf_helpers.course.checks.nb06 import nb06_bill, nb06_whole_loss
 from rlhf_helpers.course.checks.nb07 import nb07_pairs_needed, nb07_uncover, nb07_wilson
 from rlhf_helpers.course.checks.plans import nb06_checkpoint, nb06_plan
 
@@ -44,6 +44,6 @@ __all__ = [
     "nb02_expected_agreement", "nb02_length_bias", "nb03_choice_loss", "nb03_pairwise",
     "nb03_last_real_token", "nb03_ceiling", "nb03_normalise", "nb05_same", "nb05_kl_penalty",
     "nb05_place_score", "nb05_rescale", "nb05_gae", "nb05_policy_loss", "nb05_next_beta",
-    "nb05_shuffle", "nb05_clinic", "nb06_weights", "nb06_bill", "nb06_whole_loss", "nb06_lora",
+    "nb05_shuffle", "nb05_clinic", "nb06_bill", "nb06_whole_loss",
     "nb06_plan", "nb06_checkpoint", "nb07_uncover", "nb07_wilson", "nb07_pairs_needed",
 ]  # fmt: skip

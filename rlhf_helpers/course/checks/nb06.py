@@ -1,4 +1,4 @@
-"""Checks of notebook 06: GPT-2's weights, the memory bill, a loss in parts, LoRA's weights."""
+"""Checks of notebook 06 with code: the memory bill, a loss in parts."""
 
 from __future__ import annotations
 
@@ -8,65 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlhf_helpers.course.checks.verdict import Answer, NotYet, ask, check, compare, judge, shape
-
-
-@check
-def nb06_weights(answer: Answer | None) -> str:
-    """Check weights(vocabulary, positions, width, layers), the number of weights of a GPT-2."""
-
-    def right(v: int, p: int, d: int, n: int) -> int:
-        attention = [(d, 3 * d), (3 * d,), (d, d), (d,)]
-        mlp = [(d, 4 * d), (4 * d,), (4 * d, d), (d,)]
-        norms = 4 * [(d,)]  # two, each with a gain and a bias
-        tensors = [(v, d), (p, d), *n * [*attention, *mlp, *norms], (d,), (d,)]
-        return sum(math.prod(size) for size in tensors)
-
-    no_biases, no_norms = "and the biases of the linear layers.", "and all biases and layer norms."
-    mlp = "the MLP goes up to 4 d and back down: two layers."
-    differences = [  # what to say, and how many weights too many
-        ("the output head is the token table again (the two are tied): count it once.",
-         lambda v, p, d, n: v * d),
-        ("the table of positions is missing.", lambda v, p, d, n: -p * d),
-        ("the table of tokens is missing.", lambda v, p, d, n: -v * d),
-        ("both tables are missing: these are the blocks and the last layer norm.",
-         lambda v, p, d, n: -(v + p) * d),
-        (f"both tables are missing, {no_biases}", lambda v, p, d, n: -(v + p) * d - 9 * d * n),
-        (f"both tables are missing, {no_norms}",
-         lambda v, p, d, n: -(v + p) * d - 13 * d * n - 2 * d),
-        ("the last layer norm, after all blocks, is missing.", lambda v, p, d, n: -2 * d),
-        ("a layer norm has a gain and a bias: 2 d, not d.", lambda v, p, d, n: -2 * d * n - d),
-        ("the last layer norm, too, has a gain and a bias: 2 d, not d.", lambda v, p, d, n: -d),
-        ("each block has TWO layer norms.", lambda v, p, d, n: -2 * d * n),
-        ("the layer norms are missing.", lambda v, p, d, n: -4 * d * n - 2 * d),
-        ("the layer norms of the blocks are missing.", lambda v, p, d, n: -4 * d * n),
-        ("the biases of the linear layers are missing (9 d in each block).",
-         lambda v, p, d, n: -9 * d * n),
-        ("each block has 9 d biases: 3 d, d, 4 d and d.", lambda v, p, d, n: -d * n),
-        ("these are the large matrices alone: biases and layer norms are missing.",
-         lambda v, p, d, n: -13 * d * n - 2 * d),
-        ("the blocks' biases and layer norms are missing.", lambda v, p, d, n: -13 * d * n),
-        ("attention has a second layer, d to d, that mixes the heads.",
-         lambda v, p, d, n: -(d * d + d) * n),
-        ("attention's first layer makes queries, keys AND values: d to 3 d.",
-         lambda v, p, d, n: -2 * (d * d + d) * n),
-        (mlp, lambda v, p, d, n: -(4 * d * d + d) * n),
-        (mlp, lambda v, p, d, n: -(4 * d * d + 4 * d) * n),
-        ("you counted one block: there are `layers` of them.",
-         lambda v, p, d, n: -(12 * d * d + 13 * d) * (n - 1)),
-        ("you multiplied everything by the number of layers: only the blocks are repeated.",
-         lambda v, p, d, n: (n - 1) * ((v + p) * d + 2 * d)),
-        ("you multiplied the last layer norm by the number of layers: there is one.",
-         lambda v, p, d, n: (n - 1) * 2 * d),
-    ]  # fmt: skip
-    slips = [
-        (text, lambda *model, more=more: right(*model) + more(*model)) for text, more in differences
-    ]
-    cases = [(50, 20, 8, 3), (64, 16, 4, 2), (30, 40, 12, 1)]
-    names = [f"vocabulary {v}, positions {p}, width {d}, layers {n}" for v, p, d, n in cases]
-    wanted = "one number: add up over all pieces of the table"
-    compare(answer, cases, right, slips, names=names, wanted=wanted, tolerance=1e-9)
-    return "every matrix, bias and table counted once (exact)."
+from rlhf_helpers.course.checks.verdict import Answer, NotYet, ask, check, judge, shape
 
 
 @check
@@ -179,40 +121,3 @@ def nb06_whole_loss(answer: Answer | None) -> str:
     ]  # fmt: skip
     close = judge(answer, (means, counts), torch.tensor(weighted / total), slips)
     return f"every token weighs the same, whichever part it is in ({close})."
-
-
-@check
-def nb06_lora(answer: Answer | None) -> str:
-    """Check lora_weights(layers, rank) for layers given as (inputs, outputs)."""
-
-    def right(layers: list, rank: int) -> int:
-        return sum(math.prod(size) for i, o in layers for size in ((i, rank), (rank, o)))
-
-    def full(layers: list, rank: int) -> int:
-        return sum(i * o for i, o in layers)
-
-    add = "the thin matrices are inputs x rank and rank x outputs: their sizes ADD up."
-    slips = [
-        ("these are all weights of the layers: LoRA freezes them and trains two thin matrices.",
-         full),
-        (add, lambda layers, r: r * full(layers, r)),
-        (add, lambda layers, r: r * r * full(layers, r)),
-        ("the rank is missing.", lambda layers, r: right(layers, 1)),
-        ("the second thin matrix, rank x outputs, is missing.",
-         lambda layers, r: sum(r * i for i, _ in layers)),
-        ("the first thin matrix, inputs x rank, is missing.",
-         lambda layers, r: sum(r * o for _, o in layers)),
-        ("this is rank x rank: one side of each thin matrix is as wide as the layer.",
-         lambda layers, r: len(layers) * r * r),
-        ("you counted twice: each layer has one pair of thin matrices.",
-         lambda layers, r: 2 * right(layers, r)),
-        ("the frozen weights are in the sum: count what is trained.",
-         lambda layers, r: right(layers, r) + full(layers, r)),
-        ("you looked at the first layer only.", lambda layers, r: right(layers[:1], r)),
-        ("you looked at the last layer only.", lambda layers, r: right(layers[-1:], r)),
-    ]  # fmt: skip
-    cases = [([(8, 24), (8, 8), (8, 32), (32, 8)], 4), ([(6, 18), (10, 6)], 2), ([(12, 48)], 3)]
-    names = [f"layers {layers}, rank {rank}" for layers, rank in cases]
-    wanted = "one number: add up over the layers"
-    compare(answer, cases, right, slips, names=names, wanted=wanted, tolerance=1e-9)
-    return "two thin matrices beside every layer (exact)."
