@@ -47,7 +47,22 @@ def test_the_map_names_every_module_and_every_folder():
     assert set(named) == {module for module in MODULES if "." not in module} - {"__main__"}
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md"])
+def test_the_instructors_key_answers_every_question():
+    """Notebooks ended in questions that were answered nowhere."""
+    key = (ROOT / "docs/instructor.md").read_text(encoding="utf-8").split("\n### ")
+    answers = {part[:2]: len(re.findall(r"^\d\. ", part, re.MULTILINE)) for part in key[1:]}
+    asked = {}
+    for path in sorted((ROOT / "notebooks/src").glob("[0-9]*.py")):
+        text = path.read_text(encoding="utf-8").partition("# ## Questions\n")[2]
+        found = re.findall(r"^# \d\. ", text.partition("\n# ## ")[0], re.MULTILINE)
+        asked[path.name[:2]] = len(found)
+    assert all(asked.values()) and {name: answers.get(name) for name in asked} == asked
+
+
+LINKED = ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/instructor.md"]
+
+
+@pytest.mark.parametrize("name", LINKED)
 def test_local_links_lead_somewhere(name):
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
