@@ -1,10 +1,18 @@
 """The checks of notebook 02 pass the right answer, name each slip, and never raise."""
 
 import math
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from rlhf_helpers import labelers, tasks
 from rlhf_helpers.course.checks import nb02 as checks
+from rlhf_helpers.labels.sessions import Session
+from rlhf_helpers.labels.store import LabelStore
+from rlhf_helpers.records import Comparison
 
 
 def agreement(first, second):
@@ -142,3 +150,45 @@ def test_unsolved_says_so(check, unsolved, capsys):
 def test_broken_answer_never_raises(check, broken, capsys):
     assert check(broken) is False
     assert "Not yet" in capsys.readouterr().out
+
+
+# ---- the cells after a check ---------------------------------------------------------------------
+
+
+def cell_with(words):
+    source = Path(__file__).parents[1] / "notebooks/src/02_be_the_labeler.py"
+    (cell,) = [c for c in source.read_text(encoding="utf-8").split("\n# %%") if words in c]
+    return cell
+
+
+def test_the_cell_after_agreement_takes_what_its_check_takes():
+    """Equality to the last bit was asked of a share that the check takes in float32."""
+
+    def answer(first, second):
+        return torch.tensor([agreement(first, second)])  # one number, in float32
+
+    assert checks.nb02_agreement(answer)
+    asked, _ = labelers.recorded(tasks.SENTIMENT)
+    anna, ben = (
+        labelers.simulated(tasks.SENTIMENT, name=name, seed=seed)
+        for name, seed in (("Anna", 1), ("Ben", 2))
+    )
+    world = {"math": math, "labelers": labelers, "comparisons": asked, "anna": anna, "ben": ben}
+    world |= {"agreement": answer, "show": SimpleNamespace(note=lambda text: None)}
+    for name, person, part in (("anna", anna, asked[:1500]), ("ben", ben, asked[300:2001])):
+        world[f"{name}_said"] = {x.comparison_id: x.choice for x in person.label(part)}
+    exec(cell_with("measured = float("), world)
+    assert isinstance(world["measured"], float)
+
+
+def test_a_choice_that_was_taken_back_is_not_in_the_position_figure(tmp_path):
+    """All events were counted, those undone too."""
+    items = [Comparison("sentiment", f"q{i}", tuple("abcd")) for i in range(3)]
+    store = LabelStore(tmp_path / "labels.db")
+    store.add(items)
+    desk = Session(store, "sentiment", "ann", items, repeat_every=0)
+    for kind, slot in (("choose", 0), ("undo", None), ("choose", 3), ("tie", None)):
+        assert desk.answer(kind, slot)
+    world = {"desk": desk, "me": "ann", "task": tasks.SENTIMENT, "Counter": Counter}
+    exec(cell_with("my_places = Counter("), world)
+    assert world["my_places"] == {4: 1}

@@ -1,11 +1,13 @@
 """The checks of notebook 07 pass the right answer, name each slip, and never raise."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from rlhf_helpers import evaluation
 from rlhf_helpers.course.checks import nb07 as checks
+from rlhf_helpers.records import Comparison, Label
 
 Z = 1.959963984540054
 
@@ -146,3 +148,38 @@ def test_pairs_needed_gives_the_power_it_promises():
 
         power = sum(chance_of(w) for w in range(total + 1) if evaluation.wilson(w, total).low > 0.5)
         assert power == pytest.approx(0.8, abs=slack)
+
+
+# ---- the cells after a check ---------------------------------------------------------------------
+
+
+def cell_with(words):
+    source = Path(__file__).parents[1] / "notebooks/src/07_did_it_work.py"
+    (cell,) = [c for c in source.read_text(encoding="utf-8").split("\n# %%") if words in c]
+    return cell
+
+
+def test_wins_written_as_numbers_pass_in_the_next_cells():
+    """The check takes 0 and 1; `~` of them is no mask, and a later cell stopped."""
+
+    def answer(choices, tuned_is_zero):
+        return [int(won) for won in uncover(choices, tuned_is_zero)]
+
+    assert checks.nb07_uncover(answer)
+    pairs = [Comparison("sentiment", f"q{i}", ("a", "b")) for i in range(4)]
+    verdicts = [Label(p.id, "judge", i % 2) for i, p in enumerate(pairs)]
+    world = {"uncover": answer, "pairs": pairs, "verdicts": verdicts, "evaluation": evaluation}
+    world["tuned_is_zero"] = [True, True, False, False]
+    exec(cell_with("wins = sum(0.5 if tie"), world)
+    assert all(type(won) is bool for won in world["won"])
+
+
+def test_a_rounded_interval_passes_in_the_next_cell():
+    """The check takes four digits, and the next cell asked for five."""
+
+    def answer(wins, total, z=Z):
+        return tuple(round(x, 4) for x in wilson(wins, total, z))
+
+    assert checks.nb07_wilson(answer)
+    result = evaluation.wilson(411.5, 512)
+    exec(cell_with("low, high = wilson(result"), {"wilson": answer, "result": result})
