@@ -10,10 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data"))
 
-from town import corpus, facts, measure  # noqa: E402
+from town import cards, corpus, facts, measure  # noqa: E402
 from town.chance import Chance  # noqa: E402
 from town.files import load  # noqa: E402
 from town.language import read  # noqa: E402
+from town.recogniser import Recogniser  # noqa: E402
 from town.words import finish, inflect, sentences, tokens  # noqa: E402
 
 STORIES = 400
@@ -130,7 +131,7 @@ def test_mood_and_description_are_free_of_each_other_and_of_the_step(stories):
             m == mood for m, _, _ in pairs
         )
         assert 0.44 < share < 0.56
-    for step in ("join", "search", "regret"):
+    for step in ("join", "meet", "regret"):
         moods = [m for m, _, s in pairs if s == step]
         assert len(moods) > 20 and max(moods.count(m) for m in set(moods)) < 0.6 * len(moods)
 
@@ -166,6 +167,33 @@ def test_the_test_split_has_goals_words_and_sentences_of_its_own(stories, test_s
     seen = {s for r in stories for s in sentences(r["text"])}
     late = [s for r in test_stories for s in sentences(r["text"])]
     assert sum(s in seen for s in late) < 0.05 * len(late)
+
+
+def test_the_test_split_has_constructions_that_train_cannot_write(stories, test_stories):
+    train = Recogniser(test=False)
+    assert all(train.well_formed(s) for r in stories[:60] for s in sentences(r["text"]))
+    late = [s for r in test_stories for s in sentences(r["text"])]
+    own = [s for s in late if not train.well_formed(s)]
+    assert 0.1 < len(own) / len(late) < 0.7
+
+
+def test_what_is_asked_ends_in_a_question_mark(stories):
+    asked = re.compile(r'"(?:[A-Z][^".]*, )?(?:Who|Which|Where|Why|Does|Is|Was it|Has) [^"]*[.,]"')
+    assert [s for r in stories for s in sentences(r["text"]) if asked.search(s)] == []
+
+
+def test_two_people_of_a_story_never_share_a_temper(stories):
+    temper = {p.name: p.temper for p in load().people}
+    for row in stories:
+        cast = json.loads(row["cast"])
+        assert temper[cast["A"]] != temper[cast["B"]]
+
+
+def test_what_follows_the_same_beginning_differs():
+    for number in range(20):
+        card = cards.card(number, alternatives=4)
+        assert len(card.alternatives) == 4 and len(set(card.alternatives)) >= 3
+        assert corpus.make("stories", "train", number)["text"].startswith(card.prompt)
 
 
 def test_no_slot_or_bracket_is_left_in_any_text(stories, test_stories):

@@ -33,10 +33,10 @@ def texts():
 
 RIGHT = [
     "Nora found the lantern under the counter.",
-    "She found it under the polished counter, humming a merry waltz.",
+    "She found it under the polished counter, humming a waltz.",
     'Nora said, "Here is my small tin lantern, under the counter."',
     "Merrily, he hurried to the boatyard by way of Tar Street and Duck Lane.",
-    "After supper, Abel the cobbler gave up the lantern for lost and went home.",
+    "After supper, Abel the cobbler gave the lantern up for lost and went home.",
 ]
 WRONG = [
     "Nora found the woollen lantern under the counter.",  # no wool in lanterns
@@ -131,7 +131,7 @@ STORY = (
             "weather",
         ),
         ("While the last clouds melted away, Nora found the lantern under the counter.", None),
-        ("Nora fixed the handle of the lantern with a brass screw.", "order"),
+        ("Nora fixed the handle of the lantern with a screw.", "order"),
         ("At noon, Nora found the lantern under the counter.", None),
         ("Nora is a cabbage of.", "unreadable"),
     ],
@@ -139,6 +139,37 @@ STORY = (
 def test_contradictions_by_hand(tracker, more, kind):
     found = tracker.continues(STORY, more)
     assert [k for _, k in found] == ([kind] if kind else [])
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "kind"),
+    [
+        ("the deaf hatter", "the hatter", None),
+        ("the deaf hatter", "the tall hatter", "bystander"),
+        ("the deaf hatter", "the tall printer", None),
+        ("the hatter from Tar Street", "the hatter from Oxley", "bystander"),
+    ],
+)
+def test_bystanders_stay_who_they_are(tracker, first, then, kind):
+    story = f"{STORY} Under the eyes of {first}, Nora found the lantern under the counter."
+    found = tracker.continues(story, f"Even {then} clapped.")
+    assert [k for _, k in found] == ([kind] if kind else [])
+
+
+@pytest.mark.parametrize(
+    ("then", "kind"),
+    [
+        ("her red coat", None),
+        ("her coat", None),
+        ("her blue coat", "clothes"),
+        ("her red cloak", "clothes"),
+        ("her blue hat", None),
+    ],
+)
+def test_clothes_stay_on(tracker, then, kind):
+    story = f"{STORY} In her red coat, Nora found the lantern under the counter."
+    found = tracker.continues(story, f"In {then}, Nora looked everywhere for her lantern.")
+    assert [k for _, k in found if k != "order"] == ([kind] if kind else [])
 
 
 def test_hours_run_forward(tracker):

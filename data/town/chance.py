@@ -17,9 +17,9 @@ class Chance:
         self.random = random.Random(seed)
         self.nats = 0.0
 
-    def pick(self, options: Sequence[T]) -> T:
-        """Choose evenly among options."""
-        self.nats += math.log(len(options))
+    def pick(self, options: Sequence[T], counted: bool = True) -> T:
+        """Choose evenly among options; what no text may ever show is not counted."""
+        self.nats += math.log(len(options)) if counted else 0.0
         return options[self.random.randrange(len(options))]
 
     def flip(self, p: float) -> bool:

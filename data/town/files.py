@@ -217,7 +217,7 @@ def load() -> Words:
         test, line = held_out(line)
         name, _, entries = line.partition(":")
         (words.test_lists if test else words.lists)[name] = list(listed(entries))
-    for name in ("tails", "ends", "backs", "speech"):
+    for name in ("tails", "ends", "backs", "reacts", "endings", "speech"):
         words.pools[name] = sections(f"{name}.txt")
     for temper, body in sections("tempers.txt").items():
         words.tempers[temper] = {}

@@ -1,7 +1,8 @@
 """Tell a happening, sentence by sentence, each in its own mood and description.
 
-A sentence is a front, a core and an end (`words/shapes.txt`). The core tells the step: a verb
-phrase (v), a clause (c) or words said (q). Mood: bright, plain or dark; description: spare, vivid.
+A sentence is a front, a core and an end (`words/shapes.txt`), or a scene, a detail, a reaction.
+The core tells the step: a verb phrase (v), a clause (c) or words said (q). Mood: bright, plain or
+dark; description: spare, vivid.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from .scenery import Scenery
 from .simulation import Event
 from .voice import BRINGS_B, clock
 from .words import finish
+from .worth import length
 
 QUESTION = re.compile(
-    r"^(who|whose|where|what is|what are|what does|why|when did|how hard|can|does|is|are|has|did|"
-    r"will|was|could|have you|shall)\b"
+    r"^(who|whose|which|where|what (is|are|does|did|will|was) |why|when (did|will|was)|"
+    r"how (hard|many|much|long|does|is|was|else)|can|does|do you|was|is|are|am i|has|did|will|"
+    r"would|could|may i|must i|must you|have you|shall)\b"
 )
 LONG = re.compile(
     r", (and|but|who|which|for|so|though|with|in which|as)\b|"
@@ -30,103 +33,77 @@ AIMLESS = re.compile(  # acts that nobody does in a manner
     r"arrive at|manage|mislay|come in for|sneeze|trip|mix|turn round)\b|"
     r"<(sit|agree|enter)\b|that \{"
 )
-TOLD = {"S": 5.0, "manner": 1.0, "was": 0.15, "saw": 0.7, "nobody": 0.7}
-SPEAKER_FIRST = {"before", "turned", "heard"}
+TOLD = {"S": 4.0, "manner": 2.0, "was": 0.15, "saw": 0.6, "nobody": 0.9, "what": 0.9}
+SPEAKER_FIRST = {"before", "turned", "heard", "words", "wanted"}
+LONG_LINE = 11.0  # words
 BEFORE_SPEECH = ("back", "and", "after", "tail")
-QUOTED = {"after": 2.0, "before": 1.5, "addr": 2.5, "exclaim": 2.0, "saying": 0.5, "saying2": 0.4}
-PLANS = {  # (front, end) by mood and description; each carries the mood where there is one
-    ("0", False): [
-        "- -",
-        "time -",
-        "link -",
-        "- tail",
-        "- tail",
-        "manner -",
-        "tail -",
-        "time tail",
-        "link tail",
-    ],
-    ("0", True): [
-        "tail -",
-        "back -",
-        "- back",
-        "- as",
-        "time tail",
-        "link end",
-        "and -",
-        "time back",
-        "manner as",
-        "tail end",
-        "back tail",
-        "time+tail -",
-        "link+tail -",
-        "- semicolon",
-        "after -",
-        "- end",
-        "- tail",
-    ],
-    ("m", False): ["- tail", "- tail", "manner -", "tail -", "time tail", "link tail"],
-    ("m", True): [
-        "tail -",
-        "back -",
-        "- back",
-        "time tail",
-        "link end",
-        "and -",
-        "- end",
-        "manner as",
-        "tail end",
-        "back tail",
-        "time+back -",
-        "link+tail -",
-        "time+tail -",
-        "- semicolon",
-        "after end",
-        "- tail",
-    ],
+QUOTED = {"after": 1.5, "before": 1.5, "addr": 2.0, "exclaim": 1.5, "saying": 0.5, "ly": 2.0}
+PLANS = {  # (front, end) by mood and description; each carries the mood if any; ly: an adverb
+    ("0", False): "- -|- -|time -|link -|- tail|ly -|ly -|tail -|link ly",
+    ("0", True): "tail -|- tail|- tail|back -|- as|link tail|and -|- end|- end|ly tail|manner tail|"
+    "time+tail -|link+tail -|link+manner -|- semicolon|- thus|after -|now tail|manner+manner -",
+    ("m", False): "ly -|ly -|ly -|- tail|- tail|tail -|manner -|link ly|time ly|manner+manner -",
+    (
+        "m",
+        True,
+    ): "tail -|- tail|- tail|back -|- back|link end|and -|- end|- end|manner tail|ly tail|"
+    "link+tail -|time+tail -|link+manner -|- semicolon|- thus|after end|now tail|manner+manner -",
 }
 
 
 class Tale(Scenery):
     """The telling of one happening."""
 
-    def tell(self) -> list[dict[str, str]]:
-        """Return the sentences with their moods, descriptions and steps."""
-        rows = []
-        for i, event in enumerate(self.happening.events):
-            rows.append(self.sentence(event, opening=i == 0))
-            replies = 0 < i < len(self.happening.events) - 1 and self.together()
-            room = len(rows) + len(self.happening.events) - i < 9
-            if replies and room and self.chance.flip(0.18):
-                rows.append(
-                    self.sentence(event, reply=True, following=self.happening.events[i + 1])
-                )
-        if len(rows) < 9 and self.chance.flip(0.8 if self.quirk else 0.45):
-            rows.append(self.sentence(self.happening.events[-1], coda=True))
+    def tell(self, start: int = 0) -> list[dict[str, str]]:
+        """Return the sentences with their moods, descriptions and steps, from event `start` on."""
+        rows: list[dict[str, str]] = []
+        for number, _ in enumerate(self.happening.events[start:], start):
+            rows += self.chapter(number, len(rows))
         return rows
 
-    def sentence(
-        self, event: Event, opening=False, reply=False, coda=False, following=None
-    ) -> dict[str, str]:
+    def chapter(self, number: int, told: int) -> list[dict[str, str]]:
+        """Tell one event and what is seen, said or felt around it, within nine sentences."""
+        events, chance = self.happening.events, self.chance
+        self.index = number
+        event, last = events[number], number == len(events) - 1
+        room = 9 - told - (len(events) - number)
+        rows = []
+        if not number and room > 0 and chance.flip(0.3):
+            rows.append(self.sentence(event, "scene"))
+        rows.append(self.sentence(event))
+        self.begun = True
+        room -= len(rows) - 1
+        if number and not last and room > 0 and self.together() and chance.flip(0.2):
+            rows.append(self.sentence(event, "reply", events[number + 1]))
+        elif number and event.step.turn != "-" and room > 0 and chance.flip(0.3):
+            rows.append(self.sentence(event, "react"))
+        elif not last and room > 0 and chance.flip(0.15):
+            rows.append(self.sentence(event, "detail"))
+        if last and told + len(rows) < 9 and chance.flip(0.85 if self.quirk else 0.55):
+            rows.append(self.sentence(event, "coda"))
+        return rows
+
+    def sentence(self, event: Event, role: str = "", following=None) -> dict[str, str]:
         """Tell one event in one sentence; a reply is heard where the following event begins."""
         self.mood = self.chance.pick("+0-")
         self.vivid = self.chance.flip(0.5)
-        self.event, self.now = event, []
+        self.event, self.now, self.role = event, [], role
         self.answered = event.step
         if "storm" in event.step.make:
             self.sky = "gale"
         if following:
             self.event = replace(following, hour=event.hour, new_hour=False, turns=False)
         self.senses = 0
-        self.actor = "A" if coda else event.actor
-        if reply:
+        self.actor = "A" if role == "coda" else event.actor
+        if role == "reply":
             self.actor = "AB"[event.actor == "A"]
-        kind = "home" if coda else event.step.kind
-        self.pool_kind = "talk" if reply else kind
-        self.turn = "-" if coda or reply or opening else event.step.turn
-        how, text = self.matter(opening, reply, coda)
-        plan = self.plan(how, text, opening, event, coda)
-        line = self.compose(how, text, plan, opening)
+        self.pool_kind = {"reply": "talk", "coda": "home"}.get(role, event.step.kind)
+        self.turn = "-" if role in ("coda", "reply") or not self.begun else event.step.turn
+        if role in ("scene", "detail", "react"):
+            line = self.aside(role)
+        else:
+            how, text = self.matter(role)
+            line = self.compose(how, text, self.plan(how, text, event))
         self.since_sense = 0 if self.senses else self.since_sense + 1
         self.last = set(self.now)
         name = {v: k for k, v in MOODS.items()}[self.mood]
@@ -134,16 +111,35 @@ class Tale(Scenery):
             "text": finish(line) + ("" if line.endswith((".", '."', '?"')) else "."),
             "mood": name,
             "description": "vivid" if self.vivid else "spare",
-            "step": "reply" if reply else "coda" if coda else event.step.name,
+            "step": role or event.step.name,
         }
 
-    def matter(self, opening: bool, reply: bool, coda: bool) -> tuple[str, str]:
+    def aside(self, role: str) -> str:
+        """Write a sentence in which nobody acts: the scene, what goes on around, what was felt."""
+        self.crowded = False
+        if role == "react":
+            keep, self.pool_kind = self.now, role
+            line = self.carry("reacts", [self.turn])
+            self.now = [*keep, self.actor]
+            return line
+        shapes = self.shapes[role]
+        if role == "scene":
+            self.scened = True
+            names = [n for n in shapes if self.vivid or n != "back"]
+        else:
+            names = list(shapes)
+        return self.render(read(shapes[self.chance.pick(names)]))
+
+    def matter(self, role: str) -> tuple[str, str]:
         """Choose what of the event is told: a verb phrase (v), a clause (c) or words said (q)."""
-        if coda:
-            if self.quirk:
+        if role == "coda":
+            if self.quirk and self.chance.flip(0.6):
                 return "v", self.happening.people["A"].coda
-            return "v", self.fresh(list(self.words.steps["rest"].said["v"]), "step")
-        if reply:
+            turns = [e.step.turn for e in self.happening.events if e.step.turn != "-"]
+            pool = self.words.pools["endings"].get(f"{self.happening.goal.name} {turns[-1]}", [])
+            rest = list(self.words.steps["rest"].said["v"])
+            return "v", self.fresh(pool if pool and self.chance.flip(0.8) else rest, "step")
+        if role == "reply":
             if self.chance.flip(0.5):
                 return "q", self.fresh(self.temper("r" + self.mood), "speech")
             kind = self.answered.turn if self.answered.turn != "-" else self.answered.kind
@@ -158,88 +154,107 @@ class Tale(Scenery):
         lines = [*said.get("q", ()), *said.get("q" + self.mood, ())]
         return "q", self.fresh(lines, "step")
 
-    def plan(self, how: str, text: str, opening: bool, event: Event, coda: bool) -> tuple[str, str]:
+    def plan(self, how: str, text: str, event: Event) -> tuple[str, str]:
         """Choose front and end."""
-        if opening:
-            ends = ["tail", "end", "back"] if self.vivid else ["tail"]
-            return "open", self.chance.pick(ends if self.mood != "0" else ["-", *ends])
-        plans = PLANS[("0" if self.mood == "0" else "m", self.vivid)]
+        if not self.begun:
+            ends = ["tail", "end", "tail"] if self.vivid else ["-", "-", "tail"]
+            return ("-" if self.scened else "open"), self.chance.pick(ends)
         fits = []
-        for plan in plans:
+        aimless = how == "v" and self.aimless(text)
+        for plan in PLANS[("0" if self.mood == "0" else "m", self.vivid)].split("|"):
             front, end = plan.split()
-            parts = front.split("+") + [end]
-            if front not in ("-", *self.shapes["front"]) or end not in ("-", *self.shapes["end"]):
+            if front not in ("-", "ly", *self.shapes["front"]):
                 continue
-            if ("time" in parts) and not event.new_hour:
+            if how == "q" and "ly" in plan and end == "tail":
                 continue
-            if how == "q" and front not in ("-", "back", "and", "after", "tail"):
+            if end not in ("-", "ly", *self.shapes["end"]):
                 continue
-            aimless = how == "v" and self.aimless(text)
-            if "manner" in parts and (aimless or not self.has_manner()):
+            if "time" in front and not event.new_hour:
                 continue
-            if coda and "back" in parts:
+            if how == "q" and front not in ("-", "ly", "back", "and", "after", "tail"):
+                continue
+            if ("manner" in front or "ly" in plan) and how != "q":
+                if how == "c" or aimless or not self.has_manner():
+                    continue
+            if self.role == "coda" and ("back" in plan or "end" in plan):
                 continue
             fits.append((front, end))
+        if length(text) > LONG_LINE:  # nothing much is hung on a long line
+            fits = [p for p in fits if "ly" in p or p == ("-", "-")] or fits
         return self.chance.pick(fits)
 
-    def compose(self, how: str, text: str, plan: tuple[str, str], opening: bool) -> str:
+    def compose(self, how: str, text: str, plan: tuple[str, str]) -> str:
         """Put front, core and end together."""
         front, end = plan
         question = how == "q" and bool(QUESTION.match(text))
-        core = self.core(how, text, front, end, opening, question)
+        core = self.core(how, text, front, end, question)
+        self.brief = core == "ly" or end != "-"
+        if how == "q":
+            self.pool_kind = "talk"
+        front, end = front.replace("ly", "-"), end.replace("ly", "-")
         if how == "c" and core == "C" and end in ("tail", "end"):
-            end = "back"
-        ends = ("tail", "end", "semicolon", *(["back", "as"] if "while" in text else []))
+            end = "back" if self.vivid else "-"
+        ends = ("tail", "end", "semicolon", "thus", *(["back", "as"] if "while" in text else []))
         if how != "q" and LONG.search(text) and end in ends:
             front, end = ("tail" if front == "-" else front), "-"  # it would hang on somebody else
         if question and front in BEFORE_SPEECH:
             front = "-"
         if how == "q" and core in SPEAKER_FIRST:
-            end, front = "-", front if front != "-" else self.chance.pick(["back", "tail"])
+            end = "-"
         self.step = {"V": read(text), "C": read(text), "Q": read(text)}
-        self.crowded = front in ("back", "and", "after", "time+back")
+        self.crowded = front in ("back", "and", "after")
+        self.fronted = True
         out = ""
         if front == "open":
             out = self.opening(how)
         elif front != "-":
             out = self.render(read(self.shapes["front"][front])) + " "
+        self.fronted = False
         out += self.render(read(self.shapes["ask" if question else how][core]))
         if end != "-":
             tail = self.render(read(self.shapes["end"][end].lstrip()))
             out += tail if tail.startswith((",", ";")) else " " + tail
         return re.sub(r",(?=[,;])", "", out).rstrip(",")
 
-    def core(self, how: str, text: str, front: str, end: str, opening: bool, question: bool) -> str:
+    def core(self, how: str, text: str, front: str, end: str, question: bool) -> str:
         """Choose the construction of the core among those that fit what stands around it."""
-        cores = set(self.shapes["ask" if question else how])
+        shapes = self.shapes["ask" if question else how]
+        cores = set(shapes)
+        if "ly" in (front, end):
+            return {"v": "manner", "q": "ly"}[how]
         if not self.together() and self.event.step.name not in BRINGS_B:
-            cores = {k for k in cores if "{X" not in self.shapes["ask" if question else how][k]}
+            cores = {k for k in cores if "{X" not in shapes[k]}
+        if self.actor not in self.known:
+            cores -= {"words"}
         if how == "v":
-            cores -= self.unfit(text, front, end, opening)
+            cores -= self.unfit(text, front, end)
             return self.chance.draw({k: TOLD[k] for k in sorted(cores)})
-        if how == "c" and (opening or "tail" in front or front == "manner"):
-            return "saw"
-        if how == "q" and front in BEFORE_SPEECH:
+        if how == "c":
+            if not self.begun or "tail" in front or "manner" in front:
+                return "saw"
+            return self.chance.draw({k: 3.0 if k == "C" else 1.0 for k in sorted(cores)})
+        if front in BEFORE_SPEECH:
             cores = cores & SPEAKER_FIRST or cores
-        if how == "q" and ("{address}" in text or not self.together()):
-            cores -= {"addr"}
+        if "{address}" in text or not self.together():
+            cores -= {"addr", "split"}
         return self.chance.draw({k: QUOTED.get(k, 1.0) for k in sorted(cores)})
 
-    def unfit(self, text: str, front: str, end: str, opening: bool) -> set[str]:
+    def unfit(self, text: str, front: str, end: str) -> set[str]:
         """Return the constructions that a verb phrase cannot have here."""
         out: set[str] = set()
-        if "manner" in (front, end) or not self.has_manner():
+        opening = not self.begun
+        if "manner" in front or not self.has_manner():
             out |= {"manner"}
         if opening or "{X" in text or self.pool_kind not in ("look", "go", "work", "give"):
             out |= {"saw"}
-        if opening or "tail" in front or front == "manner":
-            out |= {"was", "nobody"}
-        if front == "manner":
+        if opening or "tail" in front or "manner" in front or front == "now":
+            out |= {"was", "nobody", "what"}
+        if "manner" in front:
             out |= {"saw"}
         if self.actor in self.last:  # it would be "nobody but she"
             out |= {"nobody"}
         if self.aimless(text):
-            out |= {"manner", "saw", "nobody"}
+            out |= {"manner", "saw", "nobody", "what"}
         return out
 
     def aimless(self, text: str) -> bool:
@@ -251,19 +266,13 @@ class Tale(Scenery):
         return f"manner {self.pool_kind} {self.mood}" in self.words.qualities
 
     def opening(self, how: str) -> str:
-        """Open the story: when and where; quotations open with what is said."""
+        """Open the story with the hour or the place, seldom with both; quotations with neither."""
         if how == "q":
             return ""
-        when = self.opening_time()
-        event = self.event
-        shape = self.chance.pick(["when", "where", "both"])
-        where = f"{event.place.prep} the {event.place.noun}"
-        if shape == "when":
-            return f"{when}, "
-        if shape == "where":
-            return f"{where}, {when}, "
-        return f"{when} {where}, " if "," not in when else f"{when}, "
-
-    def opening_time(self) -> str:
         line = clock()[str(self.event.hour)][0].removeprefix("open ")
-        return self.render(read(self.chance.pick(listed(line, ";"))))
+        shape = self.chance.draw({"when": 0.35, "where": 0.35, "both": 0.3})
+        where = self.slot_at("") if shape != "when" else ""
+        if shape == "where":
+            return f"{where}, "
+        when = self.render(read(self.chance.pick(listed(line, ";"))))
+        return f"{when} {where}, " if where and "," not in when else f"{when}, "

@@ -42,6 +42,9 @@ class Clerk(Tale):
 
     binding = False
 
+    def again(self, name: str) -> str:
+        return self.given[name]
+
     def slot(self, name: str) -> str:
         if self.binding:
             if name not in self.bound:

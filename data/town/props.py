@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from .cast import Cast
 from .language import read
-from .voice import Voice
 
 
-class Props(Voice):
+class Props(Cast):
     """The voice, with what stands about."""
 
     def animal_act(self) -> str:
@@ -20,6 +20,7 @@ class Props(Voice):
 
     def slot_animal(self, sub: str) -> str:
         animal = self.happening.animal
+        self.pay("animal")
         if sub == "n":
             return animal.noun
         if "n" in self.known:
@@ -29,9 +30,11 @@ class Props(Voice):
         return f"a {look}{animal.noun}"
 
     def slot_P(self, sub: str) -> str:
+        self.pay("start")
         return f"the {self.happening.places[0].noun}"
 
     def slot_at(self, sub: str) -> str:
+        self.pay("target" if self.event.place is self.happening.places[1] else "start")
         return f"{self.event.place.prep} the {self.event.place.noun}"
 
     def slot_to(self, sub: str) -> str:
@@ -42,6 +45,7 @@ class Props(Voice):
 
     def feature(self) -> tuple[str, str, tuple[str, ...]]:
         """Choose a piece of furniture, in one sentence never the same twice."""
+        self.slot_at("")
         left = [f for f in self.event.place.features if f[0] not in self.now]
         feature = self.chance.pick(left or self.event.place.features)
         self.now.append(feature[0])
@@ -64,6 +68,7 @@ class Props(Voice):
 
     def slot_o(self, sub: str) -> str:
         thing = self.happening.thing
+        self.pay("thing")
         if sub == "n":
             return thing.noun
         if sub in ("q", "full"):
@@ -77,7 +82,7 @@ class Props(Voice):
             and sub == ""
             and not self.quoted
             and not self.crowded
-            and self.chance.flip(0.3)
+            and self.chance.flip(0.6)
         ):
             self.now.append("o")
             return "it"
@@ -142,6 +147,7 @@ class Props(Voice):
         return self.given[kind]
 
     def broken_part(self) -> str:
+        self.pay("thing")
         if "part" not in self.given:
             self.given["part"] = self.chance.pick(list(self.happening.thing.parts))
             self.given["fault"] = self.chance.pick(self.happening.thing.parts[self.given["part"]])
@@ -184,4 +190,7 @@ class Props(Voice):
                 if not d.endswith("buns")
             ]
             self.given["dish"] = self.chance.pick(dishes)
+        near, self.when["dish"] = self.index - self.when.get("dish", -9) <= 1, self.index
+        if sub != "n" and near and not self.quoted and self.chance.flip(0.6):
+            return "it"
         return self.given["dish"] if sub == "n" else f"the {self.given['dish']}"

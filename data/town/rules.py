@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
+from .cast import ZONES
 from .files import MOODS, Words, listed
 from .language import Node, read
 from .simulation import WEATHERS
-from .voice import clock, shapes
+from .voice import CONTESTS, SHORT, clock, shapes
 from .words import inflect
 
 
@@ -21,13 +23,23 @@ def rules(words: Words, test: bool) -> dict[str, Node]:
     text: dict[str, str] = {}
     for name, entries in words.lists.items():
         text[name] = either([*entries, *(words.test_lists.get(name, []) if test else [])])
+    for name in ("goods", "snack"):
+        described = either(q for m in MOODS.values() for q in words.qualities[f"{name} {m}"])
+        text[name] = f"[{described} ]{text[name]}"
+    plates = text["snack"].split("({number} {bite}|", 1)
+    text["snack"] = (
+        f"({{number}} {{bite}}|a {plates[0]}(" + re.sub(r"\|an? ", "|", "|" + plates[1])[1:] + ")"
+    )
+    for name, short in SHORT.items():
+        text[f"{name}_full"] = text[name]
+        text[name] = f"({{{name}_full}}|{short})"
+    text["contest"] = text["contest"][:-1] + f"|the {either(CONTESTS)})"
     text |= people_rules(words) | thing_rules(words) | place_rules(words) | time_rules(words)
     text |= speech_rules(words) | carrying_rules(words)
     steps = [(s, t) for s in words.steps.values() for t in s.said.get("v", ())]
     text["V"] = either(f"{{step={s.name}}}{t}" for s, t in steps)
-    text["V"] = (
-        text["V"][:-1] + "|" + "|".join(f"{{step=coda}}{p.coda}" for p in words.people) + ")"
-    )
+    codas = [p.coda for p in words.people] + [t for b in words.pools["endings"].values() for t in b]
+    text["V"] = text["V"][:-1] + "|" + "|".join(f"{{step=coda}}{t}" for t in codas) + ")"
     text["C"] = either(
         f"{{step={s.name}}}{t}" for s in words.steps.values() for t in s.said.get("c", ())
     )
@@ -49,14 +61,17 @@ def rules(words: Words, test: bool) -> dict[str, Node]:
     parts = shapes(test)
     for part in ("v", "c", "q", "ask"):
         text["core_" + part] = either(parts[part].values())
-    text["front"] = either(
-        [*parts["front"].values(), "{open}, ", "{at_any}, {open}, ", "{open} {at_any}, "]
-    )
+    text["front"] = either([*parts["front"].values(), "{open},", "{at_any},", "{open} {at_any},"])
     text["end"] = either(t.strip() for t in parts["end"].values())
     text["sentence"] = (
         "([{front} ]({core_v}|{core_c})[ {end}].|[{front} ](({core_q}|{core_ask})[[,] {end}].|"
-        "({core_q}|{core_ask})))"
+        "({core_q}|{core_ask}))|({detail}|{aside}|{react}).)"
     )
+    text["detail"], text["aside"] = (
+        either(parts["detail"].values()),
+        either(parts["scene"].values()),
+    )
+    text["react"] = either(t for body in words.pools["reacts"].values() for t in body)
     return {name: read(value) for name, value in text.items()}
 
 
@@ -74,6 +89,13 @@ def people_rules(words: Words) -> dict[str, str]:
     return {
         "nm": either(p.name.lower() for p in words.people),
         "tr": either(p.trade for p in words.people),
+        "person": "the ({p_sort} {p_folk}|{p_folk}[ from {p_home}])",
+        "p_folk": either(words.lists["folk.n"]),
+        "p_sort": either(q for m in MOODS.values() for q in words.qualities[f"folk {m}"]),
+        "p_home": "({street}|{village})",
+        "clothes": f"{his} [{{c_colour}} ]{{c_worn}}",
+        "c_colour": either(words.colours),
+        "c_worn": either(f"{{zone={z}}}{g}" for z in ZONES for g in words.lists[f"zone {z}"]),
         "trade": "{tr}",
         "trade.x": "{tr}",
         "quirk": either(p.quirk for p in words.people),
@@ -118,7 +140,7 @@ def thing_rules(words: Words) -> dict[str, str]:
         "fault": either(faults),
         "works": either(dict.fromkeys(t.works for t in words.things)),
         "mendtool": either(tools),
-        "dish": "the {dish_noun}",
+        "dish": "(the {dish_noun}|it)",
         "dish_noun": either(dishes),
         "dish.n": "{dish_noun}",
         "animal_noun": either(a.noun for a in words.animals),
@@ -158,11 +180,21 @@ def time_rules(words: Words) -> dict[str, str]:
             for w, line in zip(WEATHERS, found["sky"], strict=True)
         )
     }
-    opens, times = [], []
+    opens, times, scenes = [], [], []
     for hour in "01234":
         opens += [f"{{hour={hour}}}{t}" for t in listed(found[hour][0].removeprefix("open"), ";")]
         times += [f"{{hour={hour}}}{t}" for t in listed(found[hour][1].removeprefix("later "), ";")]
-    return rule | {"open": either(opens), "time": either(times), "time.later": either(times)}
+        scenes += [
+            f"{{hour={hour}}}{t}"
+            for line in found[hour][2:]
+            for t in listed(line.removeprefix("scene "), ";")
+        ]
+    return rule | {
+        "scene": either(scenes),
+        "open": either(opens),
+        "time": either(times),
+        "time.later": either(times),
+    }
 
 
 def speech_rules(words: Words) -> dict[str, str]:
@@ -209,8 +241,13 @@ def carrying_rules(words: Words) -> dict[str, str]:
         f"feel{mood}": either(words.qualities[f"manner feel {mood}"]) for mood in MOODS.values()
     }
     back = [*pool("backs"), "{smell_back}", "{sound_back}", "{animal_act}", *skies]
+    tails = [
+        f"{{sky={key.split()[1]}}}{t}" if key.startswith("sky ") else t
+        for key, body in words.pools["tails"].items()
+        for t in body
+    ]
     return feels | {
-        "tail": either([*pool("tails"), *temper]),
+        "tail": either([*tails, *temper]),
         "end": "",
         "back": either(back),
         "manner": manner,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .files import listed
 from .language import read
 from .props import Props
@@ -21,32 +23,52 @@ ANIMALS = {
 }
 
 
+END_ONLY = re.compile(r"like |as (usual|\{)|at the \{nth|for the \{nth|without|before \{")
+
+
 class Scenery(Props):
     """The voice, with all that may be hung on a sentence."""
+
+    role, fronted, scened, begun = "", False, False, False
 
     def carry(self, pool: str, kinds: list[str]) -> str:
         lines = [t for kind in kinds for t in self.words.pools[pool].get(f"{kind} {self.mood}", [])]
         return self.render(read(self.fresh(lines, pool)))
 
     def slot_tail(self, sub: str) -> str:
-        if not self.vivid:
-            return self.carry("tails", ["short"])
-        if self.chance.flip(0.5):
-            return self.carry("tails", ["vivid"])
-        temper = self.words.tempers[self.person(self.actor).temper]
-        if self.chance.flip(0.25):
-            return self.render(read(self.fresh(temper["t" + self.mood], "tail")))
-        if self.pool_kind != "home" and self.words.pools["tails"].get(
-            f"{self.pool_kind} {self.mood}"
-        ):
-            if self.chance.flip(0.4):
-                return self.carry("tails", [self.pool_kind])
-        return self.carry("tails", ["any"])
+        """Choose what hangs on the act; a spare sentence takes a short one."""
+        kinds = {kind: w for kind, w in self.tail_kinds().items() if self.tails(kind)}
+        return self.render(read(self.fresh(self.tails(self.chance.draw(kinds)), "tail")))
+
+    def tail_kinds(self) -> dict[str, float]:
+        """Weigh what a tail can be about: the outcome, the hope, the act, the weather, the look."""
+        weights = {self.pool_kind: 2.0, "any": 0.6, "temper": 1.0, "vivid": 1.5 * self.vivid}
+        if self.turn != "-":
+            weights |= {self.turn: 6.0, "temper": 0.0, "any": 0.0 if self.mood != "0" else 0.5}
+        elif self.hoping():
+            weights[f"hope {self.happening.goal.name}"] = 2.0
+        if self.event.place.outdoors and self.pool_kind != "home" and "sky" in self.known:
+            weights[f"sky {self.sky}"] = 1.0
+        return {kind: w for kind, w in weights.items() if w}
+
+    def hoping(self) -> bool:
+        """Say whether the one who acts still hopes: it is the hero, and nothing is decided."""
+        turns = [i for i, e in enumerate(self.happening.events) if e.step.turn != "-"]
+        return self.actor == "A" and self.role != "coda" and self.index < turns[-1]
+
+    def tails(self, kind: str) -> list[str]:
+        if kind == "temper":
+            lines = self.words.tempers[self.person(self.actor).temper]["t" + self.mood]
+        else:
+            lines = self.words.pools["tails"].get(f"{kind} {self.mood}", [])
+        fits = [t for t in lines if self.allows(t)]
+        if self.crowded or self.fronted:
+            fits = [t for t in fits if not END_ONLY.match(t)]
+        short = [t for t in fits if (len(t.split()) <= 5) or self.vivid]
+        return short
 
     def slot_end_pool(self, sub: str) -> str:
-        if self.turn != "-" and self.chance.flip(0.5):
-            return self.carry("ends", [self.turn])
-        return self.carry("ends", ["any"])
+        return self.carry("ends", [self.turn if self.turn != "-" else "any"])
 
     def slot_back(self, sub: str) -> str:
         event = self.event
@@ -61,6 +83,8 @@ class Scenery(Props):
         kind = self.chance.draw(kinds)
         if kind == "change":
             event.turns = False
+            self.pay("sky")
+            self.known.add("sky")
             self.sky = self.chance.pick(self.words.weather[self.sky]["next"])
             return self.render(read(self.chance.pick(self.words.weather[self.sky]["change"])))
         if kind == "weather":
@@ -82,6 +106,8 @@ class Scenery(Props):
 
     def weather(self) -> str:
         event, fits = self.event, []
+        self.pay("sky")
+        self.known.add("sky")
         for line in self.words.weather[self.sky][self.mood]:
             tag, text = line.split(" ", 1)
             if "d" in tag and event.hour > 2 or "n" in tag and event.hour < 4:
@@ -108,16 +134,21 @@ class Scenery(Props):
         return listed(line, ";")
 
     def slot_sky(self, sub: str) -> str:
+        self.pay("sky")
+        self.known.add("sky")
         return self.render(
             read(clock()["sky"][list(self.words.weather).index(self.sky)].split(" ", 1)[1])
         )
 
+    def slot_scene(self, sub: str) -> str:
+        line = clock()[str(self.event.hour)][2].removeprefix("scene ")
+        return self.render(read(self.chance.pick(listed(line, ";"))))
+
     def slot_day(self, sub: str) -> str:
-        return (
-            self.happening.day
-            if not self.quoted and not self.known
-            else self.chance.pick(self.words.lists["day"])
-        )
+        if self.quoted or self.begun:
+            return self.chance.pick(self.words.lists["day"])
+        self.pay("day")
+        return self.happening.day
 
     def temper(self, key: str) -> list[str]:
         return self.words.tempers[self.person(self.actor).temper][key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from .chance import Chance
@@ -22,6 +23,7 @@ class Event:
     new_hour: bool
     together: bool
     turns: bool = False  # the weather changes here, if the telling has room to say so
+    before: tuple = ()  # stage, facts, place, hour, weather: from here it can happen again
 
 
 @dataclass
@@ -35,10 +37,7 @@ class Happening:
     places: tuple[Place, Place]
     day: str
     events: list[Event] = field(default_factory=list)
-
-    @property
-    def facts(self) -> set[str]:
-        return set().union(*(event.step.make for event in self.events))
+    unpaid: dict[str, float] = field(default_factory=dict)  # nats that count once it is mentioned
 
 
 def fitting(goal: Goal, words: Words) -> tuple[list[Thing], list[Place]]:
@@ -104,28 +103,45 @@ def happen(chance: Chance, split: str, goal_name: str = "") -> Happening:
     goal = words.goals[goal_name] if goal_name else chance.pick(goals)
     people = allowed(words.people)
     women, men = ([p for p in people if p.gender == g] for g in "fm")
-    pair = [chance.pick(women), chance.pick(men)]
-    if chance.flip(0.5):
-        pair.reverse()
+    unpaid: dict[str, float] = {}
+
+    def cast(name: str, entries: list):
+        unpaid[name] = math.log(len(entries))
+        return chance.pick(entries, counted=False)
+
+    hero = chance.pick(women + men)
+    rest = men if hero in women else women
+    helper = cast("B", [p for p in rest if p.temper != hero.temper])
     things, places = fitting(goal, words)
-    start = chance.pick(allowed(places))
-    target = chance.pick([p for p in allowed(words.places) if p.noun != start.noun])
+    start = cast("start", allowed(places))
+    target = cast("target", [p for p in allowed(words.places) if p.noun != start.noun])
     happening = Happening(
         goal,
-        dict(zip("AB", pair, strict=True)),
-        chance.pick(allowed(things)),
-        chance.pick(allowed(words.animals)),
+        {"A": hero, "B": helper},
+        cast("thing", allowed(things)),
+        cast("animal", allowed(words.animals)),
         (start, target),
-        chance.pick(words.lists["day"]),
+        cast("day", words.lists["day"]),
+        unpaid=unpaid,
     )
-    _run(happening, chance, words)
+    facts = frozenset({"apart"} if goal.apart else {"together"})
+    hour, weather = chance.pick((0, 0, 1, 2)), cast("sky", list(WEATHERS))
+    _run(happening, chance, (0, facts, start, hour, weather))
     return happening
 
 
-def _run(happening: Happening, chance: Chance, words: Words) -> None:
-    state = {"apart"} if happening.goal.apart else {"together"}
-    place, hour, weather = happening.places[0], chance.pick((0, 0, 1, 2)), chance.pick(WEATHERS)
-    for optional, names in happening.goal.stages:
+def again(happening: Happening, number: int, chance: Chance) -> None:
+    """Let the story happen anew from its event `number` on."""
+    before = happening.events[number].before
+    del happening.events[number:]
+    _run(happening, chance, before)
+
+
+def _run(happening: Happening, chance: Chance, before: tuple) -> None:
+    first, facts, place, hour, weather = before
+    state, words = set(facts), load()
+    for stage, (optional, names) in enumerate(happening.goal.stages[first:], first):
+        before = (stage, frozenset(state), place, hour, weather)
         steps = [words.steps[name] for name in names]
         can = [s for s in steps if s.need <= state and not ("Q" in s.make and "moved" in state)]
         if not can or (optional and len(happening.events) > 1 and not chance.flip(0.6)):
@@ -138,7 +154,9 @@ def _run(happening: Happening, chance: Chance, words: Words) -> None:
         if "later" in step.make and happening.events and hour < 4:
             hour, new_hour = hour + 1, True
         happening.events.append(
-            Event(step, step.actor, place, hour, weather, new_hour, "together" in state, turns)
+            Event(
+                step, step.actor, place, hour, weather, new_hour, "together" in state, turns, before
+            )
         )
         for fact in step.make:
             if fact == "Q":

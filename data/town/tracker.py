@@ -2,7 +2,8 @@
 
 Kinds of violation: "people" (a third main person, a wrong trade), "pronoun" (nobody it could stand
 for), "thing" (another thing), "property" (another colour, size ...), "place", "hour", "weather",
-"dish" and the like (another than before), "order" (a step before what it needs), "unreadable".
+"dish" and the like (another than before), "order" (a step before what it needs), "bystander" (deaf
+here and tall there), "clothes" (another coat), "unreadable".
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ from .words import sentences, tokens
 PROPERTIES = ("size", "quality", "colour", "material")
 FIXED = (
     "dish_noun",
-    "dish",
-    "contest",
+    "contest_full",
     "prize",
-    "craft",
+    "craft_full",
     "occasion",
-    "quarrel",
+    "quarrel_full",
     "trap",
     "mendtool",
     "animal_noun",
@@ -103,6 +103,7 @@ class Tracker:
             if kind in FIXED and known.setdefault(kind, value) != value:
                 wrong.append(kind)
         self.surroundings(known, wrong, reading)
+        self.bystanders(known, wrong, reading)
         steps = [self.words.steps[v] for k, v in reading if k == "step" and v in self.words.steps]
         facts = set(state.facts)
         for step in steps:
@@ -118,6 +119,34 @@ class Tracker:
             known,
             (*state.wrong, *((number, kind) for kind in dict.fromkeys(wrong))),
         )
+
+    def bystanders(
+        self, known: dict[str, str], wrong: list[str], reading: tuple[Feature, ...]
+    ) -> None:
+        """Check what is said of people who pass by, and what the two of the story wear."""
+        sort = colour = folk = owner = ""
+        for kind, value in reading:
+            if kind == "pronoun":
+                owner = value
+            if kind == "p_sort":
+                sort = value
+            if kind == "c_colour":
+                colour = value
+            if kind == "p_folk":
+                folk = value
+                if sort and known.setdefault(f"sort of {folk}", sort) != sort:
+                    wrong.append("bystander")
+                sort = ""
+            if kind == "p_home" and known.setdefault(f"home of {folk}", value) != value:
+                wrong.append("bystander")
+            if kind == "c_worn":
+                worn = value
+            if kind == "zone":
+                if known.setdefault(f"{owner} {value}", worn) != worn:
+                    wrong.append("clothes")
+                if colour and known.setdefault(f"{owner} {value} colour", colour) != colour:
+                    wrong.append("clothes")
+                colour = ""
 
     def surroundings(
         self, known: dict[str, str], wrong: list[str], reading: tuple[Feature, ...]

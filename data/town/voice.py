@@ -10,6 +10,7 @@ from .files import Person, Words, load, sections
 from .language import Node, read
 from .simulation import Event, Happening
 from .words import inflect
+from .worth import worth
 
 PRONOUN = {
     "f": {"he": "she", "him": "her", "his": "her", "self": "herself"},
@@ -27,6 +28,8 @@ BRINGS_B = {
     "quarrel",
 }  # steps that name the other person first
 SENSES = re.compile(r"\bsmell\b")
+SHORT = {"contest": "it", "craft": "do it", "disease": "it", "quarrel": "it"}
+CONTESTS = ("race", "match", "contest", "show")
 
 
 @cache
@@ -60,22 +63,30 @@ class Voice:
         self.now: list[str] = []
         self.given: dict[str, str] = {}
         self.used: set[str] = set()
+        self.bystanders: list[str] = []
+        self.when: dict[str, int] = {}  # the event that named something last
+        self.index = 0
         self.since_sense, self.mood, self.vivid = 3, "0", False
         self.form, self.quoted, self.quirk = "past", False, False
         self.event: Event = happening.events[0]
         self.sky = happening.events[0].weather
         self.senses = 0
+        self.brief = False  # too much follows for "Nora, the puppeteer,"
         self.crowded = False  # somebody else was named first, so that "it" would mislead
         self.step: dict[str, Node] = {}
 
     def together(self) -> bool:
         return "B" in self.known
 
+    def pay(self, name: str) -> None:
+        """Count the choice of somebody or something when the text first shows it."""
+        self.chance.nats += self.happening.unpaid.pop(name, 0.0)
+
     def fresh(self, pool: list[str], tag: str) -> str:
         """Choose a template that the moment allows, if possible one not yet used in this story."""
         can = [t for t in pool if self.allows(t)]
         new = [t for t in can if tag + t not in self.used] or can or pool
-        text = self.chance.pick(new)
+        text = self.chance.draw({t: worth(t) for t in new})
         self.used.add(tag + text)
         self.senses += bool(SENSES.search(text))
         return text
@@ -125,7 +136,7 @@ class Voice:
     def listed(self, name: str) -> str:
         """Choose from a word list; some are chosen once for the whole story."""
         if name in BOUND and name in self.given:
-            return self.given[name]
+            return self.again(name)
         entries = self.words.lists[name] + (
             self.words.test_lists.get(name, []) if self.test else []
         )
@@ -134,8 +145,17 @@ class Voice:
         self.used.add(f"{name} {entry}")
         text = self.render(read(entry))
         if name in BOUND:
-            self.given[name] = text
+            self.given[name], self.when[name] = text, self.index
         return text
+
+    def again(self, name: str) -> str:
+        """Name once more what stays the same: in short, if the sentence before named it too."""
+        full = self.given[name]
+        near, self.when[name] = self.index - self.when.get(name, -9) <= 1, self.index
+        if not near or self.quoted or name not in SHORT or not self.chance.flip(0.7):
+            return full
+        noun = full.split()[-1]
+        return f"the {noun}" if name == "contest" and noun in CONTESTS else SHORT[name]
 
     def person(self, key: str) -> Person:
         return self.happening.people[key]
@@ -152,20 +172,21 @@ class Voice:
         if key in self.now:
             return self.pronoun(key, "he" if subject else "him")
         self.now.append(key)
+        self.pay(key)
         if key not in self.known:
             self.known.add(key)
             forms = [f"{person.name} the {person.trade}"]
-            if subject and not self.quoted:
+            if subject and not self.quoted and not self.brief:
                 forms += [f"{person.name}, the {person.trade},"]
                 quirk = self.render_for(key, person.quirk)
-                if key == "A" and self.chance.flip(0.35):
+                if key == "A" and self.chance.flip(0.45):
                     forms = [f"{person.name}, a {person.trade} who {quirk},"]
             form = self.chance.pick(forms)
             self.quirk |= key == "A" and " who " in form
             return form
-        if key in self.last and self.chance.flip(0.55):
+        if key in self.last and self.chance.flip(0.65):
             return self.pronoun(key, "he" if subject else "him")
-        return person.name if self.chance.flip(0.8) else f"the {person.trade}"
+        return person.name if self.chance.flip(0.85) else f"the {person.trade}"
 
     def render_for(self, key: str, text: str) -> str:
         keep, self.actor = self.actor, key
@@ -210,6 +231,7 @@ class Voice:
     def slot_Q(self, sub: str) -> str:
         if sub:
             target = self.happening.places[1]
+            self.pay("target")
             return f"to the {target.noun}" if sub == "to" else f"the {target.noun}"
         self.quoted = True
         out = self.render(self.step["Q"])
