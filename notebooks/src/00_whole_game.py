@@ -88,8 +88,8 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Read them aloud. The grammar mostly holds, the town is recognisable, and the mood varies. A few words may be odd: it is a
-# *small* model. This is our **base model**, and everything we do later is measured against it.
+# Read them aloud. The grammar mostly holds, the town is recognisable, and the mood changes from one to the next. A few words may be odd: it
+# is a *small* model. This is our **base model**, and everything we do later is measured against it.
 #
 # ## Stage 2: somebody chooses
 #
@@ -102,7 +102,7 @@ comparisons, labels = labelers.recorded(task)
 labeler = labelers.simulated(task)
 example = show.clear_case(comparisons, labeler)
 asked, label = comparisons[example], labels[example]
-print("Prompt:", asked.query.strip())
+show.wrapped("Prompt: " + asked.query.strip())
 pd.DataFrame(
     {
         "continuation": asked.options,
@@ -145,8 +145,8 @@ axes.set(xlabel="utility (positive minus negative words)", ylabel="share")
 axes.set_title("What the simulated labeler chose")
 axes.legend(frameon=False);
 # %% [markdown]
-# *How to read it:* grey is what the base model writes, the blue outline is what was chosen. The outline stands a little to the right.
-# That shift is all there is to learn from.
+# *How to read it:* grey is what the base model writes, the blue outline is what was chosen. The outline stands a little to the right of the
+# grey. This small shift is everything that a model can learn from the labels.
 
 # %%
 assert sum(chosen) / len(chosen) > sum(offered) / len(offered)
@@ -154,9 +154,9 @@ assert sum(chosen) / len(chosen) > sum(offered) / len(offered)
 # %% [markdown]
 # ## Stage 3: from choices to numbers
 #
-# PPO needs a score for any text at any time, and no labeler can sit beside it. So a **reward model** learns to predict the choices: the
-# language model's own trunk, with one number on top. We fit one here on a fifth of the labels (it takes less than a minute on most
-# machines), and then load one that was fitted on all of them.
+# PPO needs a score for any text at any time: thousands of them, while no labeler can sit beside it. So a **reward model** learns to predict the
+# choices. It is the language model's own trunk, with one number on top. We fit one here on a fifth of the labels (it takes less than a
+# minute on most machines), and then load one that was fitted on all of them.
 
 # %% tags=["slow"]
 few = size.comparisons // 5
@@ -201,7 +201,9 @@ pd.DataFrame(rows, columns=["who predicts", "held-out accuracy"]).round(2)
 #
 # Difficulty ●○○○○ · importance ●●●●○ · 3 minutes
 #
-# Predictions are worth most when they are written down before the run. Fill in four numbers.
+# Predictions are worth most when they are written down before the run. Fill in four numbers. (So it goes with every exercise: replace the
+# `...`, run the cell, then run the check below it. After the check comes a folded cell that takes the package's answer where yours is not
+# right yet, so that no exercise can stop you. Unfold it if you want to see the answer.)
 #
 # - `guessing`: the accuracy of somebody who picks one of the four options blindly;
 # - `base_score`: roughly, the mean score of the base model's own answers;
@@ -445,7 +447,9 @@ if long is None:
     show.note("**Not recorded here**: `python data/make_no_penalty.py` makes it, in some minutes.")
 else:
     figure, panels = plt.subplots(1, 2, figsize=(9, 2.8))
-    lines = {"with the penalty": (whole, "--", plots.GREY), "without": (long["curve"], "-", plots.RED)}
+    kept = (RECORDED / "ppo_sentiment.jsonl").read_text().splitlines()
+    lines = {"with the penalty": ([json.loads(line) for line in kept], "--", plots.GREY)}
+    lines["without"] = (long["curve"], "-", plots.RED)
     for axes, (key, name) in zip(panels, names.items()):
         for label, (curve, style, colour) in lines.items():
             x, y = [m["episodes"] for m in curve], [m[key] for m in curve]
@@ -490,7 +494,7 @@ if long is not None:
 # ## Recap
 #
 # - Five stages: sample, label, fit a reward model, tune with PPO; then judge with somebody who was not involved.
-# - One comparison carries little information and much noise. Thousands of them carry enough.
+# - One comparison carries little information and much noise. Thousands of comparisons together carry enough.
 # - The reward model stands in for the labeler. The KL penalty keeps the policy close to the texts on which the reward model can be trusted.
 # - Never read a score without its KL, and never read the two without some of the texts.
 # - A win rate depends on the judge as well as on the model: a noisy judge sees less of any difference.

@@ -770,7 +770,7 @@ for (name, world), (style, colour) in zip(worlds.items(), looks):
 axes[0].set(title="Beta", xlabel="episodes", ylabel="reward per nat")
 axes[1].set(title="KL", xlabel="episodes", ylabel="nats per response")
 axes[1].axhline(6, color=plots.GREY, linestyle=":")
-axes[0].legend(fontsize=8);
+axes[0].legend(fontsize=9);
 # %% [markdown]
 # *How to read it:* over a million episodes beta climbs until the KL is at the target (dotted). In a short run the same horizon hardly lets beta
 # move: the **initial beta decides**, and the target has little effect. With a horizon that fits the run the controller works again; ours is

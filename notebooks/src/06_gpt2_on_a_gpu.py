@@ -674,7 +674,7 @@ for ax, (column, title) in zip(axes, titles.items()):
     ax.axvline(3.5, color=plots.GREY, linewidth=1)
     ax.set(xlabel="step", title=title)
 below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "frameon": False}
-figure.legend(*axes[0].get_legend_handles_labels(), ncols=5, fontsize=8, **below);
+figure.legend(*axes[0].get_legend_handles_labels(), ncols=3, fontsize=9, **below);
 # %% [markdown]
 # *How to read it:* the black line is the run that was never stopped; the blue dots, the resumed one, lie on it. To the right of the grey line are
 # the runs with something missing.

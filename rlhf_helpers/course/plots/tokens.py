@@ -59,14 +59,14 @@ def pipeline(highlight: str = "all", *, ax: Axes | None = None) -> Axes:
             fontsize=11,
             fontweight="bold" if now else "normal",
         )
-        ax.text(x + 0.75, 0.2, line, ha="center", va="center", color=colour, fontsize=8)
+        ax.text(x + 0.75, 0.2, line, ha="center", va="center", color=colour, fontsize=9)
         if now and highlight != "all":
             ax.text(
                 x + 0.75,
                 0.98,
                 "you are here \N{BLACK DOWN-POINTING TRIANGLE}",
                 ha="center",
-                fontsize=8,
+                fontsize=9,
                 color=BLUE,
             )
         if x:
@@ -78,7 +78,7 @@ def pipeline(highlight: str = "all", *, ax: Axes | None = None) -> Axes:
         linestyle="--",
         connectionstyle="arc,angleA=-90,angleB=-90,armA=22,armB=22,rad=8",
     )
-    centred = {"ha": "center", "va": "center", "fontsize": 8, "color": GREY}
+    centred = {"ha": "center", "va": "center", "fontsize": 9, "color": GREY}
     plate = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     ax.text(4.75, -0.44, "the tuned model writes, people choose again", bbox=plate, **centred)
     ax.set(xlim=(-0.1, 9.6), ylim=(-0.62, 1.22), aspect="equal")
@@ -238,7 +238,7 @@ def _box(
             f"{value:+.2f}",
             ha="center",
             va="center",
-            fontsize=7.5,
+            fontsize=8.5,
             color=ink,
             bbox=plate,
         )
