@@ -97,7 +97,7 @@ Hard case: if two are equally happy, take the one that fits the beginning better
 
 # %%
 folder().mkdir(parents=True, exist_ok=True)
-(folder() / "rubric_sentiment.md").write_text(rubric, encoding="utf-8")
+(folder() / "rubric_sentiment.md").write_text(rubric, encoding="utf-8");
 # %% [markdown]
 # ## 2. Label
 #
@@ -106,6 +106,8 @@ folder().mkdir(parents=True, exist_ok=True)
 # the file. Close the laptop, restart the kernel, run the notebook again up to the card: you continue where you stopped.
 #
 # ![The labelling card: a question, a prompt, four continuations with the numbers 1 to 4 to choose by click or key, and buttons for cannot tell, skip, flag and undo](../docs/card.png)
+#
+# (That is only a picture of it. The card itself, with your comparisons, comes a few cells further down.)
 #
 # The options are in a random order, which is stored with your answer. A few comparisons come back later, unmarked and in another order; you
 # will see why. We ask you only about comparisons in which a counter of happy and sad words sees one best option, clearly apart from the

@@ -840,7 +840,9 @@ show.note(
 # of your clicks, then you and the counter want different things. The first is about *quantity*: the model has learned from you, but from
 # so few clicks that it seldom rises clear of chance. Label two hundred, and run this section again.
 #
-# ## 10. Where it is wrong
+# ## 10. Where it is wrong (optional, 8 minutes)
+#
+# The next two sections look for what the model has not learned. If you have had enough for today, go on to the recap and come back another day.
 #
 # First the clicks that surprise the model most. For each, the labeler's noiseless utility (positive minus negative words) says who is right.
 
@@ -892,7 +894,7 @@ show.note(
 # %% [markdown]
 # Look for a pattern: a rare word, a negation, two moods in one sentence, broken grammar that does not matter to the word counter?
 #
-# ## 11. What has it learned?
+# ## 11. What has it learned? (optional, 8 minutes)
 #
 # The labeler counts a word the other way round if "not", "never" or "nobody" is among the three words before it. Has the model learned that?
 # Write sentences and see. The two sentences of each pair below differ by a negation. **Predict** for every pair which of the two gets the
