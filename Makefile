@@ -59,6 +59,7 @@ base: setup ## train the tokenizer and the bundled base model again, and measure
 
 recorded: setup ## label, fit and tune again what notebooks fall back on (about an hour)
 	$(PY) data/make_recorded.py --collect --seeds 0 1 2 $(ARGS)
+	$(PY) data/make_no_penalty.py
 
 notebooks: setup ## build the notebooks from notebooks/src
 	$(PY) notebooks/build.py build

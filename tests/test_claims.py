@@ -24,13 +24,19 @@ def cells(number):
     found = []
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
-            shown = [
-                output.get("text") or output["data"].get("text/markdown")
-                or output["data"].get("text/plain", "")
-                for output in cell["outputs"] if output["output_type"] != "error"
-            ]  # fmt: skip
-            found.append(("".join(cell["source"]), "\n".join("".join(text) for text in shown)))
+            shown = [as_text(o) for o in cell["outputs"] if o["output_type"] != "error"]
+            found.append(("".join(cell["source"]), "\n".join(shown)))
     return found
+
+
+def as_text(output):
+    """One output as text; of a table a line for each row, with ` | ` between its cells."""
+    data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
+    if "<table" in (html := data.get("text/html", "")):
+        rows = re.findall(r"<tr.*?</tr>", html, re.DOTALL)
+        cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in rows]
+        return "\n".join(" | ".join(line) for line in cells)
+    return "".join(output.get("text") or data.get("text/markdown") or data.get("text/plain", ""))
 
 
 def shown(number, source):
@@ -39,18 +45,21 @@ def shown(number, source):
     return text
 
 
+def row(table, name):
+    """The numbers of the one row of a table that has a cell ending so, right of that cell."""
+    lines = [line.split(" | ") for line in table.splitlines()]
+    (found,) = [
+        line[i + 1 :] for line in lines for i, cell in enumerate(line) if cell.endswith(name)
+    ]
+    return numbers(" | ".join(found))
+
+
 def numbers(text, pattern=r"-?\d[\d,]*\.?\d*"):
     return [float(x.replace(",", "")) for x in re.findall(pattern, text)]
 
 
 def percents(text):
     return numbers(text, r"(-?\d+\.?\d*) ?%")
-
-
-def row(table, name):
-    """The numbers of one row of a printed table."""
-    (line,) = [line for line in table.splitlines() if name in line]
-    return numbers(line.split(name, 1)[1])
 
 
 # ---- 00 ------------------------------------------------------------------------------------------
@@ -126,7 +135,7 @@ def test_03_the_model_agrees_with_the_labeler_more_often_than_a_second_labeler_d
 def test_03_on_few_labels_the_transformer_does_worse_than_the_word_counter():
     counter = percents(shown("02", "found[-1] > one_person"))[0]  # 200 labels
     table = shown("03", "happiest = points.groupby")
-    rows = [numbers(line) for line in table.splitlines() if re.match(r"\d+ +\d", line)]
+    rows = [numbers(line) for line in table.splitlines() if re.match(r"\d+ \| \d", line)]
     labels, found = zip(*rows)
     assert labels == (250, 1_000, 5_000) and found[0] < counter < found[-1]
 
@@ -192,7 +201,7 @@ def test_07_the_noisy_judge_prefers_the_tuned_model_and_sees_less_than_one_witho
 def test_07_the_reward_models_own_count_is_the_highest():
     model, judge, expected = (
         row(shown("07", "views ="), name)[0]
-        for name in ("reward model ", "simulated judge", "expects of a judge")
+        for name in ("reward model", "simulated judge", "expects of a judge")
     )
     assert model == max(model, judge, expected)
 
@@ -221,12 +230,11 @@ def test_07_two_seeds_of_mock_sentiment_are_as_far_apart_as_the_text_says():
 # ---- the record without a penalty ----------------------------------------------------------------
 
 
-def test_without_the_penalty_a_policy_goes_further_and_varies_less():
+def test_without_the_penalty_a_policy_goes_further():
     path = RECORDED / "no_penalty.json"
     if not path.exists():
         pytest.skip("not recorded: python data/make_no_penalty.py")
     record = json.loads(path.read_text(encoding="utf-8"))
     bound, free = record["measured"]["with the penalty"], record["measured"]["without"]
     assert free["kl_nats_per_response"] > 1.5 * bound["kl_nats_per_response"]
-    assert free["entropy_nats_per_response"] < bound["entropy_nats_per_response"]
     assert record["settings"]["episodes"] == record["curve"][-1]["episodes"] == 10_000

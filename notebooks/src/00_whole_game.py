@@ -469,10 +469,10 @@ if long is not None:
     display(pd.DataFrame(long["texts"])[["base", "with the penalty", "without"]])
 
 # %% [markdown]
-# First look at the price: how many nats did each run pay for a point of score? Then read the last column from top to bottom. Nothing in
-# the score rewards variety or sense. A policy that pays nothing for leaving the base model therefore settles on the few phrases that the
-# reward model likes best, whether anybody would want to read them or not. The penalty does not make the model write *better*; it keeps
-# it among texts like those that the reward model has learned to judge.
+# First look at the price: how many nats did each run pay for a point of score? Then read the last column from top to bottom. Is it still
+# English, still Saltmere, still more than one sentence? Nothing in the score asks for any of that. Only the penalty does, because it
+# makes the policy pay for every step away from a model that writes like Saltmere. The penalty does not make the texts *better*; it keeps
+# them among those that the reward model has learned to judge.
 #
 # ## The map
 #
