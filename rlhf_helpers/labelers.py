@@ -159,7 +159,7 @@ def collect(
         raise ValueError(f"{options} options leave nothing to choose from: ask for 2 or more")
     generator = torch.Generator(policy.device).manual_seed(seed)
     rollout = sampling.sample(
-        policy, queries.repeat(options), task.response_length, task.temperature, generator
+        policy, queries, task.response_length, task.temperature, generator, answers=options
     )
     texts = tasks.texts(task, rollout.responses, policy.tokenizer)
     groups = [tuple(texts[i : i + options]) for i in range(0, len(texts), options)]

@@ -103,6 +103,10 @@ class Queries(_Rows):
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def trimmed(self) -> Queries:
+        """Leave out the columns that are pads in every row."""
+        return self.map(lambda x: x[:, int((~self.mask).sum(-1).min()) :])
+
     def repeat(self, times: int) -> Queries:
         """Return each row `times` times in a row, for several samples of one query."""
         fields = (self.tokens, self.mask, self.text)

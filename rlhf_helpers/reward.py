@@ -30,7 +30,14 @@ from rlhf_helpers.runtime import guards
 from rlhf_helpers.runtime.optim import adam
 from rlhf_helpers.runtime.runs import Run
 from rlhf_helpers.tasks import Task
-from rlhf_helpers.tensors import pack_mask, positions
+from rlhf_helpers.tensors import (
+    by_length,
+    in_order,
+    pack_mask,
+    pack_parts,
+    positions,
+    real_first,
+)
 
 Score = Callable[[Rollout], Tensor]  # (B,) one number per response, higher is better
 
@@ -131,7 +138,7 @@ def encode(
 
 
 class Packed(NamedTuple):
-    """A query and its K answers in one row of T = Q + K R columns.
+    """A query and its K answers in one row of T columns, as many as the longest row needs.
 
     tokens, position_ids (B, T); attention_mask (B, 1, T, T) bool; last (B, K): the column of each
     option's last real token.
@@ -147,7 +154,8 @@ def pack(batch: Encoded) -> Packed:
     """Write each comparison into one row, so that the query they share is computed once.
 
     query | answer 0 | answer 1 | ...     An answer attends to the query and to itself, not to its
-    neighbours, and its tokens keep the positions they have right after the query.
+    neighbours, and its tokens keep the positions they have right after the query. Pads between them
+    are left out.
     """
     (b, k, width), q = batch.tokens.shape, batch.query_columns
 
@@ -158,7 +166,15 @@ def pack(batch: Encoded) -> Packed:
     last = width - 1 - batch.mask.flip(-1).long().argmax(-1)  # (B, K) in rows of their own
     moved = last + torch.arange(k, device=last.device) * (width - q)
     last = torch.where(last < q, last, moved)  # an empty answer ends where its query does
-    return Packed(row(batch.tokens), pack_mask(row(batch.mask), q, k), position_ids, last)
+    mask = row(batch.mask)
+    taken = real_first(mask)  # (B, T): the columns that stay
+    parts = pack_parts(q, k, width - q).to(mask.device)[taken]
+    return Packed(
+        row(batch.tokens).gather(1, taken),
+        pack_mask(mask.gather(1, taken), parts),
+        position_ids.gather(1, taken),
+        (mask.long().cumsum(-1) - 1).gather(1, last).clamp(min=0),  # where they went
+    )
 
 
 def option_rewards(model: RewardModel, batch: Encoded) -> Tensor:
@@ -246,8 +262,13 @@ def fit(
 def predictions(model: RewardModel, data: Encoded, micro_batch: int = 128) -> Tensor:
     """Reward every option of held-out comparisons; returns (B, K) on the CPU."""
     guards.fits_context(model.context, data.mask)
-    parts = (data[slice(i, i + micro_batch)] for i in range(0, len(data), micro_batch))
-    return torch.cat([option_rewards(model, part).cpu() for part in parts])
+    return _in_parts(model, data, micro_batch).cpu()
+
+
+def _in_parts(model: RewardModel, data: Encoded, size: int) -> Tensor:
+    """Reward every option, `size` comparisons of similar length at a time; returns (B, K)."""
+    parts = by_length(data.mask.flatten(1), size)
+    return in_order([option_rewards(model, data[rows]) for rows in parts], parts)
 
 
 def accuracy(rewards: Tensor, choices: Tensor) -> float:
@@ -308,15 +329,22 @@ def _read(model: RewardModel, rollout: Rollout, kept: Tensor, micro_batch: int |
     guards.fits_context(model.context, mask)
     size = micro_batch or 256
     if rollout.answers == 1:
-        return torch.cat([model(*rows) for rows in zip(tokens.split(size), mask.split(size))])
+        parts = by_length(mask, size)
+        return in_order([model(*_unpadded(tokens, mask, rows)) for rows in parts], parts)
     groups = (-1, rollout.answers, tokens.shape[1])  # (P, G, Q + R): options of one comparison
     data = Encoded(
         tokens.view(groups), mask.view(groups), tokens[:: rollout.answers, 0],
         rollout.queries.tokens.shape[1],
     )  # fmt: skip
-    size = max(1, size // rollout.answers)
-    parts = [data[slice(i, i + size)] for i in range(0, len(data), size)]
-    return torch.cat([option_rewards(model, part).flatten() for part in parts])
+    return _in_parts(model, data, size // rollout.answers).flatten()
+
+
+def _unpadded(tokens: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Take some of the rows, without pads that none of them needs; all rows as they are."""
+    if len(rows) == len(tokens):
+        return tokens, mask
+    taken = real_first(mask[rows])
+    return tokens[rows].gather(1, taken), mask[rows].gather(1, taken)
 
 
 def scorer(model: RewardModel, task: Task, micro_batch: int | None = None) -> Score:

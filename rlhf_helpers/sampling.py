@@ -4,11 +4,13 @@
     read at:         q2   y0 y1        so y0 is read at the LAST query column, and y2 never read
 
 Several answers to one query share its computation: `sample` reads the query once and repeats its
-cache, `replay` packs query and answers into one row.
+cache, `replay` packs query and answers into one row. Where not all rows are computed at a time,
+those of similar length are, without the pads that they do not need.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -17,7 +19,16 @@ from transformers import DynamicCache
 
 from rlhf_helpers.models import Policy
 from rlhf_helpers.records import Queries, Rollout
-from rlhf_helpers.tensors import draw, pack_mask, positions, token_logprobs
+from rlhf_helpers.tensors import (
+    by_length,
+    draw,
+    groups,
+    in_order,
+    pack_mask,
+    pack_parts,
+    positions,
+    token_logprobs,
+)
 
 
 @torch.no_grad()
@@ -45,15 +56,14 @@ def sample(
         raise ValueError(f"temperature must not be negative, got {temperature}")
     queries = queries.to(policy.device)
     uniform = torch.rand(len(queries) * answers, length, generator=generator, device=policy.device)
-    size = max(1, (micro_batch or len(uniform)) // answers)  # queries at a time
+    parts = by_length(queries.mask, (micro_batch or len(uniform)) // answers)
+    rows = [groups(part, answers) for part in parts]
+    found = []
     with policy.autocast():  # around the loop: weights are rounded to bf16 once, not per token
-        parts = [
-            _sample_rows(policy, queries[i : i + size], rows, temperature, answers)
-            for i, rows in zip(
-                range(0, len(queries), size), uniform.split(size * answers), strict=True
-            )
-        ]
-    responses, logprobs, values = (torch.cat(column) for column in zip(*parts, strict=True))
+        for part, own in zip(parts, rows, strict=True):
+            asked = queries if len(parts) == 1 else queries[part].trimmed()
+            found.append(_sample_rows(policy, asked, uniform[own], temperature, answers))
+    responses, logprobs, values = (in_order(column, rows) for column in zip(*found, strict=True))
     mask = torch.ones_like(responses, dtype=torch.bool)
     return Rollout(queries.repeat(answers), responses, mask, logprobs, values, answers)
 
@@ -95,15 +105,19 @@ def replay(
     The LM head runs on the R response positions only, `micro_batch` rows at a time (all at once by
     default). Same temperature as `sample`.
     """
-    size = max(1, (micro_batch or len(rollout)) // rollout.answers) * rollout.answers
-    parts = []
-    for i in range(0, len(rollout), size):
-        rows = rollout[i : i + size]
+    g, found = rollout.answers, []
+    parts = by_length(rollout.queries.mask[::g], (micro_batch or len(rollout)) // g)
+    for part in parts:
+        rows = rollout
+        if len(parts) > 1:
+            rows = rollout[groups(part, g)]
+            rows = replace(rows, queries=rows.queries.trimmed())
         hidden = _hidden_packed(policy, rows) if _packs(policy, rows) else _hidden(policy, rows)
         logits = policy.logits(hidden)  # (B, R, V)
         logprobs = token_logprobs(logits, rows.responses, temperature)
-        parts.append((logprobs, policy.values(hidden)))
-    return Replay(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        found.append((logprobs, policy.values(hidden)))
+    order = [groups(part, g) for part in parts]
+    return Replay(*(in_order(column, order) for column in zip(*found, strict=True)))
 
 
 def _hidden(policy: Policy, rollout: Rollout) -> Tensor:
@@ -127,9 +141,7 @@ def _hidden_packed(policy: Policy, rollout: Rollout) -> Tensor:
     itself, and keeps the positions it has right after the query.
     """
     g, r = rollout.answers, rollout.responses.shape[1]
-    queries = rollout.queries[slice(0, None, g)]  # (P, Q)
-    pads = int((~queries.mask).sum(-1).min())  # columns that are padding in every row
-    queries = queries.map(lambda x: x[:, pads:])
+    queries = rollout.queries[slice(0, None, g)].trimmed()  # (P, Q)
     q = queries.tokens.shape[1]
     answer_tokens = rollout.responses[:, :-1].reshape(len(queries), -1)  # (P, G (R - 1))
     answer_mask = rollout.mask[:, :-1].reshape(len(queries), -1)
@@ -138,8 +150,9 @@ def _hidden_packed(policy: Policy, rollout: Rollout) -> Tensor:
     lengths = queries.mask.sum(-1, keepdim=True)  # (P, 1)
     after = rollout.mask[:, :-1].long().cumsum(-1).view(len(queries), -1) - 1
     position_ids = torch.cat([positions(queries.mask), (lengths + after).clamp(min=0)], dim=1)
+    parts = pack_parts(q, g, r - 1).to(tokens.device)
     hidden = policy.run_trunk(
-        policy.lm, tokens, pack_mask(mask, q, g), position_ids=position_ids
+        policy.lm, tokens, pack_mask(mask, parts), position_ids=position_ids
     )  # (P, Q + G (R - 1), d)
     first = hidden[:, q - 1 : q].repeat_interleave(g, 0)  # (B, 1, d) predicts every y0
     rest = hidden[:, q:].reshape(len(rollout), r - 1, -1)  # (B, R - 1, d)

@@ -6,6 +6,7 @@ Letters in shapes: B rows, R response tokens, V vocabulary. A mask is True at to
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -147,19 +148,57 @@ def positions(mask: Tensor) -> Tensor:
     return (mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-def pack_mask(mask: Tensor, query: int, answers: int) -> Tensor:
-    """Say who attends to whom in rows that hold a query and several answers to it, side by side.
+def pack_parts(query: int, answers: int, length: int) -> Tensor:
+    """Number the parts of a row that holds a query and several answers to it, side by side.
 
-    mask (B, T) bool at real tokens, T = `query` + `answers` * R: an answer attends to the query and
-    to itself, not to its neighbours. Returns (B, 1, T, T) bool.
+    Returns (T,) long, T = `query` + `answers` * `length`: 0 at the query, 1, 2, ... at the answers.
     """
-    width = mask.shape[1]
-    part = torch.zeros(width, device=mask.device)  # 0: query; 1, 2, ...: answers
-    numbers = torch.arange(1, answers + 1, device=mask.device)
-    part[query:] = numbers.repeat_interleave((width - query) // answers)
-    mine = ((part.unsqueeze(1) == part) | (part == 0)).tril()  # (T, T)
-    alone = torch.eye(width, dtype=torch.bool, device=mask.device)  # or a pad's softmax gives NaN
+    numbers = torch.arange(1, answers + 1).repeat_interleave(length)
+    return torch.cat([torch.zeros(query, dtype=torch.long), numbers])
+
+
+def pack_mask(mask: Tensor, parts: Tensor) -> Tensor:
+    """Say who attends to whom in rows that hold a query and several answers to it.
+
+    mask (B, T) bool at real tokens, parts (T,) or (B, T) as `pack_parts` numbers them: an answer
+    attends to the query and to itself, not to its neighbours. Returns (B, 1, T, T) bool.
+    """
+    seen = parts.unsqueeze(-2)  # (..., 1, T)
+    mine = ((parts.unsqueeze(-1) == seen) | (seen == 0)).tril()  # (..., T, T)
+    # or a pad's softmax gives NaN
+    alone = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     return (mine & mask.unsqueeze(1) | alone).unsqueeze(1)
+
+
+def real_first(mask: Tensor) -> Tensor:
+    """Say which columns to take so that pads stand at the end, and none that no row needs.
+
+    mask (B, T) bool; returns (B, T') long for `gather`, T' real tokens in the longest row.
+    """
+    longest = max(1, int(mask.sum(-1).max()))
+    return mask.long().argsort(dim=-1, descending=True, stable=True)[:, :longest]
+
+
+def by_length(mask: Tensor, size: int) -> list[Tensor]:
+    """Cut rows into parts of at most `size` that are about equally long, so that pads are few.
+
+    mask (B, T) bool at real tokens; returns row numbers. Rows of one part keep their order.
+    """
+    size = max(1, size)
+    if size >= len(mask):
+        return [torch.arange(len(mask), device=mask.device)]
+    return list(mask.sum(-1).argsort(stable=True).split(size))
+
+
+def groups(prompts: Tensor, answers: int) -> Tensor:
+    """Return the rows that hold the answers to these prompts: (P,) long to (P * `answers`,)."""
+    along = torch.arange(answers, device=prompts.device)
+    return (prompts.unsqueeze(1) * answers + along).flatten()
+
+
+def in_order(found: Sequence[Tensor], parts: Sequence[Tensor]) -> Tensor:
+    """Put what was computed in parts back into the order of the rows; undoes `by_length`."""
+    return torch.cat(list(found))[torch.cat(list(parts)).argsort()]
 
 
 def distinct_bigrams(tokens: Tensor, mask: Tensor) -> Tensor:

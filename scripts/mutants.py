@@ -53,6 +53,25 @@ MUTANTS = [
         "(lengths + torch.arange(after.shape[1])).clamp(min=0)",
     ),
     Mutant(
+        "parts left in the order of their lengths",
+        "tensors",
+        "torch.cat(list(found))[torch.cat(list(parts)).argsort()]",
+        "torch.cat(list(found))",
+        ("sampling",),
+    ),
+    Mutant(
+        "rewards read where the pads had been",
+        "reward",
+        "(mask.long().cumsum(-1) - 1).gather(1, last).clamp(min=0)",
+        "last.clamp(max=taken.shape[1] - 1)",
+    ),
+    Mutant(
+        "parts of a row numbered as before its pads went",
+        "reward",
+        "parts = pack_parts(q, k, width - q).to(mask.device)[taken]",
+        "parts = pack_parts(q, k, width - q).to(mask.device)[: taken.shape[1]]",
+    ),
+    Mutant(
         "first tokens predicted from the second column",
         "sampling",
         "first = hidden[:, q - 1 : q]",

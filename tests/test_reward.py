@@ -170,16 +170,59 @@ def test_an_answer_sees_the_query_and_itself_and_keeps_its_positions():
     # query "7" after a pad, answers "1 2" and "3"
     tokens = torch.tensor([[[0, 7, 1, 2], [0, 7, 3, 0]]])
     packed = reward.pack(reward.Encoded(tokens, tokens > 0, torch.tensor([0]), 2))
-    assert packed.tokens.tolist() == [[0, 7, 1, 2, 3, 0]] and packed.last.tolist() == [[3, 4]]
-    assert packed.position_ids[0, :5].tolist() == [0, 0, 1, 2, 1]
+    assert packed.tokens.tolist() == [[7, 1, 2, 3]] and packed.last.tolist() == [[2, 3]]
+    assert packed.position_ids[0].tolist() == [0, 1, 2, 1]
     assert [row.nonzero().flatten().tolist() for row in packed.attention_mask[0, 0]] == [
         [0],
-        [1],
-        [1, 2],
-        [1, 2, 3],
-        [1, 4],
-        [1, 4, 5],
+        [0, 1],
+        [0, 1, 2],
+        [0, 3],
     ]
+
+
+def computed(model):
+    """Count the columns that a model's trunk is given, rows times width of each call."""
+    cells = []
+    inner = model.classifier if isinstance(model, RewardModel) else model.lm
+    inner.transformer.wte.register_forward_hook(lambda m, args, out: cells.append(args[0].numel()))
+    return cells
+
+
+def test_a_fit_computes_no_more_columns_than_its_longest_comparison_has_tokens(
+    task, letters, model
+):
+    """A quarter of what was computed were pads: before short queries, between short options."""
+    encoded = reward.encode(task, UNEVEN, [Label(c.id, "me", 0) for c in UNEVEN], letters)
+    width, q = encoded.tokens.shape[2], encoded.query_columns
+    real = encoded.mask[:, 0, :q].sum(-1) + encoded.mask[:, :, q:].sum((1, 2))
+    cells = computed(model)
+    reward.option_rewards(model, encoded)
+    assert cells == [len(UNEVEN) * int(real.max())]
+    assert real.max() < q + encoded.tokens.shape[1] * (width - q)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_comparisons_of_similar_length_are_judged_together_each_as_alone(
+    task, letters, model, size
+):
+    encoded = reward.encode(task, UNEVEN, [Label(c.id, "me", 0) for c in UNEVEN], letters)
+    with torch.no_grad():
+        alone = row_by_row(model, UNEVEN, letters)
+    cells = computed(model)
+    assert torch.allclose(reward.predictions(model, encoded, size), alone, atol=1e-5)
+    real = encoded.mask.any(1).sum(-1)
+    assert len(cells) == -(-len(real) // size)
+
+
+def test_parts_of_answers_score_as_all_of_them_with_fewer_columns(task, policy, model):
+    queries = pad_queries(task, [[5, 6, 7, 8, 4, 5, 6], [7], [4, 5], [8]], policy.tokenizer)
+    rollout = sampling.sample(policy, queries, 5, 0.7, torch.Generator().manual_seed(0))
+    rollout.responses[1:, 3] = 1  # most of them end
+    whole = reward.score(model, rollout, task)
+    cells = computed(model)
+    parts = reward.score(model, rollout, task, micro_batch=2)
+    assert torch.allclose(whole, parts, atol=1e-5) and len(whole.unique()) > 1
+    assert sum(cells) < rollout.queries.tokens.numel() + rollout.responses.numel()
 
 
 def test_held_out_questions_depend_on_the_query_alone():

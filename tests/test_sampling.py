@@ -70,6 +70,28 @@ def test_chunks_change_no_number_of_replay_and_no_greedy_token(policy, ragged):
         )
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("answers", [1, 3])
+def test_rows_of_similar_length_are_computed_together_without_their_pads(policy, ragged, answers):
+    """The pads of a prompt were computed in every part: a fifth of the bundled prompts."""
+    widths = []
+    policy.lm.transformer.wte.register_forward_hook(
+        lambda m, args, out: widths.append(args[0].shape[1]) if args[0].shape[1] > 1 else None
+    )
+    whole = sampling.sample(policy, ragged, 5, 0.7, generator(), None, answers=answers)
+    assert widths == [ragged.tokens.shape[1]]
+    parts = sampling.sample(policy, ragged, 5, 0.7, generator(), answers, answers=answers)
+    lengths = ragged.mask.sum(-1)
+    assert sorted(widths[1:]) == sorted(x for x in lengths.tolist() if x > 1)
+    assert torch.equal(parts.responses, whole.responses)
+    assert torch.equal(parts.queries.tokens, whole.queries.tokens)
+    assert equal(parts.logprobs, whole.logprobs) and equal(parts.values, whole.values)
+    widths.clear()
+    again = sampling.replay(policy, whole, 0.7, micro_batch=answers)
+    assert equal(again.logprobs, whole.logprobs) and equal(again.values, whole.values)
+    assert sorted(widths) == sorted(x + answers * 4 for x in lengths.tolist())
+
+
 def test_chunked_samples_are_scored_in_their_own_rows(policy, ragged):
     rollout = sampling.sample(policy, ragged.repeat(3), 5, 0.7, generator(), micro_batch=5)
     with torch.no_grad():
