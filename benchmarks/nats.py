@@ -29,6 +29,7 @@ from rlhf_helpers.runtime.runs import Run
 TASK = tasks.SENTIMENT
 START = ppo.PPOConfig(kl_target=5.0, episodes=8_192)
 GROUPED = replace(START, answers=4)
+ONE_EPOCH = replace(GROUPED, epochs=1, episodes=12_288, lr=2e-4)  # as long as 4 epochs of 7,000
 LEFT_OUT = replace(GROUPED, leave_one_out=True, value_coef=0.0)
 ARMS = {
     "as recorded": START,
@@ -41,7 +42,13 @@ ARMS = {
     "leave one out, 1 epoch": replace(LEFT_OUT, epochs=1, minibatches=4),
     "leave one out, half the learning rate": replace(LEFT_OUT, lr=5e-5),
     "leave one out, fixed beta": replace(LEFT_OUT, kl_coef=0.15, kl_target=None),
+    "1 epoch": ONE_EPOCH,
+    "1 epoch, leave one out": replace(ONE_EPOCH, leave_one_out=True, value_coef=0.0),
+    "1 epoch, paid by token": ONE_EPOCH,
+    "1 epoch, paid by token, half the learning rate": replace(ONE_EPOCH, lr=1e-4),
+    "kept": replace(ONE_EPOCH, lr=1e-4, kl_target=4.5),
 }
+EACH_TOKEN = [name for name in ARMS if "by token" in name] + ["kept"]  # `reward.gains`
 
 
 def masked(text: str) -> str:
@@ -72,7 +79,7 @@ def run_arm(arm: str, seed: int, precision: str) -> dict[str, object]:
     base = models.Policy.load(precision=precision)
     policy = models.Policy.load(precision=precision)
     model = models.RewardModel.load(RECORDED / "reward_sentiment", precision=precision)
-    score, config = reward.scorer(model, TASK), ARMS[arm]
+    score, config = reward.scorer(model, TASK, each_token=arm in EACH_TOKEN), ARMS[arm]
     pool = tasks.queries(TASK, base.tokenizer, 2_000, seed=100 + seed)
     began = time.process_time()
     lines = ppo.tune(policy, score, pool, TASK, config, Run(seed=seed, device="cpu", quiet=True))

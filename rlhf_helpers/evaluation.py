@@ -14,6 +14,7 @@ from rlhf_helpers.models import Policy
 from rlhf_helpers.records import Comparison, Label, Queries, Rollout
 from rlhf_helpers.runtime import seeds
 from rlhf_helpers.tasks import Task
+from rlhf_helpers.tensors import per_response
 
 Z95 = 1.959963984540054
 
@@ -128,7 +129,7 @@ def measure(
         reference, rollout, task.temperature, micro_batch=256
     ).logprobs
     kl = (rollout.logprobs - reference_logprobs).sum(-1)
-    scores = score(rollout)
+    scores = per_response(score(rollout))
     return {
         "score": scores.mean().item(),
         "score_standard_error": (scores.std() / len(scores) ** 0.5).item(),

@@ -41,6 +41,7 @@ class OnlineConfig:
     total: int = 5_000  # comparisons labelled in all [60,000]
     rounds: int = 5  # reward models, each trained from scratch on all labels so far [20]
     normalize_samples: int = 512  # responses of the reference behind gain and bias
+    each_token: bool = False  # pay each token for what it adds to the score [off]
 
     def __post_init__(self) -> None:
         if (
@@ -169,7 +170,8 @@ def tune(
         current, models[:] = due, [model]
 
     def score(rollout: Rollout) -> torch.Tensor:
-        return reward.score(models[0], rollout, task, run.ranks.micro_batch)
+        read = reward.gains if config.each_token else reward.score
+        return read(models[0], rollout, task, run.ranks.micro_batch)
 
     learned = {"online": asdict(config), "fit": asdict(reward_config)}
     lines = ppo.tune(

@@ -27,6 +27,7 @@ from rlhf_helpers.tensors import (
     gae,
     kl_k1,
     masked_mean,
+    per_response,
     rescale,
     standardize,
 )  # fmt: skip
@@ -79,7 +80,7 @@ def step(
         rollout = sampling.sample(
             policy, queries, length, temperature, generator, rows_at_a_time, answers=config.answers
         )
-        scores = guards.one_each(score(rollout), len(rollout), policy.device)  # (B,)
+        scores = guards.one_each(score(rollout), len(rollout), policy.device, length)
         replayed = sampling.replay(reference, rollout, temperature, rows_at_a_time)
     everything = (rollout, scores, replayed.logprobs)
     rollout, scores, reference_logprobs = map(ranks.gather, everything)  # of all ranks
@@ -129,9 +130,12 @@ def shape_rewards(
 ) -> Tensor:
     """Spread the reward over tokens: -beta log(pi / rho) on each, the score on the last.
 
-    scores (B,); the others (B, R); returns (B, R). Source: paper, equation 2.
+    scores (B,), or (B, R) where each token has a part of its own; the others (B, R); returns
+    (B, R). Source: paper, equation 2.
     """
     rewards = torch.where(mask, -beta * kl_k1(logprobs, reference_logprobs), 0)
+    if scores.dim() == 2:
+        return rewards + torch.where(mask, scores, 0)
     last = mask.shape[1] - 1 - mask.flip(-1).long().argmax(-1)  # (B,) last token that counts
     return rewards.scatter_add(1, last.unsqueeze(1), scores.unsqueeze(1))
 
@@ -211,6 +215,7 @@ def summarize(
     rollout: Rollout, scores: Tensor, reference_logprobs: Tensor, beta: float
 ) -> dict[str, float]:
     """Sum up the answers of one step: score, KL and entropy per response, diversity."""
+    scores = per_response(scores)
     kl = torch.where(rollout.mask, kl_k1(rollout.logprobs, reference_logprobs), 0).sum(-1).mean()
     surprise = torch.where(rollout.mask, -rollout.logprobs, 0).sum(-1).mean()
     return {
@@ -253,10 +258,11 @@ def tune(
 ) -> list[dict[str, float]]:  # fmt: skip
     """Fine-tune `policy` in place on prompts from `pool`; return one summary per step.
 
-    `score` is any function from a rollout to (B,) numbers: `reward.scorer(model, task)`, or
-    `reward.from_texts(function, ...)`. The reference is the policy as it comes in, unless given.
-    A run that was stopped goes on from its last checkpoint and ends as if it had not been; with
-    another policy, pool, config or reward (`scored_by`: its name or settings) it is refused.
+    `score` is any function from a rollout to (B,) numbers, or to (B, R) that add up to them:
+    `reward.scorer(model, task)`, or `reward.from_texts(function, ...)`. The reference is the policy
+    as it comes in, unless given. A run that was stopped goes on from its last checkpoint and ends
+    as if it had not been; with another policy, pool, config or reward (`scored_by`: its name or
+    settings) it is refused.
     `before_step` is called with the number of each step about to be done. Raises
     FloatingPointError on numbers that are not finite, `guards.Collapsed` when the KL passes
     `kl_limit` or the entropy of a response falls below `min_entropy` nats.

@@ -27,6 +27,7 @@ class Preset:
     reward: RewardConfig
     normalize_samples: int  # responses of the reference behind gain and bias
     ppo: PPOConfig
+    each_token: bool = False  # pay each token for what it adds to the score, not the last for all
     # reward models trained: 20 while labels were collected; 1 on labels that are there, as the
     # released code does
     rounds: int = 1
@@ -98,7 +99,7 @@ PRINTED = {
 # model of three million parameters bears larger learning rates, a short run needs lambda 1 and
 # rewards as they are (notebook 05 says why).
 BUNDLED = {
-    name: Preset(task, 5_000, RewardConfig(), 512, PPOConfig())
+    name: Preset(task, 5_000, RewardConfig(), 512, PPOConfig(), each_token=True)
     for name, task in tasks.TASKS.items()
 }
 # two overshoot in 80 steps
@@ -172,6 +173,8 @@ _ROWS = [
         "batch / minibatches / epochs",
         lambda p: f"{p.ppo.batch} / {p.ppo.minibatches} / {p.ppo.epochs}",
     ),
+    ("answers to a prompt in a batch", lambda p: p.ppo.answers),
+    ("score paid", lambda p: "token by token" if p.each_token else "on the last token"),
     ("learning rate", lambda p: f"{p.ppo.lr:g}"),
     ("KL coefficient", lambda p: _controller(p.ppo)),
     ("rewards whitened", lambda p: "yes" if p.ppo.whiten_rewards else "no"),

@@ -6,7 +6,8 @@ train       normalize, fit, normalize: the whole road from labels to a reward mo
 fit         softmax cross-entropy over the rewards of K options, against the choice
 normalize   gain and bias, so that responses of the reference have mean 0 and deviation 1
 score       what PPO maximises: the reward of the truncated response, or the penalty
-scorer      `score` with its model and task filled in; `from_texts` makes one of any function
+gains       the same, paid token by token: how far each one moves the reward model's opinion
+scorer      either with its model and task filled in; `from_texts` makes one of any function
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from rlhf_helpers.tensors import (
     real_first,
 )
 
-Score = Callable[[Rollout], Tensor]  # (B,) one number per response, higher is better
+# (B,) one number per response, higher is better; or (B, R) rewards of tokens that add up to it
+Score = Callable[[Rollout], Tensor]
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,8 @@ def encode(
 class Packed(NamedTuple):
     """A query and its K answers in one row of T columns, as many as the longest row needs.
 
-    tokens, position_ids (B, T); attention_mask (B, 1, T, T) bool; last (B, K): the column of each
-    option's last real token.
+    tokens, position_ids (B, T); attention_mask (B, 1, T, T) bool; last (B, K, R): the column of the
+    last real token as far as each token of each option.
     """
 
     tokens: Tensor
@@ -163,9 +165,9 @@ def pack(batch: Encoded) -> Packed:
         return torch.cat([x[:, 0, :q], x[:, :, q:].flatten(1)], dim=1)
 
     position_ids = row(positions(batch.mask.flatten(0, 1)).view(b, k, width))
-    last = width - 1 - batch.mask.flip(-1).long().argmax(-1)  # (B, K) in rows of their own
-    moved = last + torch.arange(k, device=last.device) * (width - q)
-    last = torch.where(last < q, last, moved)  # an empty answer ends where its query does
+    last = _last_real(batch)  # in rows of their own
+    moved = last + torch.arange(k, device=last.device).view(k, 1) * (width - q)
+    last = torch.where(last < q, last, moved)  # before an answer's first token ends its query
     mask = row(batch.mask)
     taken = real_first(mask)  # (B, T): the columns that stay
     parts = pack_parts(q, k, width - q).to(mask.device)[taken]
@@ -173,23 +175,57 @@ def pack(batch: Encoded) -> Packed:
         row(batch.tokens).gather(1, taken),
         pack_mask(mask.gather(1, taken), parts),
         position_ids.gather(1, taken),
-        (mask.long().cumsum(-1) - 1).gather(1, last).clamp(min=0),  # where they went
+        _moved(mask, last.flatten(1)).view(last.shape),
     )
 
 
-def option_rewards(model: RewardModel, batch: Encoded) -> Tensor:
-    """Reward every option of every comparison; returns (B, K).
+def _last_real(batch: Encoded) -> Tensor:
+    """Find the column of the last real token as far as each token of an answer: (B, K, R)."""
+    index = torch.arange(batch.mask.shape[-1], device=batch.mask.device)
+    return torch.where(batch.mask, index, 0).cummax(-1).values[..., batch.query_columns :]
 
-    Each comparison is packed into one row, or takes K rows in models that no mask can be given.
+
+def _moved(mask: Tensor, columns: Tensor) -> Tensor:
+    """Say where columns are once the pads are out: mask (B, T), columns (B, N) to (B, N)."""
+    return (mask.long().cumsum(-1) - 1).gather(1, columns).clamp(min=0)
+
+
+def option_rewards(
+    model: RewardModel, batch: Encoded, *, each_token: bool = False, pads: bool = True
+) -> Tensor:
+    """Reward every option of every comparison; returns (B, K), or (B, K, R): as far as each token.
+
+    What is no text (a pad, a special token) changes nothing: the reward before it stays. Each
+    comparison is packed into one row, or takes K rows in models that no mask can be given; without
+    `pads` those are as long as the longest needs.
     """
-    if model.packs(batch.tokens.shape[-1]):
+    k, width = batch.tokens.shape[1:]
+    if k > 1 and model.packs(width):
         packed = Packed(*(x.to(model.device) for x in pack(batch)))
         hidden = model.run_trunk(
             model.classifier, packed.tokens, packed.attention_mask, position_ids=packed.position_ids
         )
-        return model.read(hidden, packed.last)
-    tokens, mask = (x.flatten(0, 1).to(model.device) for x in (batch.tokens, batch.mask))
-    return model(tokens, mask).view(batch.tokens.shape[:2])
+        last = packed.last if each_token else packed.last[..., -1:]
+        rewards = model.read(hidden, last.flatten(1)).view(last.shape)
+    else:
+        last = _last_real(batch) if each_token else _last_real(batch)[..., -1:]
+        tokens, mask, columns = (x.flatten(0, 1) for x in (batch.tokens, batch.mask, last))
+        if not pads:
+            taken, columns = real_first(mask), _moved(mask, columns)
+            tokens, mask = tokens.gather(1, taken), mask.gather(1, taken)
+        tokens, mask, columns = (x.to(model.device) for x in (tokens, mask, columns))
+        hidden = model.run_trunk(model.classifier, tokens, mask)
+        rewards = model.read(hidden, columns).view(last.shape)
+    return rewards if each_token else rewards.squeeze(-1)
+
+
+def _in_parts(model: RewardModel, data: Encoded, size: int, each_token: bool = False) -> Tensor:
+    """Reward every option, `size` comparisons of similar length at a time."""
+    parts = by_length(data.mask.flatten(1), size)
+    if len(parts) == 1:
+        return option_rewards(model, data, each_token=each_token)
+    found = [option_rewards(model, data[x], each_token=each_token, pads=False) for x in parts]
+    return in_order(found, parts)
 
 
 # ---- learning from them --------------------------------------------------------------------------
@@ -265,12 +301,6 @@ def predictions(model: RewardModel, data: Encoded, micro_batch: int = 128) -> Te
     return _in_parts(model, data, micro_batch).cpu()
 
 
-def _in_parts(model: RewardModel, data: Encoded, size: int) -> Tensor:
-    """Reward every option, `size` comparisons of similar length at a time; returns (B, K)."""
-    parts = by_length(data.mask.flatten(1), size)
-    return in_order([option_rewards(model, data[rows]) for rows in parts], parts)
-
-
 def accuracy(rewards: Tensor, choices: Tensor) -> float:
     """Share of comparisons whose chosen option has the highest reward. (B, K), (B,) to a number."""
     return (rewards.argmax(-1) == choices).float().mean().item()
@@ -321,41 +351,63 @@ def score(
     return torch.where(finished, rewards, task.penalty)
 
 
-def _read(model: RewardModel, rollout: Rollout, kept: Tensor, micro_batch: int | None) -> Tensor:
-    """Reward what a labeler sees: the text of the query and the kept part of the response. (B,)"""
+@torch.no_grad()
+def gains(
+    model: RewardModel, rollout: Rollout, task: Task, micro_batch: int | None = None
+) -> Tensor:
+    """Pay each token by how far it moves the reward model's opinion; a row adds up to its `score`.
+
+    The first token is paid the reward of the text up to itself, every later one the change that it
+    makes; what is cut off gets nothing, and the last token that counts also settles the penalty.
+    The sum is what it was, so the best policy is the same (potential-based shaping: Ng et al.
+    1999), but the credit arrives where it was earned. Returns (B, R).
+    """
+    kept, finished = tasks.truncate(task, rollout.responses, model.tokenizer)
+    kept = kept & rollout.mask
+    opinions = _read(model, rollout, kept, micro_batch, each_token=True)  # (B, R)
+    end = kept.shape[1] - 1 - kept.flip(-1).long().argmax(-1, keepdim=True)  # (B, 1)
+    settled = torch.arange(kept.shape[1], device=kept.device) >= end
+    opinions = torch.where(settled & ~finished.unsqueeze(-1), task.penalty, opinions)
+    return opinions.diff(dim=1, prepend=torch.zeros_like(opinions[:, :1]))
+
+
+def _read(
+    model: RewardModel, rollout: Rollout, kept: Tensor, micro_batch: int | None,
+    each_token: bool = False,
+) -> Tensor:  # fmt: skip
+    """Reward what a labeler sees: the query's text and the kept part of the response.
+
+    Returns (B,), or (B, R): as far as each token.
+    """
     tokens = torch.cat([rollout.queries.tokens, rollout.responses], dim=1)
     answer = kept & tasks.is_text(rollout.responses, model.tokenizer)
     mask = torch.cat([rollout.queries.text, answer], dim=1)
     guards.fits_context(model.context, mask)
-    size = micro_batch or 256
-    if rollout.answers == 1:
-        parts = by_length(mask, size)
-        return in_order([model(*_unpadded(tokens, mask, rows)) for rows in parts], parts)
     groups = (-1, rollout.answers, tokens.shape[1])  # (P, G, Q + R): options of one comparison
     data = Encoded(
         tokens.view(groups), mask.view(groups), tokens[:: rollout.answers, 0],
         rollout.queries.tokens.shape[1],
     )  # fmt: skip
-    return _in_parts(model, data, size // rollout.answers).flatten()
+    size = (micro_batch or 256) // rollout.answers
+    return _in_parts(model, data, size, each_token).flatten(0, 1)
 
 
-def _unpadded(tokens: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Take some of the rows, without pads that none of them needs; all rows as they are."""
-    if len(rows) == len(tokens):
-        return tokens, mask
-    taken = real_first(mask[rows])
-    return tokens[rows].gather(1, taken), mask[rows].gather(1, taken)
+def scorer(
+    model: RewardModel, task: Task, micro_batch: int | None = None, *, each_token: bool = False
+) -> Score:
+    """Make the function that PPO maximises: a rollout in, `score` of each response out.
 
-
-def scorer(model: RewardModel, task: Task, micro_batch: int | None = None) -> Score:
-    """Make the function that PPO maximises: a rollout in, `score` of each response out."""
+    With `each_token`, the `gains` of each token, which add up to the score.
+    """
+    read = gains if each_token else score
 
     def scored(rollout: Rollout) -> Tensor:
-        return score(model, rollout, task, micro_batch)
+        return read(model, rollout, task, micro_batch)
 
     scored.tokenizer = model.tokenizer  # `ppo.tune` compares it with the policy's
     unit = f"gain {model.gain.item():.6g}, bias {model.bias.item():.6g}"
-    scored.name = f"{models.fingerprint(model)}, {unit}"  # and does not go on with another
+    paid = ", paid token by token" if each_token else ""
+    scored.name = f"{models.fingerprint(model)}, {unit}{paid}"  # and does not go on with another
     return scored
 
 

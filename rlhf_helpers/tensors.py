@@ -120,6 +120,11 @@ def kl_k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
     return torch.expm1(log_ratio) - log_ratio
 
 
+def per_response(scores: Tensor) -> Tensor:
+    """Add up what the tokens of a response were paid: (B, R) to (B,); (B,) stays as it is."""
+    return scores.sum(-1) if scores.dim() == 2 else scores
+
+
 def gae(
     rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 0.95
 ) -> Tensor:

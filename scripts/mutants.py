@@ -62,7 +62,7 @@ MUTANTS = [
     Mutant(
         "rewards read where the pads had been",
         "reward",
-        "(mask.long().cumsum(-1) - 1).gather(1, last).clamp(min=0)",
+        "_moved(mask, last.flatten(1)).view(last.shape)",
         "last.clamp(max=taken.shape[1] - 1)",
     ),
     Mutant(
@@ -347,6 +347,36 @@ MUTANTS = [
         "torch.where(finished, task.penalty, rewards)",
     ),
     Mutant(
+        "the first token is paid nothing",
+        "reward",
+        "prepend=torch.zeros_like(opinions[:, :1])",
+        "prepend=opinions[:, :1]",
+    ),
+    Mutant(
+        "an answer without an end pays the penalty with every token",
+        "reward",
+        "torch.where(settled & ~finished.unsqueeze(-1),",
+        "torch.where(~finished.unsqueeze(-1),",
+    ),
+    Mutant(
+        "tokens that were cut off are paid",
+        "reward",
+        "kept = kept & rollout.mask\n",
+        "kept = rollout.mask\n",
+    ),
+    Mutant(
+        "an option reads the end of the first one",
+        "reward",
+        "last = torch.where(last < q, last, moved)",
+        "last = torch.where(last < q, moved, last)",
+    ),
+    Mutant(
+        "rewards of tokens that do not count",
+        "ppo",
+        "return rewards + torch.where(mask, scores, 0)",
+        "return rewards + scores",
+    ),
+    Mutant(
         "special tokens read that no labeler sees",
         "reward",
         "kept & tasks.is_text(rollout.responses, model.tokenizer)",
@@ -425,8 +455,8 @@ MUTANTS = [
     Mutant(
         "packed answers see each other",
         "tensors",
-        "((part.unsqueeze(1) == part) | (part == 0)).tril()",
-        "torch.ones(width, width, dtype=torch.bool).tril()",
+        "((parts.unsqueeze(-1) == seen) | (seen == 0)).tril()",
+        "torch.ones_like(parts.unsqueeze(-1) == seen).tril()",
         ("reward",),
     ),
     Mutant(
@@ -743,7 +773,7 @@ MUTANTS = [
     Mutant(
         "a scorer's columns taken for rows",
         "ppo",
-        "scores = guards.one_each(score(rollout), len(rollout), policy.device)",
+        "scores = guards.one_each(score(rollout), len(rollout), policy.device, length)",
         "scores = score(rollout)",
     ),
     Mutant(
@@ -946,8 +976,8 @@ MUTANTS = [
     Mutant(
         "comparisons sampled at temperature 1",
         "labelers",
-        "task.response_length, task.temperature, generator)",
-        "task.response_length, 1.0, generator)",
+        "task.response_length, task.temperature, generator, answers=options",
+        "task.response_length, 1.0, generator, answers=options",
     ),
     Mutant(
         "the optimum of the opposite taste",
@@ -1796,7 +1826,10 @@ MUTANTS = [
         "if repeat} | self.equal",
     ),
     Mutant(
-        "the latest items come back", "labels/sessions", "and not repeat][:-3]", "and not repeat]"
+        "the latest items come back",
+        "labels/sessions",
+        "and not repeat][:-FRESH]",
+        "and not repeat]",
     ),
     Mutant(
         "repeats in a row",

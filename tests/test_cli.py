@@ -232,7 +232,8 @@ def test_the_launchers_of_torch_and_accelerate_start_the_command_on_two_ranks(
     )
     assert done.returncode == 0 and done.stdout.count("the model is in") == 1, done.stderr[-3_000:]
     lines, weights = read_run(tmp_path / "tuned")
-    assert [x["episodes"] for x in lines] == [16, 32] and lines[1]["kl_nats_per_response"] > 0
+    assert [x["episodes"] for x in lines] == [16, 32]
+    assert abs(lines[1]["kl_nats_per_response"]) > 1e-4  # it moved; an estimate may be negative
     assert run(f"{line} --out alone")[0] == 0
     first, alone = (
         lines[0]["entropy_nats_per_response"],

@@ -353,16 +353,16 @@ def test_the_reward_model_reads_the_begin_token_query_and_answer_and_nothing_els
     ] == [["<s>", "good", "day", "bad", "."], ["<s>", "good", "day", "good", "."]]
     seen = []
 
-    def spy(tokens, mask):
+    def spy(inner, tokens, mask):
         seen.extend(
             [WORDS[i] if i < len(WORDS) else "?" for i in row[keep]]
             for row, keep in zip(tokens, mask)
         )
-        return torch.zeros(len(tokens))
+        return torch.zeros(*tokens.shape, inner.score.in_features)
 
     policy = made("llama")
     model = RewardModel.from_policy(policy)
-    model.forward = spy
+    model.run_trunk = spy
     rollout = sampling.sample(policy, tasks.encode(FRAMED, ["good day", "bad"], with_begin), 2, 0)
     model.tokenizer = with_begin
     reward._read(model, rollout, rollout.mask, None)

@@ -425,7 +425,9 @@ def test_the_fit_of_a_round_computes_as_few_rows_at_a_time_as_the_run(
 ):
     real, seen = reward.option_rewards, []
     monkeypatch.setattr(
-        reward, "option_rewards", lambda model, batch: seen.append(len(batch)) or real(model, batch)
+        reward,
+        "option_rewards",
+        lambda model, batch, **named: seen.append(len(batch)) or real(model, batch, **named),
     )
     tune(
         make_policy,

@@ -69,6 +69,14 @@ def test_the_rewards_of_a_response_sum_to_score_minus_beta_kl():
     assert torch.allclose(rewards.sum(-1), scores - 0.3 * (logprobs - reference).sum(-1), atol=1e-5)
 
 
+def test_rewards_of_tokens_stay_where_they_were_earned():
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    logprobs = torch.where(mask, -1.0, float("nan"))
+    paid = torch.tensor([[0.5, -1.0, 2.0], [3.0, 0.25, float("nan")]])
+    rewards = ppo.shape_rewards(paid, logprobs, torch.full((2, 3), -2.0), mask, beta=0.5)
+    assert rewards.tolist() == [[0.0, -1.5, 1.5], [2.5, -0.25, 0.0]]
+
+
 @pytest.mark.parametrize("kl, expected", [
     (6.0, 0.15),  # on target
     (6.6, 0.15 * (1 + 0.1 * 512 / 10_000)),  # 10 % over

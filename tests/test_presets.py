@@ -111,6 +111,7 @@ def test_every_number_of_a_column_is_the_papers(task, version):
     assert dataclasses.asdict(presets.get(task, version)) == {
         "task": {"name": "sentiment" if task == "mock" else task} | texts, "labels": labels,
         "reward": fit, "normalize_samples": samples, "ppo": ppo, "rounds": rounds,
+        "each_token": False,
     }  # fmt: skip
 
 

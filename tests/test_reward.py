@@ -1,6 +1,7 @@
 """The reward model: what it is shown, what it learns, what its numbers mean to PPO."""
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -170,7 +171,8 @@ def test_an_answer_sees_the_query_and_itself_and_keeps_its_positions():
     # query "7" after a pad, answers "1 2" and "3"
     tokens = torch.tensor([[[0, 7, 1, 2], [0, 7, 3, 0]]])
     packed = reward.pack(reward.Encoded(tokens, tokens > 0, torch.tensor([0]), 2))
-    assert packed.tokens.tolist() == [[7, 1, 2, 3]] and packed.last.tolist() == [[2, 3]]
+    assert packed.tokens.tolist() == [[7, 1, 2, 3]]
+    assert packed.last.tolist() == [[[1, 2], [3, 3]]]  # as far as each token, pads excepted
     assert packed.position_ids[0].tolist() == [0, 1, 2, 1]
     assert [row.nonzero().flatten().tolist() for row in packed.attention_mask[0, 0]] == [
         [0],
@@ -659,6 +661,43 @@ def test_answers_to_one_query_are_scored_as_rows_of_their_own(task, policy, mode
     packed = reward.score(model, rollout, framed, micro_batch)
     alone = reward.score(model, dataclasses.replace(rollout, answers=1), framed)
     assert torch.allclose(packed, alone, atol=1e-5) and len(packed.unique()) > 4
+
+
+def text_reward(model, row):
+    """Reward one unpadded text."""
+    tokens = torch.tensor([row])
+    return model(tokens, torch.ones_like(tokens, dtype=torch.bool)).item()
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_each_token_is_paid_what_it_moves_and_a_row_adds_up_to_the_score(
+    task, letters, model, ragged, answers
+):
+    """Read text by text: as far as every token, cut after the end, special tokens dropped."""
+    letters.all_special_ids = [0]
+    queries = ragged.repeat(answers)
+    endings = ["ab.cd", "_b_d.", ".b.a.", "abcde", "a..bc", "_____", "dd_.c", "ccccc"]
+    rollout = dataclasses.replace(
+        written(letters, queries, endings[: len(queries)]), answers=answers
+    )
+    gains = reward.gains(model, rollout, task)
+    scores = reward.score(model, rollout, task)
+    assert torch.allclose(gains.sum(-1), scores, atol=1e-5)
+    for row, keep, answer, paid in zip(queries.tokens, queries.mask, endings, gains, strict=False):
+        query = row[keep].tolist()
+        end = answer.find(".", task.truncate_after)
+        opinions = [0.0]
+        for t in range(5):
+            kept = answer[: t + 1] if end < 0 else answer[: min(t, end) + 1]
+            opinions.append(text_reward(model, query + letters(kept.replace("_", ""))["input_ids"]))
+        if end < 0:
+            opinions[-1] = task.penalty
+        expected = [after - before for before, after in itertools.pairwise(opinions)]
+        assert paid.tolist() == pytest.approx(expected, abs=1e-5)
+        assert end < 0 or not paid[end + 1 :].any()  # what is cut off earns nothing
+    by_token = reward.scorer(model, task, each_token=True)
+    assert torch.equal(by_token(rollout), gains)
+    assert by_token.name != reward.scorer(model, task).name
 
 
 def test_the_fit_reads_what_ppo_scores_where_a_text_holds_an_end_token(

@@ -77,6 +77,7 @@ def with_presets(words: list[str]) -> dict[str, Any]:
             Tune(),
             ppo=chosen.ppo,
             fit=chosen.reward,
+            each_token=chosen.each_token,
             prompts=min(50_000, max(2_000, chosen.ppo.episodes // 10)),
         ),
     }

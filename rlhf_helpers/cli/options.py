@@ -127,6 +127,7 @@ class Tune(Hardware):
     # of each round's reward model; like the four options above it is refused without --rounds
     fit: RewardConfig = field(default_factory=RewardConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
+    each_token: bool = True  # pay each token for what it adds to the score, not the last for all
     prompts: int = 2_000  # in the pool
     checkpoint_every: int = 25  # steps
     # spread the weights over all GPUs (FSDP), where one copy on each does not fit

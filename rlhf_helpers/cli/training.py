@@ -95,13 +95,8 @@ def tune_offline(a: Tune, run: Run) -> tuple[Policy, list[dict[str, float]]]:
     if sharded:
         ranks.shard(model, model.classifier, (), run.ranks.count, run.device)
     pool = prompts(a, task, policy.tokenizer, a.prompts)
-    scored_by = (
-        f"{models.fingerprint(model)}, gain {model.gain.item():.6g}, bias {model.bias.item():.6g}"
-    )
-    score = reward.scorer(model, task, run.ranks.micro_batch)
-    lines = ppo.tune(
-        policy, score, pool, task, a.ppo, run, reference=reference, scored_by=scored_by
-    )
+    score = reward.scorer(model, task, run.ranks.micro_batch, each_token=a.each_token)
+    lines = ppo.tune(policy, score, pool, task, a.ppo, run, reference=reference)
     if sharded and run.ranks.is_first:  # the checkpoint holds whole weights, this process a part
         policy = load(a, torch.device("cpu"))[0]
         saved = files.read_tensors(a.out / "checkpoint" / "state.safetensors")
@@ -117,7 +112,7 @@ def tune_online(a: Tune, run: Run) -> tuple[Policy, list[dict[str, float]]]:
     preset = presets.get(a.task, a.preset)
     total = preset.labels if a.total_labels is None else a.total_labels
     initial = -(-total // a.rounds) if a.initial_labels is None else a.initial_labels
-    config = OnlineConfig(initial, total, a.rounds, preset.normalize_samples)
+    config = OnlineConfig(initial, total, a.rounds, preset.normalize_samples, a.each_token)
     source: online.Source
     if a.labeler == "simulated":
         source = labelers.simulated(task).label

@@ -164,13 +164,19 @@ def fits_context(context: int | None, mask: Tensor) -> None:
 # ---- numbers -------------------------------------------------------------------------------------
 
 
-def one_each(scores: Any, count: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return the scores as float32 (count,) on a device; raises ValueError if one is missing."""
+def one_each(
+    scores: Any, count: int, device: torch.device | str = "cpu", tokens: int | None = None
+) -> Tensor:
+    """Return the scores as float32 on a device: (count,), or (count, tokens) where that is allowed.
+
+    Raises ValueError if one is missing.
+    """
     scores = torch.as_tensor(scores, dtype=torch.float32, device=device)
-    if scores.shape != (count,):
+    if scores.shape not in {(count,), (count, tokens)}:
+        each = "" if tokens is None else f", or {tokens} for the tokens of each"
         raise ValueError(
             f"the reward function returned numbers of shape {tuple(scores.shape)} for {count} "
-            "responses: it must return one number for each"
+            f"responses: it must return one number for each{each}"
         )
     return scores
 
