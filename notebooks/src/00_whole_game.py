@@ -482,12 +482,12 @@ if long is not None:
 # | **01 Sampling** | take apart how a model writes: log-probabilities, temperature, padding, where an answer ends | 40 / 3 |
 # | **02 Be the labeler** | write a rubric, label comparisons here in the notebook, and measure how consistent you are | 60 / 1 |
 # | **03 A reward model from your labels** | derive the loss, fit it on your own clicks, and compare it with the ceiling | 60 / 8 |
+# | **04 From reward to policy** | derive the gradient that PPO stands on, in a world of 125 answers where everything can be checked | 60 / 2 |
 # | **05 PPO written out** | build PPO piece by piece and read its training curves | 90 / 10 |
 # | **06 Towards GPT-2** | switch to a larger model, read its memory bill, launch, stop and resume | 45 / 3 |
 # | **07 Did it work?** | judge blind, with an interval, and ask whether reward and people agree | 60 / 5 |
 #
-# The numbers 04 and 08 are reserved for optional notebooks; the core does not need them. Each notebook can be opened on its own: if
-# something from an earlier one is missing, it uses the recorded version and says so.
+# Each notebook can be opened on its own: if something from an earlier one is missing, it uses the recorded version and says so.
 #
 # **With two hours:** 00, 02, 03, the first half of 05, then 07. **With four weeks:** one or two a week, in order, with all exercises.
 #

@@ -86,7 +86,9 @@ print(tuple(hidden.shape), "->", tuple(logits.shape))
 # %% [markdown]
 # A softmax turns logits into probabilities. A **temperature** $T$ divides the logits first:
 #
-# $$p(y) = \frac{e^{z_y / T}}{\sum_{v} e^{z_v / T}}$$
+# $$p(v) = \frac{e^{z_v / T}}{\sum_{u} e^{z_u / T}},$$
+#
+# where $z_v$ is the logit of token $v$.
 #
 # Why would one divide? A softmax cares about *differences* between logits: a token whose logit is higher by 1 is $e$ times as likely.
 # Dividing by $T$ shrinks or stretches all these differences at once. At $T = 0.5$ they are twice as large, so the favourites pull away; at

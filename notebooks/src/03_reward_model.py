@@ -1008,4 +1008,4 @@ show.note(
 # - Bradley and Terry, *Rank analysis of incomplete block designs* (Biometrika, 1952), and Luce, *Individual Choice Behavior* (1959): the choice model.
 # - Guo and others, *On Calibration of Modern Neural Networks* (2017), [arXiv 1706.04599](https://arxiv.org/abs/1706.04599).
 #
-# Next: notebook 05 trains a policy on this reward. Keep the list of what the model got wrong: PPO will find it too.
+# Next: notebook 04 turns such a reward into a policy, and 05 trains one with PPO. Keep the list of what the model got wrong: PPO will find it too.

@@ -363,11 +363,11 @@ pd.DataFrame(rows, columns=["forecasts drawn", "error, as a share of the gradien
 #
 # Suppose the labeler gave every forecast 5 points more. Nothing about what is *better* has changed. Yet REINFORCE now pushes up every
 # forecast that it draws, bad ones too, only less. The extra pushes cancel on average, but each single one is noise. The cure is to
-# subtract what one would expect anyway, a **baseline** $b$. The direction stays the same, for any $b$ that does not depend on the answer:
+# subtract what one would expect anyway, a **baseline** $\bar r$. The direction stays the same, for any $\bar r$ that does not depend on the answer:
 #
-# $$\mathbb{E}_\pi[\,b\,\nabla\log\pi\,] = b\sum_y \pi\,\frac{\nabla\pi}{\pi} = b\,\nabla\sum_y\pi(y) = b\,\nabla 1 = 0.$$
+# $$\mathbb{E}_\pi[\,\bar r\,\nabla\log\pi\,] = \bar r\sum_y \pi\,\frac{\nabla\pi}{\pi} = \bar r\,\nabla\sum_y\pi(y) = \bar r\,\nabla 1 = 0.$$
 #
-# Probabilities always add up to 1, so pushing *everything* up pushes nothing. What remains, $A = r - b$, is the **advantage**: how much
+# Probabilities always add up to 1, so pushing *everything* up pushes nothing. What remains, $A = r - \bar r$, is the **advantage**: how much
 # better than expected. With all forecasts listed, the noise can be computed exactly.
 
 # %%
@@ -393,12 +393,12 @@ _, ax = plt.subplots(figsize=(6.6, 3))
 ax.plot(baselines, [spread(r - b) for b in baselines], color=plots.BLUE, label="exact")
 ax.plot(few, measured, "D", color=plots.RED, label="measured on 2,000 draws")
 ax.axhline(exact.norm(), color=plots.GREY, linestyle=":", label="length of the gradient itself")
-ax.set(xlabel="baseline b", ylabel="deviation of one estimate", ylim=(0, None))
+ax.set(xlabel="baseline", ylabel="deviation of one estimate", ylim=(0, None))
 ax.set_title("The noise depends on the baseline, the direction does not")
 ax.legend();
 # %% [markdown]
 # *How to read it:* the curve is the standard deviation of the gradient estimated from one answer, for each baseline; diamonds are measured
-# on samples. The lowest point is close to $b = 0$, the mean reward of the base model. A baseline that is off by 5 makes the noise about
+# on samples. The lowest point is close to 0, the mean reward of the base model. A baseline that is off by 5 makes the noise about
 # five times as large, and so asks for 25 times as many samples. Even at its best the noise of one answer is far above the dotted line,
 # the length of the gradient that we want to see.
 
@@ -924,7 +924,8 @@ pd.DataFrame(table).round(2)
 # 2. Why does the score of a single prompt say little about whether an answer was good? Which baseline would you use with only one answer to each prompt?
 # 3. Best of n needs no $\beta$. What plays its part?
 # 4. With $w$ for whole answers and 24 tokens, how near to 1 must the ratio of each token stay, if the product is to stay between 0.8 and 1.2?
-# 5. A colleague adds `beta * (logprobs - reference_logprobs).mean()` to the loss and reports that "the penalty has no effect". Why?
+# 5. What is $\pi^*$ if the reward is 1 for one answer and 0 for all others? What happens as $\beta$ goes to 0, and as it grows?
+# 6. A colleague adds `beta * (logprobs - reference_logprobs).mean()` to the loss and reports that "the penalty has no effect". Why?
 #
 # ## Further reading
 #

@@ -3,13 +3,14 @@
 #
 # You have a language model that writes about Saltmere, and a reward model that has learned what the labeler likes. The reward model gives
 # **one number for a whole response**. It says neither which of the 24 tokens earned it, nor what would have been better. Nor can you
-# differentiate the score by the weights: drawing a token is a random choice, and no gradient passes through it. A *policy gradient* needs
-# none. Draw responses, and raise the log-probability of each token in proportion to how much better than expected its response turned
-# out: on average over many draws, that direction is the gradient of the expected score. PPO is a careful way to take such steps, so that
-# the model writes better and still writes like itself.
+# differentiate the score by the weights: drawing a token is a random choice, and no gradient passes through it. Notebook 04 found the
+# way round, the **policy gradient**: draw responses, and raise the log-probability of each token in proportion to its advantage, to how
+# much better than expected its response turned out. On average, that direction is the gradient of the expected score. It also found what is
+# wrong with doing just that: much noise, and samples that are used only once. PPO is the same gradient, taken in careful steps.
 #
-# The table below shows the result. This notebook shows how it is done, line by line, with nothing left out. Throughout, $\pi$ (pi) is the
-# **policy**, the model that is trained, and $\rho$ (rho) the **reference**, a copy of the base model that never changes.
+# The table below shows the result. This notebook shows how it is done, line by line, with nothing left out. The letters are those of
+# notebook 04 ([a table of all of them](../docs/symbols.md)): $\pi$ (pi) is the **policy**, the model that is trained, and $\rho$ (rho) the
+# **reference**, a copy of the base model that never changes.
 
 # %%
 import inspect
@@ -88,7 +89,7 @@ show.note(
 # - rebuild each piece by hand: KL penalty, shaped rewards, rescaling, advantages, ratio, the two clipped losses, the controller;
 # - read the eight training curves, and name a bug from them.
 #
-# **Time:** 90 minutes of yours, about 10 of the machine's. **Before this:** notebooks 01 (sampling) and 03 (reward model).
+# **Time:** 90 minutes of yours, about 10 of the machine's. **Before this:** notebooks 01 (sampling), 03 (reward model) and 04 (policy gradient, ratio, price of a nat).
 #
 # ## 1. The whole algorithm, on one screen
 #
@@ -225,10 +226,11 @@ pd.DataFrame({"answer": tasks.texts(task, rollout.responses, tokenizer)[:4],
 #
 # Trained on the score alone, the policy would drift to whatever text the reward model overrates, English or not. The reward model has only
 # ever seen texts of the base model. Far away from them it still gives a number, but nothing holds that number to what people want, and an
-# optimiser is very good at finding the places where it is too high. So the policy pays for its distance from the reference. The objective
-# is the expected score minus $\beta$ times the KL divergence of the policy from the reference. For each sampled token the KL is
-# estimated by the **log ratio** $\log\pi - \log\rho$: the log-probability that the policy gave the token, minus that of the reference, both
-# at the **same temperature**.
+# optimiser is very good at finding the places where it is too high. So the policy pays for its distance from the reference: what
+# is maximised is $\mathbb{E}[r] - \beta\,\mathrm{KL}(\pi\,|\,\rho)$, and section 6 of notebook 04 says which policy is best at that. For each
+# sampled token the KL is estimated by the **log ratio** $k_1 = \log\pi - \log\rho$: the log-probability that the policy gave the token,
+# minus that of the reference, both at the **same temperature**. (Of the three estimators in notebook 04, it is the one whose place is in
+# the reward.)
 
 # %%
 with torch.no_grad():
@@ -418,13 +420,16 @@ pd.DataFrame(rows, index=["mean", "standard deviation"]).T.round(4)
 # %% [markdown]
 # ## 7. Advantages: who earned the score?
 #
-# The score arrives at token 23. Was token 5 good? At every token the **value head** predicts the sum of the rewards still to come: $V_t$ is
-# read *before* token $t$. How much better than predicted token $t$ turned out is
+# The score arrives at token 23. Was token 5 good? In notebook 04 the best baseline was the one that knew the beginning of the answer: $V_t$,
+# the sum of the rewards still to come, as expected *before* token $t$. There it could be written out as a sum over all answers. Here the
+# **value head** predicts it. How much better than predicted token $t$ turned out is
 #
 # $$\delta_t = r_t + V_{t+1} - V_t,\qquad V_{24} = 0,$$
 #
-# and generalised advantage estimation (GAE) adds up these differences from token $t$ on, with less weight on later ones:
-# $A_t = \delta_t + \lambda A_{t+1}$ (with $\gamma = 1$). Positive means better than predicted.
+# where $r_t$ is the reward of token $t$ from section 5. This is the last bar of notebook 04's figure of four advantages, the one with the
+# least noise, and it is right only if the values are. Adding up all the differences that follow gives the bar before it, the whole rest of
+# the reward minus $V_t$: more noise, but right whatever the values say. Generalised advantage estimation (GAE) goes between the two,
+# with less weight on later differences: $A_t = \delta_t + \lambda A_{t+1}$ (with $\gamma = 1$). Positive means better than predicted.
 #
 # **On paper first.** Three tokens, rewards (0, 0, 1), values (0.2, 0.4, 0.5), $\lambda = 0.5$. The differences are 0.2, 0.1 and 0.5. From the right:
 # $A_2 = 0.5$, $A_1 = 0.1 + 0.5\cdot 0.5 = 0.35$, $A_0 = 0.2 + 0.5\cdot 0.35 = 0.375$ (tokens count from 0).
@@ -533,9 +538,14 @@ advantages = tensors.standardize(advantages, rollout.mask)  # then
 # %% [markdown]
 # ## 8. The ratio, and why it must start at 1
 #
-# PPO asks how much more likely a sampled token has become since it was sampled. We write $w_t$ for this **ratio**, the importance weight
-# ($r_t$ is the reward): $w_t = \exp(\log\pi_{now} - \log\pi_{then})$. **Before you run the next cell:** nothing has been trained since the
-# rollout. What is the ratio, on every token? And what if `replay` forgot the temperature?
+# PPO uses each batch for several updates, and after the first of them the policy is no longer the one that drew the tokens. The
+# **importance ratio** of notebook 04 lets old samples serve the new policy. PPO takes it token by token: how much more likely has a
+# sampled token become since it was sampled? With $\pi_{old}$ for the policy of the rollout,
+#
+# $$w_t = \frac{\pi(y_t)}{\pi_{old}(y_t)} = \exp\bigl(\log\pi(y_t) - \log\pi_{old}(y_t)\bigr).$$
+#
+# **Before you run the next cell:** nothing has been trained since the rollout. What is the ratio, on every token? And what if `replay`
+# forgot the temperature?
 
 # %%
 with torch.no_grad():
@@ -563,12 +573,12 @@ for i, rows in enumerate(ppo.minibatches(small, seeded(3))):
     print(f"epoch {i // 2}, minibatch {i % 2}: rows {rows.tolist()}")
 
 # %% [markdown]
-# From the second update on, the policy is no longer the one that drew the tokens. Weighting each advantage with the ratio $w_t$ corrects for
-# that: tokens that are now more likely than when they were drawn count for more, so that the average is that of the new policy. This
-# *importance sampling* is right on average, but its noise grows quickly with the distance between the two policies: a few tokens with
-# large ratios then decide everything. Besides, the advantages were measured on the old policy's responses and say little about a policy
-# far from it. So PPO stops pushing a token once its ratio has left $[1-\varepsilon, 1+\varepsilon]$ in the direction it was pushed: it
-# clips the ratio and takes, for each token, the **larger** of two losses:
+# Each advantage is weighted with the ratio $w_t$: tokens that are now more likely than when they were drawn count for more, so that the
+# average is that of the new policy. While $w_t$ is 1, the gradient of $A_t\,w_t$ is that of REINFORCE, $A_t\nabla\log\pi$. Further away you saw in
+# notebook 04 what happens: still right on average, but of a hundred samples only a handful count, and a few large ratios decide
+# everything. Besides, the advantages were measured on the old policy's responses and say little about a policy far from it.
+# So PPO stops pushing a token once its ratio has left $[1-\varepsilon, 1+\varepsilon]$ in the direction it was pushed: it clips the ratio
+# and takes, for each token, the **larger** of two losses:
 #
 # $$\text{loss}_t = \max\bigl(-A_t\,w_t,\; -A_t\,\mathrm{clip}(w_t, 1-\varepsilon, 1+\varepsilon)\bigr)$$
 #
@@ -634,7 +644,8 @@ slopes.round(3)
 # %% [markdown]
 # ## 10. The value loss, the whole loss, the whole step
 #
-# The value head is clipped in the same way: a value that has moved more than 0.2 from its old one towards the return is pushed no further. The
+# The values are the baseline of notebook 04, but learned, by least squares on the returns. A baseline that is wrong costs noise and no
+# direction (as long as $\lambda$ is 1), so this loss need not be small for training to work. The value head is clipped in the same way: a value that has moved more than 0.2 from its old one towards the return is pushed no further. The
 # whole loss is the sum of both, the value loss with weight 0.1.
 
 
@@ -702,7 +713,7 @@ checks.nb05_same("log-probabilities after one whole step", *after, tolerance=1e-
 # easier to say how *far* the policy may go. So you choose the KL you want, and the price follows, like a thermostat that heats more while
 # the room is too cold. After each batch of $n$ episodes beta rises if the KL is above its target, and falls if it is below:
 #
-# $$e = \mathrm{clip}\bigl(\mathrm{KL}/\mathrm{target} - 1,\; -0.2,\; 0.2\bigr),\qquad \beta \leftarrow \beta\,\bigl(1 + e\,n/\mathrm{horizon}\bigr)$$
+# $$\mathrm{error} = \mathrm{clip}\bigl(\mathrm{KL}/\mathrm{target} - 1,\; -0.2,\; 0.2\bigr),\qquad \beta \leftarrow \beta\,\bigl(1 + \mathrm{error}\cdot n/\mathrm{horizon}\bigr)$$
 #
 # **Exercise 6: the controller.** Difficulty ●○○○○ · importance ●●●○○ · 5 minutes
 

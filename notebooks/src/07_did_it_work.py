@@ -494,7 +494,7 @@ plots.score_histogram(base_scores, tuned_scores, names=("base", "tuned"));
 # - **Best of n**: draw $n$ answers, keep the one with the highest score. Its KL is at most $\log n - (n-1)/n$.
 # - **The optimum**: among all policies at the same KL, the highest expected score belongs to the base policy reweighted,
 #   $\rho(y|x) \, e^{r/\beta}$: every answer becomes more likely the higher its score, and none for any other reason. There is one such
-#   policy for every $\beta$. With many samples for each prompt we can do the reweighting on the samples, as the paper does for its figure
+#   policy for every $\beta$ (derived in section 6 of notebook 04). With many samples for each prompt we can do the reweighting on the samples, as the paper does for its figure
 #   on mock sentiment.
 #
 # Like with like: the yardsticks are drawn for prompts from the pool on which PPO was trained, because that is where its path was measured.

@@ -209,7 +209,7 @@ def nb05_policy_loss(answer: Answer | None) -> str:
         masked: bool = True,
         count: int = n,
     ) -> float:
-        """Sum pick(-A r, -A clip(r)) token by token, and divide by `count`."""
+        """Sum pick(-A w, -A clip(w)) token by token, and divide by `count`."""
         terms = [
             pick(-a * r, -a * min(max(r, low), high))
             for r, a, counts in ((ratio(new, old), a, m) for new, old, a, m in tokens)
@@ -224,9 +224,9 @@ def nb05_policy_loss(answer: Answer | None) -> str:
         return -a * ratio / n if counts and not stopped else 0.0
 
     slips = [
-        ("minimum and maximum are swapped: as a LOSS, take the larger of -A r and -A clip(r).",
+        ("minimum and maximum are swapped: as a LOSS, take the larger of -A w and -A clip(w).",
          loss(pick=min)),
-        ("the minus sign is missing: an optimizer makes losses smaller, and A r should grow.",
+        ("the minus sign is missing: an optimizer makes losses smaller, and A w should grow.",
          -loss()),
         ("nothing is clipped: this is the plain importance-weighted loss.",
          loss(pick=lambda plain, clipped: plain)),
