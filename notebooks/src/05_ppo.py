@@ -367,6 +367,30 @@ paid = scores - beta * per_response
 checks.nb05_same("sum of rewards = score - beta * KL", rewards.sum(-1), paid)
 
 # %% [markdown]
+# ### Where the credit goes
+#
+# The paper pays the whole score on the last token. On average that is right. But look at it from the third token: it is credited with
+# everything that comes after it, the luck of the later tokens included, and a token behind the full stop is paid for a score that it cannot
+# change any more. All this averages out, given enough answers. In a short run it does not, and what does not average out moves the policy
+# in directions that nobody asked for: nats spent on noise.
+#
+# The reward model could tell us more. Let it read the answer after *every* token, and pay each token **by how far it moves the reward
+# model's opinion**: the first token gets the opinion of the text up to itself, each later one the change that it makes, and what is cut off
+# gets nothing. A row still adds up to its score, so the best policy is the same as before (*potential-based shaping*, Ng et al. 1999); only
+# the credit arrives where it was earned.
+
+# %%
+gains = reward.gains(reward_model, rollout, task)
+checks.nb05_same("what the tokens are paid adds up to the score", gains.sum(-1), scores)
+plots.token_strip(pieces, gains[row].cpu());
+# %% [markdown]
+# *How to read it:* orange tokens raised the reward model's opinion, blue and hatched ones lowered it; the stronger the colour, the more. A
+# few tokens decide, and often they are the ones that you would have underlined yourself.
+#
+# In `benchmarks/nats.py` this change alone brings a run of ours from a score of 1.2 to one of 1.5 at the same KL of about 5 nats. We keep
+# the paper's way while we take the step apart. The full run of section 12 pays token by token: `reward.scorer(..., each_token=True)`.
+
+# %% [markdown]
 # ## 6. Rescale keeps the mean, standardize removes it
 #
 # Rewards and advantages can be brought to standard deviation 1 in two ways that differ in one term. Mixing them up is a classic bug:
@@ -828,7 +852,8 @@ run = Run(folder() / name, seed=0, config=config)
 live.watch(run, config.steps, batch=config.batch)  # the curves as they come
 policy = models.Policy.load().to(device)
 start = time.time()
-metrics = ppo.tune(policy, score, pool, task, config, run, reference=reference)
+by_token = reward.scorer(reward_model, task, each_token=True)
+metrics = ppo.tune(policy, by_token, pool, task, config, run, reference=reference)
 
 policy.save(folder() / "policy_sentiment")
 kept = [*metrics[:-1], metrics[-1] | {"seconds": time.time() - start}]
