@@ -1832,6 +1832,12 @@ MUTANTS = [
         "and not repeat]",
     ),
     Mutant(
+        "the count stands still at a repeat",
+        "labels/sessions",
+        "return p.done + p.skipped + p.repeats, p.left + again",
+        "return p.done + p.skipped, p.left",
+    ),
+    Mutant(
         "repeats in a row",
         "labels/sessions",
         "if any(repeat for _, _, repeat in latest[-self.repeat_every :]):",
