@@ -14,7 +14,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from rlhf_helpers.course import plots
+from rlhf_helpers.course import live, plots
 from rlhf_helpers.evaluation import wilson
 
 METRICS = [
@@ -129,15 +129,15 @@ def test_a_strip_says_when_tokens_and_values_do_not_match():
 
 
 @pytest.mark.parametrize("table", [METRICS, pd.DataFrame(METRICS)], ids=["list", "pandas"])
-def test_eight_training_curves_show_the_metrics(table):
+def test_nine_training_curves_show_the_metrics(table):
     axes = plots.training_curves(table, kl_target=6.0)
-    assert len(axes) == 8
+    assert len(axes) == 9
     for ax, (column, title, unit, _) in zip(axes, plots.CURVES, strict=True):
         line = ax.get_lines()[-1]
         assert line.get_xdata().tolist() == [row["episodes"] for row in METRICS]
         assert line.get_ydata().tolist() == [row[column] for row in METRICS]
         assert ax.get_title(loc="left") == title and ax.get_ylabel() == unit
-    assert [ax.get_xlabel() for ax in axes[4:]] == ["episodes"] * 4
+    assert [ax.get_xlabel() for ax in axes[6:]] == ["episodes"] * 3
     assert any(line.get_ydata()[0] == 6.0 for line in axes[1].get_lines())
 
 
@@ -146,6 +146,20 @@ def test_runs_are_compared_with_other_line_styles_and_a_legend():
     styles = [lines_with(axes[0], name)[0].get_linestyle() for name in ("with KL", "no KL")]
     assert len(set(styles)) == 2 and len(lines_with(axes[0], "no KL")[0].get_xdata()) == 9
     assert [t.get_text() for t in axes[0].figure.legends[0].get_texts()] == ["with KL", "no KL"]
+
+
+def test_a_run_from_before_variety_was_measured_is_drawn_without_it():
+    old = [{k: v for k, v in row.items() if k != "distinct_bigrams"} for row in METRICS]
+    axes = plots.training_curves({"old": old, "new": METRICS})
+    named = {ax.get_title(loc="left"): ax for ax in axes}
+    assert not lines_with(named["Variety"], "old") and lines_with(named["Variety"], "new")
+    assert lines_with(named["Entropy"], "old")
+
+
+def test_the_live_view_shows_the_variety_that_the_figure_shows():
+    figure = {column: (title, unit) for column, title, unit, _ in plots.CURVES}
+    shown = {column: (title, unit) for column, title, unit in live.PANELS}
+    assert figure["distinct_bigrams"] == shown["distinct_bigrams"]
 
 
 def test_a_missing_column_is_named():

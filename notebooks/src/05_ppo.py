@@ -87,7 +87,7 @@ show.note(
 # **After this notebook you can**
 # - read `ppo.step` and say what every line is for;
 # - rebuild each piece by hand: KL penalty, shaped rewards, rescaling, advantages, ratio, the two clipped losses, the controller;
-# - read the eight training curves, and name a bug from them.
+# - read the nine training curves, and name a bug from them.
 #
 # **Time:** 90 minutes of yours, about 10 of the machine's. **Before this:** notebooks 01 (sampling), 03 (reward model) and 04 (policy gradient, ratio, price of a nat).
 #
@@ -862,7 +862,7 @@ for made in ("policy_sentiment", "ppo_sentiment.jsonl"):
     record(made, f"tuned in notebook 05 on {config.episodes:,} episodes")
 plots.training_curves(metrics, kl_target=config.kl_target);
 # %% [markdown]
-# *How to read the eight curves:*
+# *How to read the nine curves:*
 #
 # | curve | what it is | healthy | worry if |
 # |---|---|---|---|
@@ -870,6 +870,7 @@ plots.training_curves(metrics, kl_target=config.kl_target);
 # | KL | nats from the reference, per response | climbs, then bends towards the target | runs away, or does not move |
 # | beta | the cost of a nat | moves slowly, follows the KL | rises, and the KL still grows |
 # | entropy | how undecided the policy is, per response | falls, as the policy learns what pays | falls to nearly 0: one answer for everything |
+# | variety | distinct-2: the share of different pairs of neighbouring tokens in the batch | falls with the entropy, and levels off | less than half of its start: answers grow alike, and a line of text says so |
 # | policy loss | the clipped loss | a little below 0, shrinks with the learning rate | large |
 # | value loss | half the squared error of the values | as long as the values predict nothing, half the variance of the returns (0.48 at the start of the recorded run). It need not fall: as that policy moves, its returns vary more, and the loss ranges from 0.3 to 3.2 until the end | near 0 or exactly constant from the start; growing without end |
 # | clip fraction | share of tokens beyond the clip range | highest at the start, then small | stays high, or rises |
@@ -1023,7 +1024,7 @@ if change:
 # - Rewards keep their mean, advantages lose it. Compute returns before whitening.
 # - At the first pass the ratio is 1 on every token. Test that before anything else.
 # - Clipping makes the gradient exactly zero once a token has moved far enough in the right direction, never when it moved in the wrong one.
-# - Bugs rarely crash. Eight curves and a few samples find them.
+# - Bugs rarely crash. Nine curves and a few samples find them.
 #
 # ## Questions
 #

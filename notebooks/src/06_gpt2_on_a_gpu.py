@@ -716,8 +716,8 @@ show.wrapped(
 )
 plots.training_curves(recorded, kl_target=ppo.PPOConfig().kl_target);
 # %% [markdown]
-# *How to read it:* the eight curves of notebook 05, of the recorded run of the bundled model; the dotted line in the second panel is the KL target.
-# A run of GPT-2 logs the same eight, over a hundred times as many episodes. We have made no such run, so we cannot say how they will look.
+# *How to read it:* the nine curves of notebook 05, of the recorded run of the bundled model; the dotted line in the second panel is the KL target.
+# A run of GPT-2 logs the same nine, over a hundred times as many episodes. We have made no such run, so we cannot say how they will look.
 #
 # And what it wrote, before and after, on prompts that training has not seen:
 
@@ -778,7 +778,7 @@ else:
 # 1. DPO, another method with the same goal, needs a policy and a reference, but no reward model and no sampling. Which parts of the bill are left?
 # 2. What would your bill be if the weights, too, were kept in bf16? Which updates would be lost? (Near 1, bf16 has steps of 1/128.)
 # 3. PPO could compute the reference's log-probabilities with LoRA switched off. Which part of the map already assumes that?
-# 4. Two ranks with the same sampling seed: which of the eight curves would tell you?
+# 4. Two ranks with the same sampling seed: which of the nine curves would tell you?
 # 5. Why may the order of prompts be left out of a checkpoint here, and when may it not?
 # 6. A token costs about two operations a weight forward, and four backward. With four epochs, how many operations a weight does one token of a PPO step cost? Which of the passes is slower than this count says, and why?
 #

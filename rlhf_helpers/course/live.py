@@ -22,10 +22,12 @@ from rlhf_helpers.runtime.runs import Run
 
 EVERY_SECONDS = 1.0
 POINTS = 240  # of a curve, at most
-SHOWN = ("score", "kl_nats_per_response", "entropy_nats_per_response", "value_explained_variance")
+SHOWN = (
+    "score", "kl_nats_per_response", "entropy_nats_per_response", "distinct_bigrams",
+    "value_explained_variance",
+)  # fmt: skip
 PANELS = (  # the column of the metrics, the title, the unit
     *(curve[:3] for curve in CURVES if curve[0] in SHOWN),
-    ("distinct_bigrams", "Variety", "distinct-2 of the batch"),
     ("loss", "Loss", "nats per choice"),
     ("accuracy", "Accuracy", "share of the batch"),
 )

@@ -1,4 +1,4 @@
-"""Figures of training: the eight curves of PPO, the fit of the reward model, the live strip."""
+"""Figures of training: the nine curves of PPO, the fit of the reward model, the live strip."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from rlhf_helpers.course.plots.style import (
     STYLE,
     Table,
     column_of,
+    records_of,
     step_name,
     steps_of,
 )
@@ -30,6 +31,7 @@ CURVES = (  # the column of the metrics, the title, the unit, where a guide line
     ("kl_nats_per_response", "KL from the reference", "nats per response", None),
     ("beta", "KL coefficient (beta)", "reward per nat", None),
     ("entropy_nats_per_response", "Entropy", "nats per response", None),
+    ("distinct_bigrams", "Variety", "distinct-2 of the batch", None),
     ("policy_loss", "Policy loss", "advantage units", 0.0),
     ("value_loss", "Value loss", "reward, squared", None),
     ("clip_fraction", "Clip fraction", "share of tokens", None),
@@ -41,12 +43,13 @@ CURVES = (  # the column of the metrics, the title, the unit, where a guide line
 def training_curves(
     metrics: Table | Mapping[str, Table], *, kl_target: float | None = None
 ) -> list[Axes]:
-    """Draw the eight curves by which PPO is judged, one line per run.
+    """Draw the nine curves by which PPO is judged, one line per run.
 
-    Give the metrics of `ppo.tune`, or {name: metrics} to compare runs.
+    Give the metrics of `ppo.tune`, or {name: metrics} to compare runs. Runs from before the variety
+    was measured are drawn without it.
     """
     runs = dict(metrics) if isinstance(metrics, Mapping) else {"": metrics}
-    figure, grid = plt.subplots(2, 4, figsize=(12, 5.0), sharex=True)
+    figure, grid = plt.subplots(3, 3, figsize=(12, 7.2), sharex=True)
     for ax, (column, title, unit, guide) in zip(grid.flat, CURVES, strict=True):
         if column == "kl_nats_per_response" and kl_target is not None:
             guide, at = kl_target, ("axes fraction", "data")
@@ -55,10 +58,13 @@ def training_curves(
         if guide is not None:
             ax.axhline(guide, color=GREY, linewidth=1, linestyle=":", zorder=1)
         for i, (name, table) in enumerate(runs.items()):
+            if column == "distinct_bigrams" and column not in records_of(table)[0]:
+                ax.annotate("not measured then", (0.03, 0.5), xycoords="axes fraction", color=GREY)
+                continue
             x, y = steps_of(table), column_of(table, column)
             ax.plot(x, y, color=COLOURS[i % 6], linestyle=DASHES[i % 6], label=name)
         ax.set(title=title, ylabel=unit)
-    for ax in grid[1]:
+    for ax in grid[2]:
         ax.set_xlabel(step_name(next(iter(runs.values()))))
     if len(runs) > 1:
         lines = grid[0, 0].get_legend_handles_labels()
