@@ -83,13 +83,14 @@ def head_flops(config: PretrainedConfig, tokens: int) -> float:
 
 
 def sampling_seconds(
-    machine: Machine, config: PretrainedConfig, rows: int, query: int, response: int, precision: str
-) -> float:
-    """Prefill, then one step per token: the slower of multiplying and of reading weights and
-    cache."""
+    machine: Machine, config: PretrainedConfig, rows: int, query: int, response: int,
+    precision: str, answers: int = 1,
+) -> float:  # fmt: skip
+    """Prefill, once for all `answers` to a prompt, then one step per token: the slower of
+    multiplying and of reading weights and cache."""
     speed, size = machine.products[precision], 4 if precision == "fp32" else 2
     weights = config.n_layer * 12 * config.n_embd**2 + config.n_embd * config.vocab_size
-    total = rows * (pass_flops(config, query) + head_flops(config, 1)) / speed
+    total = rows * (pass_flops(config, query) / answers + head_flops(config, 1)) / speed
     for length in range(query + 1, query + response):  # the last token is never read
         flops = rows * (pass_flops(config, length, length - 1) + head_flops(config, 1))
         read = size * (weights + rows * 2 * config.n_layer * config.n_embd * length)
@@ -119,12 +120,16 @@ def ppo_seconds(
     response: int,
     epochs: int,
     precision: str,
+    answers: int = 1,
 ) -> float:
     """Sample, one pass of the reference, one of the reward model, and `epochs` passes forward and
-    backward."""
-    read = pass_flops(config, query + response - 1) + head_flops(config, response)
-    flops = rows * (read + pass_flops(config, query + response) + epochs * 3 * read)
+    backward, each over a prompt and its `answers`."""
+    prompt = pass_flops(config, query) / answers
+    alone = pass_flops(config, query + response - 1, query)  # an answer, its prompt computed
+    read = prompt + alone + head_flops(config, response)
+    scored = prompt + pass_flops(config, query + response, query)
+    flops = rows * (read + scored + epochs * 3 * read)
     return (
-        sampling_seconds(machine, config, rows, query, response, precision)
+        sampling_seconds(machine, config, rows, query, response, precision, answers)
         + flops / machine.products[precision]
     )

@@ -47,7 +47,7 @@ TOY = GPT2Config(
     vocab_size=3072, n_positions=64, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
 )
 SHAPES = {"toy": TOY, **memory.SIZES}
-PARTS = ("sampling", "reward", "pairs", "ppo")
+PARTS = ("sampling", "reward", "pairs", "ppo", "grouped")
 PRECISIONS = ("fp32", "bf16")
 LR = 1e-6  # something to do for the optimizer, without moving the models to where numbers end
 
@@ -209,13 +209,14 @@ def reward_part(work: Work, options: int = 4) -> Part:
     return "comparisons/s", rows, contenders, least
 
 
-def ppo_part(work: Work) -> Part:
+def ppo_part(work: Work, answers: int = 1) -> Part:
+    """Tune on prompts with so many answers each; only ours computes such a prompt once."""
     tokenizer, episodes = models.load_tokenizer(), work.batch * work.steps
     task = Task(
         "benchmark", "none", work.query, work.response, ".", work.response // 2, work.temperature
     )
 
-    def ours(precision: str):
+    def ours(precision: str, answers: int = answers):
         policy = Policy(work.language_model(), precision)
         reference = policy.frozen_copy()
         model = RewardModel(work.classifier(), precision).requires_grad_(False)
@@ -229,11 +230,9 @@ def ppo_part(work: Work) -> Part:
             kl_coef=0.1,
             lam=0.95,
             whiten_rewards=True,
+            answers=answers,
         )
-        pool, score = (
-            work.queries(episodes),
-            reward.scorer(model, task),
-        )
+        pool, score = work.queries(episodes // answers), reward.scorer(model, task)
         return lambda: ppo.tune(
             policy, score, pool, task, config, work.run(), reference=reference, min_entropy=-1
         )
@@ -241,7 +240,7 @@ def ppo_part(work: Work) -> Part:
     def theirs():
         plain_ppo, queries = (
             plain.PPO(work.language_model(), work.classifier(), LR),
-            work.queries(episodes).tokens,
+            work.queries(episodes // answers).repeat(answers).tokens,
         )
 
         def run():
@@ -254,7 +253,7 @@ def ppo_part(work: Work) -> Part:
         lms, classifiers = [
             [make() for _ in range(2)] for make in (work.language_model, work.classifier)
         ]
-        queries = work.queries(episodes).tokens
+        queries = work.queries(episodes // answers).repeat(answers).tokens
         return peers.ppo(
             *lms,
             *classifiers,
@@ -268,13 +267,15 @@ def ppo_part(work: Work) -> Part:
         )
 
     contenders = _ours(work, ours) | {"plain": theirs}
+    if answers > 1:
+        contenders["ours, one answer to a prompt, fp32"] = partial(ours, "fp32", 1)
     if peers.has_ppo():
         contenders[f"TRL {peers.version()}"] = trl
 
     def least(machine: Machine, precision: str) -> float:
         config = work.language_model().config
         return work.steps * ppo_seconds(
-            machine, config, work.batch, work.query, work.response, work.epochs, precision
+            machine, config, work.batch, work.query, work.response, work.epochs, precision, answers
         )
 
     return "episodes/s", episodes, contenders, least
@@ -289,12 +290,14 @@ MAKERS = {
     "reward": reward_part,
     "pairs": partial(reward_part, options=2),
     "ppo": ppo_part,
+    "grouped": partial(ppo_part, answers=4),
 }
 TITLES = {
     "sampling": "Sampling",
     "reward": "Reward model, four options",
     "pairs": "Reward model, pairs",
     "ppo": "PPO",
+    "grouped": "PPO, four answers to a prompt",
 }
 
 

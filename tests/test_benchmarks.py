@@ -28,7 +28,7 @@ def work(bench):
     return bench("speed").Work(model="toy", batch=8, query=6, response=5)
 
 
-@pytest.mark.parametrize("part", ["sampling", "reward", "pairs", "ppo"])
+@pytest.mark.parametrize("part", ["sampling", "reward", "pairs", "ppo", "grouped"])
 def test_every_part_runs_and_reports_a_ratio_for_everybody(bench, capsys, part):
     small = "--model toy --batch 8 --query 6 --response 5 --epochs 1 --rounds 1".split()
     small += ["--machine-size", "32"]
