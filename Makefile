@@ -28,7 +28,7 @@ run: setup ## the whole series headless in the laptop profile, and a table at th
 	$(PY) notebooks/build.py run --profile laptop $(ARGS)
 
 test: lint unit ## lint, unit tests, quick run of all notebooks
-	$(PY) notebooks/build.py run --profile quick
+	$(PY) notebooks/build.py run --profile quick --jobs 2
 
 lint: setup-dev ## style, and notebooks that no longer match their sources
 	$(PY) -m ruff check .
