@@ -4,6 +4,7 @@
     python notebooks/build.py build --execute 05  also run 05's solution and keep its outputs
     python notebooks/build.py check               do notebooks match their sources and the rules?
     python notebooks/build.py run                 run all of them headless; writes nothing here
+    python notebooks/build.py run --record        the same, and keep how much work each took
 
 `--help` behind each of them lists its options.
 """
@@ -117,11 +118,14 @@ def run(args: argparse.Namespace) -> int:
         args.profile, course.folder, limits, done=lambda job: _keep_copy(job, root), jobs=args.jobs
     )
     series = execute.plan(course, sources, versions, root, args.alone)
+    probe = execute.probe_seconds(args.profile, root / "runs", args.jobs) if args.record else 0.0
     try:
         failed = [job for job in execute.execute_all(series, session) if job.failure]
     except KeyboardInterrupt:
         print(f"\nwhat was made until now: {root}")
         raise
+    if args.record:
+        _record([job for jobs in series for job in jobs], args.profile, probe)
     print(f"\n{execute.summary(root)}\n")
     print(
         f"{sum(map(len, series))} notebooks in {time.monotonic() - started:.0f} s, {len(failed)} "
@@ -132,6 +136,21 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"executed notebooks: {root / 'executed'}\nwhat they made:     {root}")
     return _report(failed)
+
+
+def _record(jobs: list[execute.Job], profile: str, probe: float) -> None:
+    """Write down the work of the solutions that ran through, in probes: see `course.machine`."""
+    from rlhf_helpers.course import machine
+    from rlhf_helpers.runtime import files
+
+    known = files.read_json(machine.WORK) if machine.WORK.exists() else {}
+    for job in jobs:
+        if job.version == "solution" and job.failure is None:
+            work = {name: round(seconds / probe, 1) for name, seconds in job.work.items()}
+            known.setdefault(profile, {})[job.name] = work
+    known = {name: dict(sorted(notebooks.items())) for name, notebooks in sorted(known.items())}
+    files.replace_json(machine.WORK, known)
+    print(f"\nrecorded: {machine.WORK.relative_to(machine.WORK.parents[2]).as_posix()}")
 
 
 def _keep_copy(job: execute.Job, root: Path) -> None:
@@ -229,6 +248,11 @@ def _parser() -> argparse.ArgumentParser:
         "--alone",
         action="store_true",
         help="no notebook finds what an earlier one made: each must open alone",
+    )
+    sub.add_argument(
+        "--record",
+        action="store_true",
+        help="keep in data/recorded/work.json how much work each took, for the estimates of 00",
     )
     sub.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="limit for one cell (default: by profile)"

@@ -512,6 +512,55 @@ def test_a_failing_notebook_is_reported_with_cell_and_message(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("FAILED 05_ppo")
 
 
+BUSY = """# %%
+import time  # machine.announce("busy")
+start = time.process_time()
+while time.process_time() - start < 1:
+    pass
+
+# %%
+time.sleep(2)  # machine.announce("waiting")
+"""
+
+
+def test_the_work_of_a_notebook_is_counted_in_seconds_of_the_processor(tmp_path):
+    """By the clock, what else the machine did was recorded as work of the notebook."""
+    job = run_source(tmp_path, BUSY)
+    assert job.failure is None and set(job.work) == {"all", "busy", "waiting"}
+    assert job.work["waiting"] < 0.9 <= job.work["busy"]
+    assert job.work["busy"] + job.work["waiting"] <= job.work["all"]
+
+
+def test_recorded_work_is_in_probes_and_keeps_what_was_not_run(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "recorded" / "work.json"
+    path.parent.mkdir()
+    path.write_text('{"laptop": {"01_small": {"all": 9.0}, "02_next": {"all": 1.0}}}')
+    monkeypatch.setattr(importlib.import_module("rlhf_helpers.course.machine"), "WORK", path)
+    job, failed, student = (
+        execute.Job("01_small", version, nbformat.v4.new_notebook(), tmp_path)
+        for version in ("solution", "solution", "student")
+    )
+    job.work, student.work = {"all": 60.0, "the fit": 24.0}, {"all": 1.0}
+    failed.name, failed.failure, failed.work = "03_broken", "it broke", {"all": 1.0}
+    build._record([job, failed, student], "laptop", probe=0.5)
+    assert json.loads(path.read_text())["laptop"] == {
+        "01_small": {"all": 120.0, "the fit": 48.0},
+        "02_next": {"all": 1.0},
+    }
+    assert "recorded/work.json" in capsys.readouterr().out
+
+
+def test_slow_cells_announce_themselves_by_different_names_that_are_recorded():
+    sources = {p.stem: p.read_text() for p in (ROOT / "notebooks" / "src").glob("*.py")}
+    names = {stem: execute.ANNOUNCED.findall(text) for stem, text in sources.items()}
+    every = [name for found in names.values() for name in found]
+    assert len(every) == len(set(every)) >= 5 and "all" not in every
+    path = ROOT / "data" / "recorded" / "work.json"
+    for recorded in (json.loads(path.read_text()) if path.exists() else {}).values():
+        for stem, work in recorded.items():
+            assert set(work) == {"all", *names[stem]}, f"{stem}: run `build.py run --record`"
+
+
 def test_a_cell_over_its_time_is_reported_and_a_slow_one_has_more(tmp_path):
     wait = "import time\ntime.sleep(2)\n"
     job = run_source(tmp_path, f'# %% tags=["slow"]\n{wait}\n# %%\n{wait}', limits=(1, 30))

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -27,6 +29,8 @@ from nbtools.convert import Course, tags
 # seconds for a cell, for one tagged `slow`
 LIMITS = {"quick": (240, 480), "laptop": (600, 3_600), "gpu": (1_800, 36_000)}
 LAST_LINES = 12
+# the name that a cell announces its time by, as `rlhf_helpers.course.machine` reads it
+ANNOUNCED = re.compile(r"machine\.announce\([\"']([^\"']+)[\"']\)")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -41,6 +45,8 @@ class Job:
     cell: int = 0  # code cells begun, of `cells`
     seconds: float = 0.0
     longest: tuple[float, int] = (0.0, 0)  # seconds, position in the notebook
+    # seconds of the processor: of the whole, and of the cells that announce how long they take
+    work: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
 
     @property
@@ -152,19 +158,22 @@ async def execute(job: Job, session: Session) -> None:
 
 def _client(job: Job, session: Session, started: float) -> NotebookClient:
     """Make the client that executes a job and keeps its progress up to date."""
-    begun = started
+    begun, worked = started, 0.0
 
     def cell_starts(cell: NotebookNode, cell_index: int) -> None:
-        nonlocal begun
-        begun = time.monotonic()
+        nonlocal begun, worked
+        begun, worked = time.monotonic(), _processor_seconds(client)
         job.cell += cell.cell_type == "code" and bool(cell.source.strip())
         job.seconds = begun - started
         session.screen.show()
 
     def cell_ends(cell: NotebookNode, cell_index: int, **_: Any) -> None:
         job.longest = max(job.longest, (time.monotonic() - begun, cell_index + 1))
+        job.work["all"] = now = _processor_seconds(client)
+        for name in ANNOUNCED.findall(cell.source):
+            job.work[name] = now - worked
 
-    return NotebookClient(
+    client = NotebookClient(
         job.notebook,
         kernel_name="python3",
         resources={"metadata": {"path": str(session.folder)}},
@@ -177,6 +186,24 @@ def _client(job: Job, session: Session, started: float) -> NotebookClient:
         on_cell_executed=cell_ends,
         on_notebook_start=lambda notebook: session.take_signals(),
     )
+    return client
+
+
+def _processor_seconds(client: NotebookClient) -> float:
+    """Say how long the kernel, and the processes it started, have had the processor."""
+    try:
+        return sum(psutil.Process(client.km.provisioner.pid).cpu_times()[:4])
+    except psutil.NoSuchProcess:  # it died; that is told elsewhere
+        return 0.0
+
+
+def probe_seconds(profile: str, runs: Path, jobs: int) -> float:
+    """Time the fixed piece of work by the processor's clock, as a kernel would do it."""
+    words = [sys.executable, "-m", "rlhf_helpers.course.machine"]
+    done = subprocess.run(
+        words, env=environment(profile, runs, jobs), capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
 
 
 def explain(job: Job, error: Exception, log: Path, limits: tuple[float, float]) -> str:

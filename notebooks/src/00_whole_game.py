@@ -32,7 +32,7 @@ from IPython.display import display
 from ipywidgets import IntSlider
 
 from rlhf_helpers import evaluation, labelers, models, ppo, reward, sampling, tasks
-from rlhf_helpers.course import checks, plots, show
+from rlhf_helpers.course import checks, machine, plots, show
 from rlhf_helpers.course.profile import RECORDED, artifact, profile
 from rlhf_helpers.runtime.runs import Run, default_device
 
@@ -59,6 +59,13 @@ checks.nb00_machine()
 # Every line should say *fine*. Your labels and training runs go into the folder named in the second line; nothing else on your machine
 # is touched. If you want them elsewhere, set the environment variable `RLHF_RUNS` before you start JupyterLab.
 #
+# And how fast is it? This takes about two seconds, and says what each notebook will take here, of the machine's time. Cells that run for
+# long say so again before they begin, and have a bar that shows the time left.
+
+# %%
+machine.table()
+
+# %% [markdown]
 # One thing only you can see: is there a slider below, and does it move? If there is only text, close JupyterLab and start it again
 # with `make lab`. (A page that only displays notebooks, such as a code host, shows no slider.)
 
@@ -155,10 +162,11 @@ assert sum(chosen) / len(chosen) > sum(offered) / len(offered)
 # ## Stage 3: from choices to numbers
 #
 # PPO needs a score for any text at any time: thousands of them, while no labeler can sit beside it. So a **reward model** learns to predict the
-# choices. It is the language model's own trunk, with one number on top. We fit one here on a fifth of the labels (it takes less than a
-# minute on most machines), and then load one that was fitted on all of them.
+# choices. It is the language model's own trunk, with one number on top. We fit one here on a fifth of the labels,
+# and then load one that was fitted on all of them.
 
 # %% tags=["slow"]
+machine.announce("the fit on a fifth of the labels")
 few = size.comparisons // 5
 fitted = reward.encode(task, comparisons[:few], labels[:few], tokenizer)
 small = models.RewardModel.from_policy(policy)
@@ -253,21 +261,19 @@ if not solved:
 #
 # You need not understand it yet: notebook 05 builds every line of the real one, `ppo.step`, by hand. Now run it, for less than half as
 # long as there.
-#
-# | machine | the next cell takes |
-# |---|---|
-# | two laptop cores | one to two minutes |
-# | a GPU | well under a minute |
 
 
 # %%
 score = reward.scorer(scorer, task)  # the reward of the answer, or -1 if it never ends
 
-config = ppo.PPOConfig(episodes=2 * size.episodes // 5, batch=size.batch)
-pool = tasks.queries(task, tokenizer, config.episodes, seed=100)
-print(f"{config.steps} steps with {config.batch} answers each")
+config = ppo.PPOConfig(
+    episodes=2 * size.episodes // 5, batch=size.batch, answers=size.answers
+)
+pool = tasks.queries(task, tokenizer, config.episodes // config.answers, seed=100)
+print(f"{config.steps} steps with {config.batch} answers each, {config.answers} to a prompt")
 
 # %% tags=["slow"]
+machine.announce("the short run of PPO")
 tuned = models.Policy.load().to(device)
 metrics = ppo.tune(tuned, score, pool, task, config, Run(seed=0))
 curves = pd.DataFrame(metrics)[["step", "score", "kl_nats_per_response", "beta"]]
@@ -418,6 +424,7 @@ if not solved:
 # which has moved too far. Here we want to see how far it goes.)
 
 # %% tags=["slow"]
+machine.announce("the run without a penalty")
 unbound = models.Policy.load().to(device)
 free_metrics = ppo.tune(unbound, score, pool, task, free, Run(seed=0), kl_limit=math.inf)
 rates["no penalty"] = wins_against_base(unbound)

@@ -29,7 +29,7 @@ import torch
 from torch.nn.functional import pad
 
 from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks, tensors
-from rlhf_helpers.course import checks, live, plots, show
+from rlhf_helpers.course import checks, live, machine, plots, show
 from rlhf_helpers.course.profile import folder, profile, record
 from rlhf_helpers.labels import cards
 from rlhf_helpers.labels.store import LabelStore
@@ -414,12 +414,10 @@ show.note(
 # **Predict** before the slow cell: where between the two will the loss end? How often will the model name the clicked option: nearer 25 %,
 # 50 %, or 90 %?
 #
-# | profile | comparisons | time |
-# |---|---|---|
-# | `laptop`, two cores | 5,000 | 2 to 3 minutes |
-# | `quick` (a check, nothing learned) | 256 | seconds |
+# The next cell says what it will take on this machine.
 
 # %% tags=["slow"]
+machine.announce("the fit on all labels")
 config, run = reward.RewardConfig(), Run(seed=0, device=policy.device)
 live.watch(run, len(data) * config.epochs // config.batch, batch=config.batch)
 history = reward.fit(reward_model, data, config, run)
@@ -713,6 +711,7 @@ def finds_happiest(rewards):
     return (rewards.argmax(-1) == utilities.argmax(-1))[single].float().mean().item()
 
 
+machine.announce("the fits on few labels")
 plan = {250: 3, 1_000: 1} if full else {32: 2, 64: 1}  # number of labels: number of separate draws
 points = [(n, accuracy, finds_happiest(held_rewards))]
 for count, draws in plan.items():

@@ -32,7 +32,7 @@ import torch
 from IPython.display import display
 
 from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks
-from rlhf_helpers.course import checks, plots, show
+from rlhf_helpers.course import checks, machine, plots, show
 from rlhf_helpers.course.profile import RECORDED, artifact, folder, profile
 from rlhf_helpers.labels import cards, frontend
 from rlhf_helpers.labels.store import LabelStore
@@ -502,10 +502,12 @@ plots.score_histogram(base_scores, tuned_scores, names=("base", "tuned"));
 # **Predict**: will PPO's path lie above best of n, below it, or cross it?
 
 # %% tags=["slow"]
+machine.announce("128 answers to each of 64 prompts")
 queries, samples = (64, 128) if size.name != "quick" else (8, 32)
 trained_on = tasks.queries(task, tokenizer, 2_000, seed=100)[slice(0, queries)]  # PPO's own pool
-asked, dice = trained_on.repeat(samples), torch.Generator(device).manual_seed(1)
-many = sampling.sample(base, asked, task.response_length, task.temperature, dice)
+asked, dice = trained_on.repeat(samples // 4), torch.Generator(device).manual_seed(1)
+# four at a time share their prompt
+many = sampling.sample(base, asked, task.response_length, task.temperature, dice, answers=4)
 drawn = score(many).view(queries, samples).cpu()  # (prompts, samples)
 
 

@@ -17,7 +17,8 @@ RECORDED = DATA / "recorded"
 class Profile:
     """How large a notebook's runs are.
 
-    `laptop`: two cores, minutes. `quick`: a check that everything runs. `gpu`: real GPT-2.
+    `laptop`: two cores, half an hour for all. `quick`: a check that everything runs. `gpu`: real
+    GPT-2.
     """
 
     name: str
@@ -26,15 +27,24 @@ class Profile:
     episodes: int  # of PPO
     judged: int  # pairs judged at the end
     batch: int  # of PPO
+    answers: int  # to each of its prompts; several share its computation
 
 
 PROFILES = {
     "laptop": Profile(
-        "laptop", comparisons=5_000, own_labels=40, episodes=10_000, judged=512, batch=64
+        "laptop", comparisons=5_000, own_labels=40, episodes=5_120, judged=512, batch=64, answers=4
     ),
-    "quick": Profile("quick", comparisons=256, own_labels=8, episodes=256, judged=64, batch=32),
+    "quick": Profile(
+        "quick", comparisons=256, own_labels=8, episodes=256, judged=64, batch=32, answers=4
+    ),
     "gpu": Profile(
-        "gpu", comparisons=20_000, own_labels=100, episodes=100_000, judged=1024, batch=512
+        "gpu",
+        comparisons=20_000,
+        own_labels=100,
+        episodes=100_000,
+        judged=1024,
+        batch=512,
+        answers=1,
     ),
 }
 
