@@ -29,7 +29,9 @@ def work(bench):
 
 
 @pytest.mark.parametrize("part", ["sampling", "reward", "pairs", "ppo", "grouped"])
-def test_every_part_runs_and_reports_a_ratio_for_everybody(bench, capsys, part):
+def test_every_part_runs_and_reports_a_ratio_for_everybody(bench, capsys, monkeypatch, part):
+    # a processor that has bf16; where there was none, the test failed
+    monkeypatch.setattr(bench("speed").bf16, "speedup", lambda kind: 2.0)
     small = "--model toy --batch 8 --query 6 --response 5 --epochs 1 --rounds 1".split()
     small += ["--machine-size", "32"]
     bench("speed").main([*small, "--clock", "processor", "--parts", part])
@@ -152,6 +154,17 @@ def test_counted_products_are_those_that_torch_counts(bench, work):
     assert floor.pass_flops(lm.config, 9, 4) == pytest.approx(
         floor.pass_flops(lm.config, 9) - floor.pass_flops(lm.config, 4)
     )
+
+
+def test_the_floor_of_several_answers_computes_their_prompt_once_in_every_pass(bench, work):
+    floor, config = bench("floor"), work.language_model().config
+    fast = floor.Machine({"fp32": 1.0}, memory=1e30)  # seconds are operations
+    alone, shared = (
+        floor.ppo_seconds(fast, config, 8, 6, 5, 4, "fp32", answers) for answers in (1, 4)
+    )
+    # 6 of 8 prompts are saved: in sampling, by the reference, in scoring, forward and twice back
+    saved = 6 * floor.pass_flops(config, 6) * (1 + 1 + 1 + 3 * 4)
+    assert alone - shared == pytest.approx(saved)
 
 
 def test_the_floor_waits_for_memory_where_that_is_slower(bench, work):
