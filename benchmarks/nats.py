@@ -22,7 +22,17 @@ from pathlib import Path
 
 import torch
 
-from rlhf_helpers import evaluation, labelers, models, ppo, reward, sampling, tasks, tensors
+from rlhf_helpers import (
+    evaluation,
+    labelers,
+    models,
+    ppo,
+    presets,
+    reward,
+    sampling,
+    tasks,
+    tensors,
+)  # fmt: skip
 from rlhf_helpers.course.profile import RECORDED
 from rlhf_helpers.runtime.runs import Run
 
@@ -46,7 +56,7 @@ ARMS = {
     "1 epoch, leave one out": replace(ONE_EPOCH, leave_one_out=True, value_coef=0.0),
     "1 epoch, paid by token": ONE_EPOCH,
     "1 epoch, paid by token, half the learning rate": replace(ONE_EPOCH, lr=1e-4),
-    "kept": replace(ONE_EPOCH, lr=1e-4, kl_target=4.5),
+    "kept": presets.KEPT,
 }
 EACH_TOKEN = [name for name in ARMS if "by token" in name] + ["kept"]  # `reward.gains`
 

@@ -144,7 +144,7 @@ def test_bundled_presets_keep_the_rules_and_scale_the_lengths_down():
             preset.task.query_length <= paper.query_length
             and preset.task.response_length <= paper.response_length
         )
-        assert preset.ppo.episodes <= 10_000
+        assert preset.ppo.episodes <= 12_288
 
 
 def test_the_table_of_the_docs_is_the_one_made_from_the_presets():
