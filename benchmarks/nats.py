@@ -52,6 +52,8 @@ ARMS = {
     "leave one out, 1 epoch": replace(LEFT_OUT, epochs=1, minibatches=4),
     "leave one out, half the learning rate": replace(LEFT_OUT, lr=5e-5),
     "leave one out, fixed beta": replace(LEFT_OUT, kl_coef=0.15, kl_target=None),
+    "4 answers, paid by token": GROUPED,
+    "leave one out, batch 128, paid by token": replace(LEFT_OUT, batch=128),
     "1 epoch": ONE_EPOCH,
     "1 epoch, leave one out": replace(ONE_EPOCH, leave_one_out=True, value_coef=0.0),
     "1 epoch, paid by token": ONE_EPOCH,
