@@ -32,7 +32,7 @@ class Profile:
 
 PROFILES = {
     "laptop": Profile(
-        "laptop", comparisons=5_000, own_labels=40, episodes=5_120, judged=512, batch=64, answers=4
+        "laptop", comparisons=5_000, own_labels=40, episodes=8_192, judged=512, batch=64, answers=4
     ),
     "quick": Profile(
         "quick", comparisons=256, own_labels=8, episodes=256, judged=64, batch=32, answers=4
