@@ -259,16 +259,14 @@ if not solved:
 # beta = controller.update(distance)                 # too far away? Then distance will cost more
 # ```
 #
-# You need not understand it yet: notebook 05 builds every line of the real one, `ppo.step`, by hand. Now run it, for less than half as
-# long as there.
+# You need not understand it yet: notebook 05 builds every line of the real one, `ppo.step`, by hand. Now run it, on a
+# quarter of the answers that it gets there.
 
 
 # %%
 score = reward.scorer(scorer, task)  # the reward of the answer, or -1 if it never ends
 
-config = ppo.PPOConfig(
-    episodes=2 * size.episodes // 5, batch=size.batch, answers=size.answers
-)
+config = ppo.PPOConfig(episodes=size.episodes // 4, batch=size.batch, answers=size.answers)
 pool = tasks.queries(task, tokenizer, config.episodes // config.answers, seed=100)
 print(f"{config.steps} steps with {config.batch} answers each, {config.answers} to a prompt")
 
