@@ -98,11 +98,13 @@ class Trunk(nn.Module):
         mask: Tensor,
         cache: Any = None,
         position_ids: Tensor | None = None,
-    ) -> Tensor:
+        every_layer: bool = False,
+    ) -> Any:
         """Run the transformer without its head; returns (B, T, d).
 
         tokens (B, T); mask (B, P + T), with P tokens already in `cache`. Where `position_ids`
         (B, T) are given, the mask may also say for each token which it attends to: (B, 1, T, T).
+        `every_layer` returns a tuple of such states: the embeddings' and then those of each layer.
         """
         if position_ids is None:
             position_ids = positions(mask)[:, -tokens.shape[1] :]
@@ -111,13 +113,15 @@ class Trunk(nn.Module):
             # transformers checkpoints in train mode only, and cannot use a cache there
             inner.train(torch.is_grad_enabled())
         with self.autocast():
-            return inner.base_model(
+            out = inner.base_model(
                 input_ids=tokens,
                 attention_mask=mask,
                 past_key_values=cache,
                 use_cache=cache is not None,
+                output_hidden_states=every_layer,
                 **extra,
-            ).last_hidden_state
+            )
+        return out.hidden_states if every_layer else out.last_hidden_state
 
 
 class Policy(Trunk):

@@ -838,6 +838,98 @@ MUTANTS = [
     Mutant(
         "learning rate stays", "ppo", "lr = config.lr * (1 - i / config.steps)", "lr = config.lr"
     ),
+    # a taste from few clicks
+    Mutant(
+        "cannot tell is a choice of the first option",
+        "posterior",
+        "            if choice is not None:\n                target[:] = torch.eye(self.options)[choice]",
+        "            target[:] = torch.eye(self.options)[choice or 0]",
+    ),
+    Mutant(
+        "the prior forgotten in what is maximised",
+        "posterior",
+        "(targets * logp).sum() - dual @ rewards / 2",
+        "(targets * logp).sum()",
+    ),
+    Mutant(
+        "the determinant counted twice in the evidence",
+        "posterior",
+        "(now - chol.diagonal().log().sum()).item()",
+        "(now - 2 * chol.diagonal().log().sum()).item()",
+    ),
+    Mutant(
+        "ties choose the prior",
+        "posterior",
+        "found.append((mode.evidence - given, mode, prior))",
+        "found.append((mode.evidence, mode, prior))",
+    ),
+    Mutant(
+        "the prior's own covariance for the posterior's",
+        "posterior",
+        "covariance = covariance - v.T @ v",
+        "covariance = covariance - 0 * v.T @ v",
+    ),
+    Mutant(
+        "a new click's answers strangers to the earlier ones",
+        "posterior",
+        "side = part @ part[at:].T  # (n, m)",
+        "side = torch.cat([0 * part[:at], part[at:]]) @ part[at:].T",
+    ),
+    Mutant(
+        "contexts AT a token in place of before it",
+        "features",
+        "torch.cat([query, last[:, :, :-1]], 2)",
+        "last",
+        ("features", "clicks"),
+    ),
+    Mutant(
+        "pads averaged into the states",
+        "features",
+        "torch.cat([(h * weights).sum(2) / total for h in layers], -1)",
+        "torch.cat([h.mean(2) for h in layers], -1)",
+    ),
+    Mutant(
+        "frequent words count as much as rare ones",
+        "features",
+        "torch.log(self.answers / (1.0 + self.holders)).clamp(min=0)",
+        "torch.ones_like(self.holders)",
+    ),
+    Mutant(
+        "features move with the policy that trains",
+        "features",
+        "policy.frozen_copy() if trains else policy, task",
+        "policy, task",
+    ),
+    Mutant(
+        "clicks predicted after they were learned",
+        "clicks",
+        "            guesses.append(clicks.guess(part[0], x[0]))\n        clicks.add(part, x)\n",
+        "            clicks.add(part, x)\n            clicks.fit()\n            guesses.append(clicks.guess(part[0], x[0]))\n        else:\n            clicks.add(part, x)\n",
+    ),
+    Mutant(
+        "a taste never punishes an answer without an end",
+        "clicks",
+        "return torch.where(finished, rewards.to(finished.device), task.penalty)",
+        "return rewards.to(finished.device)",
+    ),
+    Mutant(
+        "a lower bound that adds",
+        "clicks",
+        "self._reward(x) - (lower_bound",
+        "self._reward(x) + (lower_bound",
+    ),
+    Mutant(
+        "asked again",
+        "clicks",
+        "c.id not in asked and not c.has_equal_options]\n    if not open_",
+        "not c.has_equal_options]\n    if not open_",
+    ),
+    Mutant(
+        "the worst of two draws",
+        "clicks",
+        "missed[differ < differ.quantile(0.2)] = -1",
+        "pass",
+    ),
     # optim, evaluation, labelers, runs
     Mutant(
         "PyTorch's eps",

@@ -71,6 +71,17 @@ def test_the_canonical_choice_and_the_order_are_stored(session: Session, store: 
     assert session.current == questions(12)[1] and session.progress.done == 1
 
 
+def test_how_an_item_was_picked_is_kept_with_its_answer(store: LabelStore) -> None:
+    """Held-out measures use items asked at random only, so the store must know which those are."""
+    items = questions(3)
+    how = {items[0].id: "thompson", items[2].id: "random"}
+    session = Session(store, "sentiment", "ann", items, repeat_every=0, how=how)
+    for kind in ("choose", "tie", "choose"):
+        assert session.answer(kind, 0 if kind == "choose" else None)
+    notes = {e.comparison_id: e.note for e in store.events(standing=True)}
+    assert notes == how | {items[1].id: ""}
+
+
 def test_the_order_depends_on_labeler_and_item_only(store: LabelStore, session: Session) -> None:
     assert Session(store, "sentiment", "ann").order == session.order  # a restart
     seen = Counter()

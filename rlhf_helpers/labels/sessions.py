@@ -39,7 +39,8 @@ class Session:
     Comparisons whose options all read the same are not asked; `left_out` counts them.
     `orders` fixes for some items (by id) the order of their options; the others are shuffled by
     labeler and item. `gold` names the right option of items whose answer is known. It is kept in
-    the store; gold items measure attention, and no labels are read from them. `cell` names the
+    the store; gold items measure attention, and no labels are read from them. `how` says for items
+    that a model picked how it did; it is kept as the note of their answers. `cell` names the
     notebook's cell: when it runs again, its new session takes over from the old one, and the
     sessions of other cells go on.
     """
@@ -47,8 +48,8 @@ class Session:
     def __init__(
         self, store: LabelStore, task: str, labeler: str, items: Sequence[Comparison] | None = None,
         *, repeat_every: int = 10, orders: Mapping[str, Sequence[int]] | None = None,
-        gold: Mapping[str, int] | None = None, simulated: bool = False, cell: str = "",
-        clock: Callable[[], float] = time.monotonic,
+        gold: Mapping[str, int] | None = None, how: Mapping[str, str] | None = None,
+        simulated: bool = False, cell: str = "", clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         if not labeler:
             raise ValueError("a session needs the name or pseudonym of its labeler")
@@ -63,7 +64,7 @@ class Session:
         self.equal = {c.id for c in items or () if c.has_equal_options}
         if items is None:
             self._read_equal(store.progress(labeler, task).total)
-        self.repeat_every, self.orders = repeat_every, orders or {}
+        self.repeat_every, self.orders, self.how = repeat_every, orders or {}, how or {}
         self.gold = self._keep_gold(gold or {})
         self.message = self.error = ""
         self.pending: dict[str, Any] | None = None  # an answer that could not be saved yet
@@ -225,7 +226,8 @@ class Session:
             following = self._first_open(self._shown_elsewhere() | {self.current.id})
             self.store.record(
                 self.labeler, self.current.id, kind, choice, self.order, took,
-                simulated=self.simulated, repeat=self.repeat, holder=self.window,
+                note=self.how.get(self.current.id, ""), simulated=self.simulated,
+                repeat=self.repeat, holder=self.window,
                 following=None if following is None else following.id,
             )  # fmt: skip
         except AlreadyAnswered:

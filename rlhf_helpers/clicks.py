@@ -1,0 +1,370 @@
+"""The reward model of few labels: a taste from a hundred clicks.
+
+    features   phi(x) of an answer x, read off the frozen base model       (`features`)
+    reward     r(x) = w . phi(x)                                           linear
+    choice     P(k) = softmax(r)[k]                                        as in `reward`
+    prior      w ~ N(0, S): S says how much is expected of states, length and words
+
+fit          the likeliest w (a convex problem, solved exactly), S by the evidence, and how sure
+             that is (Laplace); every click is predicted before it is learned from
+next         which comparison to ask next
+Taste        rewards, uncertainty, score (what PPO maximises), save, load
+beliefs      what the taste is, in words
+ceiling      how often anybody could guess this labeler's choices
+
+"Cannot tell" is an answer: each of the K options chosen in equal parts. It teaches a taste for
+particular things, to which most comparisons say nothing, as much as a choice does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rlhf_helpers import models, tasks
+from rlhf_helpers.evaluation import Proportion, wilson
+from rlhf_helpers.features import Features
+from rlhf_helpers.models import Policy
+from rlhf_helpers.posterior import Clicks, Guess, Prior, calibrated_width
+from rlhf_helpers.records import Comparison, Label, Rollout, digest
+from rlhf_helpers.reward import Score
+from rlhf_helpers.runtime import guards, seeds
+from rlhf_helpers.runtime.files import read_tensors, replacing, writing
+from rlhf_helpers.tasks import Task
+
+EVERY = 10  # clicks between two choices of a prior
+WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|[^\w\s]")  # a word of any language, or a mark
+
+# ---- the taste -----------------------------------------------------------------------------------
+
+
+class Taste:
+    """What was learned from a person's clicks: a reward for any answer, and how sure it is.
+
+    weights (D,) and factor (n, D), float32: the posterior of w is N(weights, S - factor' factor)
+    with S the diagonal of `variances` (D,). gain and bias give the answers to the comparisons of
+    the fit mean 0 and deviation 1. width: what deviations are multiplied by, from the clicks that
+    were predicted. guesses: those predictions, oldest first.
+    """
+
+    def __init__(
+        self, features: Features, tensors: dict[str, Tensor], clicks: Clicks | None = None,
+        guesses: Sequence[Guess] = (),
+    ) -> None:  # fmt: skip
+        self.features, self.tensors = features, tensors
+        self.clicks, self.guesses = clicks, list(guesses)
+
+    @property
+    def prior(self) -> Prior:
+        """The prior that the evidence chose."""
+        return Prior(*self.tensors["prior"].tolist())
+
+    def rewards(self, comparisons: Sequence[Comparison]) -> Tensor:
+        """Reward every option: (N, K). Answers of the reference have mean 0 and deviation 1."""
+        return self._reward(self.features(comparisons))
+
+    def uncertainty(self, comparisons: Sequence[Comparison]) -> Tensor:
+        """Return the deviation of each reward from the mean of its comparison's options: (N, K)."""
+        x = self.features(comparisons)
+        return self._deviation(x - x.mean(1, keepdim=True))
+
+    def probabilities(self, comparisons: Sequence[Comparison]) -> Tensor:
+        """Say how likely each option is to be chosen: (N, K)."""
+        return (self.features(comparisons) @ self.tensors["weights"]).softmax(-1)
+
+    @property
+    def score(self) -> Score:
+        """What PPO maximises: `taste.score(rollout)`, and nothing off for uncertainty."""
+        return self.scorer()
+
+    def scorer(self, *, lower_bound: float = 0.0) -> Score:
+        """Make the function that PPO maximises: the reward of each truncated response, or the
+        task's penalty for one without an end. `lower_bound` deviations are taken off."""
+
+        def score(rollout: Rollout) -> Tensor:
+            task, tokenizer = self.features.task, self.features.policy.tokenizer
+            kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
+            x = self.features.of_rollout(rollout, kept)
+            rewards = self._reward(x) - (lower_bound * self._deviation(x) if lower_bound else 0)
+            return torch.where(finished, rewards.to(finished.device), task.penalty)
+
+        score.tokenizer = self.features.policy.tokenizer  # `ppo.tune` compares it with its policy's
+        score.name = f"{self.name}, lower bound {lower_bound:g}"  # and goes on with no other
+        return score
+
+    @property
+    def name(self) -> str:
+        """Sum the taste up in characters that change with its model, features and clicks."""
+        return f"taste {digest(*self._all_tensors().values())} of {self.features.name}"
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file: features and weights, without the clicks themselves."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"model": self.features.name, "task": json.dumps(asdict(self.features.task))}
+        with writing(str(path)), replacing(path) as new:
+            save_file({k: v.contiguous() for k, v in self._all_tensors().items()}, new, about)
+
+    @classmethod
+    def load(cls, path: Path | str, policy: Policy) -> Taste:
+        """Load a taste; raises ValueError if it was fitted on another model than `policy`."""
+        tensors = read_tensors(Path(path))
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+        if about.get("model") != models.fingerprint(policy):
+            raise ValueError(
+                f"the taste in {path} was fitted on {about.get('model', 'no model')}, not on "
+                f"{models.fingerprint(policy)}: load the model that it was fitted on"
+            )
+        mine = {k.removeprefix("taste_"): v for k, v in tensors.items() if k.startswith("taste_")}
+        others = {k: v for k, v in tensors.items() if not k.startswith("taste_")}
+        task = Task(**json.loads(about["task"]))
+        return cls(Features.of_tensors(policy, task, others), mine)
+
+    def _all_tensors(self) -> dict[str, Tensor]:
+        mine = {f"taste_{name}": tensor for name, tensor in self.tensors.items()}
+        return dict(sorted((self.features.tensors | mine).items()))
+
+    def _reward(self, x: Tensor) -> Tensor:
+        return x @ self.tensors["weights"] * self.tensors["gain"] + self.tensors["bias"]
+
+    def _deviation(self, x: Tensor) -> Tensor:
+        """Return the posterior deviation of rewards of x (..., D), in units of the reward."""
+        t = self.tensors
+        variance = (x.square() @ t["variances"]) - (x @ t["factor"].T).square().sum(-1)
+        return variance.clamp(min=0).sqrt() * t["gain"] * t["width"]
+
+
+def fit(
+    policy: Policy, task: Task, comparisons: Sequence[Comparison], labels: Sequence[Label], *,
+    cannot_tell: Collection[str] = (), features: Features | None = None,
+    previous: Taste | None = None, predict: bool = True,
+) -> Taste:  # fmt: skip
+    """Fit a taste to clicks, and predict each one before it is learned from (unless not `predict`).
+
+    comparisons: all there are, labelled or not; `features` of them may be shared by several fits.
+    labels: in the order in which they were given. cannot_tell: ids of comparisons whose options
+    their labeler found alike, which says as much as a choice; skipped ones say nothing and are not
+    given here. previous: an earlier fit, from which all goes on that was not taken back; its
+    features and predictions are kept. Raises ValueError as `reward.encode` does.
+    """
+    known = {c.id: c for c in comparisons}
+    rows: list[tuple[str, int | None]] = []
+    if labels:
+        rows = [(c.id, k) for c, k in guards.labelled_rows(task, comparisons, labels)]
+    if unknown := [i for i in cannot_tell if i not in known]:
+        raise ValueError(
+            f"cannot tell: comparison {unknown[0]} is not among the {len(known)} given"
+        )
+    rows += [(i, None) for i in cannot_tell if not known[i].has_equal_options]
+    if not rows:
+        raise ValueError("there are no clicks yet: label some comparisons first (notebook 02)")
+    options = len(known[rows[0][0]].options)
+    guesses = []
+    if previous is not None and previous.clicks is not None:
+        features, before, left = previous.features, previous.clicks, Counter(rows)
+        stay = [
+            i for i, row in enumerate(before.rows) if left[row] > 0 and not left.subtract([row])
+        ]
+        clicks = before.keep(stay)
+        given = set(clicks.rows)
+        guesses = [g for g in previous.guesses if (g.comparison_id, g.choice) in given]
+        left = Counter(clicks.rows)
+        rows = [row for row in rows if left[row] <= 0 or left.subtract([row])]
+    else:
+        features = features or Features(policy, task, comparisons)
+        clicks = Clicks(features.sizes, options)
+    for part in [[row] for row in rows] if predict else [rows] if rows else []:
+        x = features([known[i] for i, _ in part])
+        if predict and part[0][1] is not None:
+            guesses.append(clicks.guess(part[0], x[0]))
+        clicks.add(part, x)
+        clicks.fit(choose_prior=len(clicks.rows) % EVERY == 0 or not predict)
+    if clicks.mode is None:
+        clicks.fit()
+    return _taste(features, clicks, guesses)
+
+
+def _taste(features: Features, clicks: Clicks, guesses: Sequence[Guess]) -> Taste:
+    """Read weights and uncertainty off a fit, and bring rewards to mean 0 and deviation 1."""
+    weights, factor = clicks.weights()
+    rewards = features.pool.flatten(0, -2) @ weights.float()
+    deviation = rewards.std(correction=0).clamp(min=1e-6)
+    numbers = {
+        "weights": weights, "factor": factor, "variances": clicks.variances(),
+        "gain": 1 / deviation, "bias": -rewards.mean() / deviation,
+        "prior": torch.tensor(clicks.prior), "width": torch.tensor(calibrated_width(guesses)),
+    }  # fmt: skip
+    return Taste(features, {k: v.float() for k, v in numbers.items()}, clicks, guesses)
+
+
+# ---- how good it is, and what is next ------------------------------------------------------------
+
+
+def accuracy(guesses: Sequence[Guess], among: Collection[str] | None = None) -> Proportion:
+    """Count how often the likeliest option was the chosen one, each click predicted beforehand.
+
+    `among`: ids of comparisons that were asked at random. Those that a model picked are hard or
+    easy ones, and say less about how it does on others. Raises ValueError without predictions.
+    """
+    hits = [g.hit for g in guesses if among is None or g.comparison_id in among]
+    return wilson(sum(hits), len(hits))
+
+
+def ceiling(agreement: float, options: int) -> float:
+    """Bound the share of choices that anybody could guess, from a labeler's agreement with itself.
+
+    Two answers to one comparison agree with probability a = sum p^2. Given that, the favourite is
+    likeliest if all others share the rest alike: p = (1 + sqrt((K - 1)(K a - 1))) / K; and that is
+    concave in a, so it bounds the mean of many comparisons too. An agreement at chance gives 1 / K.
+    """
+    inside = (options - 1) * max(0.0, options * agreement - 1)
+    return (1 + math.sqrt(inside)) / options
+
+
+class Question(NamedTuple):
+    """What to ask next, and how it was picked, "random" or "thompson".
+
+    A label store keeps `how` with the answer, so that `accuracy` can be measured on random ones.
+    """
+
+    comparison: Comparison
+    how: str
+
+
+def next(
+    taste: Taste | None, pool: Sequence[Comparison], asked: Collection[str], *,
+    how: str = "thompson", random_share: float = 0.25, seed: int = 0,
+) -> Question | None:  # fmt: skip
+    """Pick the next comparison from a pool; None if all were asked.
+
+    Never one that was asked, or whose options are equal. Thompson: two draws from the posterior,
+    and the comparison in which the second one's favourite loses most in the eyes of the first. The
+    fifth of the pool whose options differ least is left for the end. A `random_share` of the
+    questions is drawn at random from all that are open, so that something is left to measure on.
+    """
+    if how not in ("thompson", "random"):
+        raise ValueError(f"{how!r} is no way to pick a comparison: choose thompson or random")
+    open_ = [c for c in pool if c.id not in asked and not c.has_equal_options]
+    if not open_:
+        return None
+    generator = seeds.generator(seed, "next comparison", len(asked))
+    coin, place = torch.rand(2, generator=generator).tolist()
+    if taste is None or how == "random" or coin < random_share:
+        return Question(open_[int(place * len(open_))], "random")
+    x = taste.features(open_)
+    differ = (x - x.mean(1, keepdim=True)).square().sum((1, 2))
+    first, second = (x @ w for w in _draws(taste, 2, generator))  # (N, K)
+    missed = first.amax(-1) - first.gather(1, second.argmax(-1, keepdim=True)).squeeze(1)
+    missed[differ < differ.quantile(0.2)] = -1
+    return Question(open_[int(missed.argmax())], "thompson")
+
+
+def _draws(taste: Taste, count: int, generator: torch.Generator) -> Tensor:
+    """Draw weights from the posterior: (count, D).
+
+    With M = factor S^-1/2 and M M' = U L U', a draw is w + S^1/2 (z - M' U c U' M z), in which
+    c = (1 - sqrt(1 - L)) / L takes off what the clicks have settled.
+    """
+    t = taste.tensors
+    root = t["variances"].sqrt()
+    m = t["factor"] / root
+    values, u = torch.linalg.eigh(m @ m.T)
+    values = values.clamp(1e-6, 1)
+    half = u.T @ m * ((1 - (1 - values).sqrt()) / values).sqrt().unsqueeze(1)
+    z = torch.randn(count, len(root), generator=generator)
+    return t["weights"] + root * (z - z @ half.T @ half)
+
+
+# ---- what it believes, in words ------------------------------------------------------------------
+
+
+class Belief(NamedTuple):
+    """How much better answers with this word (or long ones) are thought to be than the others.
+
+    effect and deviation in units of the reward; `answers` hold the word.
+    """
+
+    what: str
+    effect: float
+    deviation: float
+    answers: int
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.effect:+.1f} ± {self.deviation:.1f}"
+
+
+class Beliefs(NamedTuple):
+    """What a card can say after a click.
+
+    expected: the prediction of the latest click, None before the second; accuracy: of all
+    predictions. words: the surest beliefs first; length: of the longer half of the answers. best,
+    worst: answers that were not asked about, as the taste ranks them.
+    """
+
+    expected: Guess | None
+    accuracy: Proportion | None
+    words: list[Belief]
+    length: Belief
+    best: str
+    worst: str
+
+    def __str__(self) -> str:
+        likes = [str(b) for b in self.words if b.effect > 0][:5]
+        lines = [f"You seem to like: {', '.join(likes) or 'no word more than others'}."]
+        if dislikes := [str(b) for b in self.words if b.effect < 0][:5]:
+            lines.append(f"And less: {', '.join(dislikes)}.")
+        lines.append(f"{self.length}.".capitalize())
+        if self.expected is not None and self.accuracy is not None:
+            p = self.expected.probabilities[self.expected.choice].item()
+            said = f"Your latest choice was given {p:.0%}; "
+            lines.append(f"{said}guessed before you clicked: {self.accuracy}.")
+        return "\n".join(lines)
+
+
+def beliefs(taste: Taste, comparisons: Sequence[Comparison], *, count: int = 12) -> Beliefs:
+    """Say what a taste believes, measured on the options of all `comparisons`.
+
+    A belief about a word is the mean reward of the answers that hold it, less that of the others;
+    so it has a posterior deviation as any difference of rewards has. Words in fewer than five
+    answers are left out, and so is what is less sure than one deviation.
+    """
+    x = taste.features(comparisons).flatten(0, 1)  # (M, D)
+    texts = [option for c in comparisons for option in c.options]
+    holders: dict[str, set[int]] = {}
+    for i, text in enumerate(texts):
+        for word in WORD.findall(text.lower()):
+            holders.setdefault(word, set()).add(i)
+
+    def belief(what: str, found: Collection[int]) -> Belief:
+        held = torch.zeros(len(texts), dtype=torch.bool)
+        held[list(found)] = True
+        between = x[held].mean(0) - x[~held].mean(0)
+        effect = between @ taste.tensors["weights"] * taste.tensors["gain"]
+        return Belief(what, effect.item(), taste._deviation(between).item(), len(found))
+
+    often = {w: f for w, f in holders.items() if 5 <= len(f) <= len(texts) - 5}
+    words = [b for w, f in often.items() if abs((b := belief(w, f)).effect) > b.deviation]
+    words.sort(key=lambda b: -abs(b.effect) / max(b.deviation, 1e-6))
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    asked = {i for i, _ in taste.clicks.rows} if taste.clicks else set()
+    unseen = [o for c in comparisons if c.id not in asked for o in c.options] or texts
+    new = [c for c in comparisons if c.id not in asked] or list(comparisons)
+    rewards = taste.rewards(new).flatten()
+    return Beliefs(
+        taste.guesses[-1] if taste.guesses else None,
+        accuracy(taste.guesses) if taste.guesses else None,
+        words[:count], belief("longer answers", order[len(order) // 2 :]),
+        unseen[int(rewards.argmax())], unseen[int(rewards.argmin())],
+    )  # fmt: skip
