@@ -268,7 +268,8 @@ staircase = torch.stack(staircase)  # (121, 2000)
 # %%
 _, axes = plt.subplots(1, 2, figsize=(9, 3), sharex=True)
 looks = ((plots.BLUE, "-"), (plots.RED, "--"), (plots.GREEN, ":"))
-for i, (colour, style) in zip((0, 1, 2), looks):
+busy = (staircase.diff(dim=0) != 0).sum(0).topk(3).indices  # those with the most steps
+for i, (colour, style) in zip(busy, looks):
     axes[0].step(pushes, staircase[:, i], style, color=colour, where="post")
 axes[0].set(title="Three drawn forecasts", xlabel="added to the logit", ylabel="reward")
 axes[1].plot(pushes, staircase.mean(1), color=plots.SKY, label="mean of 2,000 draws")
@@ -276,7 +277,7 @@ axes[1].plot(pushes, smooth, "--", color=plots.BLACK, label="the sum over all 12
 axes[1].set(title="Their average", xlabel="added to the logit")
 axes[1].legend();
 # %% [markdown]
-# *How to read it:* on the left each line is one forecast with its luck held fixed, as the logit of *sun* grows. It is a staircase: flat, with a
+# *How to read it:* on the left each line is one forecast with its luck held fixed (three with many steps), as the logit of *sun* grows. It is a staircase: flat, with a
 # jump where the draw falls on another word. On the right, the average of 2,000 staircases is close to a smooth slope (dashed), the
 # sum over all forecasts.
 #
@@ -533,8 +534,7 @@ ax.invert_yaxis();
 #
 # Samples are expensive: 24 passes through the model one after another, and a reading by the reward model. REINFORCE uses each once, since
 # after one step the policy is another. Can old samples serve the new one? Yes, if we count each by how much more often the new policy
-# would have drawn it. With the **importance ratio**
-# $w(y) = \pi(y) / \pi_{old}(y)$,
+# would have drawn it. With the **importance ratio** $w(y) = \pi(y) / \pi_{old}(y)$,
 #
 # $$\mathbb{E}_{old}[\,w\,r\,] = \sum_y \pi_{old}(y)\,\frac{\pi(y)}{\pi_{old}(y)}\,r(y) = \sum_y \pi(y)\,r(y) = \mathbb{E}_{\pi}[\,r\,].$$
 #
@@ -602,8 +602,8 @@ left.legend();
 # %% [markdown]
 # *How to read it:* to the right, the new policy is further from the one that drew the samples. On the left, the estimates (band) are good near
 # 0 and then fan out: at two nats they lie anywhere between a third of the truth and twice the truth. Far out the typical one is too
-# *low*. On the right, the effective number of samples,
-# $100 / \mathbb{E}_{old}[w^2]$: how many samples of the new policy itself would be as good. After half a nat two thirds are gone, after two nats all but a handful.
+# *low*. On the right, the effective number of samples, $100 / \mathbb{E}_{old}[w^2]$: how many samples of the new policy itself would be
+# about as good. After half a nat nearly two thirds are gone, after two nats all but a handful.
 
 # %%
 near, far = (min(range(25), key=lambda i: abs(nats[i] - at)) for at in (0.5, 2.0))
