@@ -1078,6 +1078,36 @@ MUTANTS = [
         "weights = (-scores / beta).softmax(-1)",
     ),
     Mutant(
+        "best of n: the worst kept",
+        "alternatives",
+        "best = scores.view(-1, n).argmax(-1)",
+        "best = scores.view(-1, n).argmin(-1)",
+    ),
+    Mutant(
+        "best of n: answers taken from another prompt's rows",
+        "alternatives",
+        "rows = best + n * torch.arange",
+        "rows = best + torch.arange",
+    ),
+    Mutant(
+        "best of n from one pool: ranks off by one",
+        "alternatives",
+        "math.comb(i, n - 1) / math.comb(total, n)",
+        "math.comb(i + 1, n - 1) / math.comb(total, n)",
+    ),
+    Mutant(
+        "policy gradient without the minus sign",
+        "alternatives",
+        "return -(advantages.detach()",
+        "return (advantages.detach()",
+    ),
+    Mutant(
+        "optimum at beta times the reward",
+        "alternatives",
+        "reference_logprobs + scores / beta",
+        "reference_logprobs + scores * beta",
+    ),
+    Mutant(
         "KL of the optimum without the number of samples",
         "evaluation",
         "weights * scores.shape[1]",
