@@ -107,10 +107,10 @@ def test_the_same_seed_makes_the_same_text_and_another_seed_another():
         )
 
 
-def test_stories_have_four_to_nine_sentences_each_with_its_dials(stories):
+def test_stories_have_four_to_ten_sentences_each_with_its_dials(stories):
     for row in stories:
         count = len(sentences(row["text"]))
-        assert 4 <= count <= 9
+        assert 4 <= count <= 10
         assert (
             count
             == len(row["moods"].split())

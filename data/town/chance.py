@@ -18,9 +18,11 @@ class Chance:
         self.nats = 0.0
 
     def pick(self, options: Sequence[T], counted: bool = True) -> T:
-        """Choose evenly among options; what no text may ever show is not counted."""
-        self.nats += math.log(len(options)) if counted else 0.0
-        return options[self.random.randrange(len(options))]
+        """Choose evenly among options, of which some may be equal; count it, unless told not to."""
+        chosen = options[self.random.randrange(len(options))]
+        if counted:
+            self.nats += math.log(len(options) / options.count(chosen))
+        return chosen
 
     def flip(self, p: float) -> bool:
         """Say yes with probability p."""

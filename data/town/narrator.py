@@ -19,7 +19,7 @@ from .words import finish
 from .worth import length
 
 QUESTION = re.compile(
-    r"^(who|whose|which|where|what (is|are|does|did|will|was) |why|when (did|will|was)|"
+    r"^(who|whose|which|where|what (is|are|does|did|will|was|would) |why|when (did|will|was)|"
     r"how (hard|many|much|long|does|is|was|else)|can|does|do you|was|is|are|am i|has|did|will|"
     r"would|could|may i|must i|must you|have you|shall)\b"
 )
@@ -36,18 +36,21 @@ AIMLESS = re.compile(  # acts that nobody does in a manner
 TOLD = {"S": 4.0, "manner": 2.0, "was": 0.15, "saw": 0.6, "nobody": 0.9, "what": 0.9}
 SPEAKER_FIRST = {"before", "turned", "heard", "words", "wanted"}
 LONG_LINE = 11.0  # words
-BEFORE_SPEECH = ("back", "and", "after", "tail")
-QUOTED = {"after": 1.5, "before": 1.5, "addr": 2.0, "exclaim": 1.5, "saying": 0.5, "ly": 2.0}
+BEFORE_SPEECH = ("back", "and", "after")
+QUOTED = {"after": 1.0, "before": 1.2, "addr": 2.2, "exclaim": 2.0, "saying": 0.3, "ly": 2.0}
 PLANS = {  # (front, end) by mood and description; each carries the mood if any; ly: an adverb
-    ("0", False): "- -|- -|time -|link -|- tail|ly -|ly -|tail -|link ly",
-    ("0", True): "tail -|- tail|- tail|back -|- as|link tail|and -|- end|- end|ly tail|manner tail|"
-    "time+tail -|link+tail -|link+manner -|- semicolon|- thus|after -|now tail|manner+manner -",
-    ("m", False): "ly -|ly -|ly -|- tail|- tail|tail -|manner -|link ly|time ly|manner+manner -",
+    ("0", False): "- -|- -|- -|ly -|ly -|ly -|time -|link -|link ly|link ly|- tail",
+    (
+        "0",
+        True,
+    ): "ly -|ly -|link ly|link ly|tail -|- tail|- tail|back -|- as|- back|and -|- end|- end"
+    "|time+tail -|link+manner -|- semicolon|- thus|after -|now -|manner+manner -",
     (
         "m",
-        True,
-    ): "tail -|- tail|- tail|back -|- back|link end|and -|- end|- end|manner tail|ly tail|"
-    "link+tail -|time+tail -|link+manner -|- semicolon|- thus|after end|now tail|manner+manner -",
+        False,
+    ): "ly -|ly -|ly -|ly -|link ly|link ly|time ly|manner -|- tail|- tail|manner+manner -",
+    ("m", True): "ly -|ly -|link ly|tail -|- tail|- tail|back -|- back|and -|- end|- end|link end|"
+    "manner tail|link+manner -|- semicolon|- thus|after end|now tail|manner+manner -",
 }
 
 
@@ -62,7 +65,7 @@ class Tale(Scenery):
         return rows
 
     def chapter(self, number: int, told: int) -> list[dict[str, str]]:
-        """Tell one event and what is seen, said or felt around it, within nine sentences."""
+        """Tell one event and what is seen, said or felt around it, within ten sentences."""
         events, chance = self.happening.events, self.chance
         self.index = number
         event, last = events[number], number == len(events) - 1
@@ -75,11 +78,11 @@ class Tale(Scenery):
         room -= len(rows) - 1
         if number and not last and room > 0 and self.together() and chance.flip(0.2):
             rows.append(self.sentence(event, "reply", events[number + 1]))
-        elif number and event.step.turn != "-" and room > 0 and chance.flip(0.3):
+        elif number and event.step.turn != "-" and room > 0 and chance.flip(0.25):
             rows.append(self.sentence(event, "react"))
-        elif not last and room > 0 and chance.flip(0.15):
+        elif not last and room > 0 and chance.flip(0.35):
             rows.append(self.sentence(event, "detail"))
-        if last and told + len(rows) < 9 and chance.flip(0.85 if self.quirk else 0.55):
+        if last and told + len(rows) < 10 and chance.flip(0.85 if self.quirk else 0.55):
             rows.append(self.sentence(event, "coda"))
         return rows
 
@@ -127,7 +130,7 @@ class Tale(Scenery):
             self.scened = True
             names = [n for n in shapes if self.vivid or n != "back"]
         else:
-            names = list(shapes)
+            names = ["both"] if self.event.turns else list(shapes)
         return self.render(read(shapes[self.chance.pick(names)]))
 
     def matter(self, role: str) -> tuple[str, str]:
@@ -146,7 +149,7 @@ class Tale(Scenery):
             pool = self.words.pools["speech"].get(f"{kind} {self.mood}", [])
             return "q", self.fresh(pool, "speech")
         said = self.event.step.said
-        weights = {"v": 0.6, "c": 0.12, "q": 0.28}
+        weights = {"v": 0.66, "c": 0.07, "q": 0.27}
         has = {key[0] for key in said}
         how = self.chance.draw({k: w for k, w in weights.items() if k in has})
         if how != "q":
@@ -157,7 +160,9 @@ class Tale(Scenery):
     def plan(self, how: str, text: str, event: Event) -> tuple[str, str]:
         """Choose front and end."""
         if not self.begun:
-            ends = ["tail", "end", "tail"] if self.vivid else ["-", "-", "tail"]
+            willing = how == "v" and self.mood != "0" and self.has_manner()
+            ends = ["tail", "end", "-"] if self.vivid else ["-", "-", "-", "tail"]
+            ends += ["ly"] * 3 if willing and not self.aimless(text) else []
             return ("-" if self.scened else "open"), self.chance.pick(ends)
         fits = []
         aimless = how == "v" and self.aimless(text)
@@ -171,7 +176,7 @@ class Tale(Scenery):
                 continue
             if "time" in front and not event.new_hour:
                 continue
-            if how == "q" and front not in ("-", "ly", "back", "and", "after", "tail"):
+            if how == "q" and front not in ("-", "ly", "back", "and", "after"):
                 continue
             if ("manner" in front or "ly" in plan) and how != "q":
                 if how == "c" or aimless or not self.has_manner():
@@ -270,7 +275,7 @@ class Tale(Scenery):
         if how == "q":
             return ""
         line = clock()[str(self.event.hour)][0].removeprefix("open ")
-        shape = self.chance.draw({"when": 0.35, "where": 0.35, "both": 0.3})
+        shape = self.chance.draw({"when": 0.4, "where": 0.45, "both": 0.15})
         where = self.slot_at("") if shape != "when" else ""
         if shape == "where":
             return f"{where}, "

@@ -204,6 +204,7 @@ def speech_rules(words: Words) -> dict[str, str]:
     verbs = dict.fromkeys(
         v.strip("<>") for t in words.tempers.values() for k in ("s+", "s0", "s-") for v in t[k]
     )
+    verbs |= dict.fromkeys(v for m in MOODS.values() for v in words.lists[f"verbs {m}"])
     asked = "(asked|laughed|cried|inquired|snapped|wailed|groaned)"
     said = either(inflect(v, "past") for v in verbs)
     return {
@@ -250,6 +251,7 @@ def carrying_rules(words: Words) -> dict[str, str]:
         "tail": either([*tails, *temper]),
         "end": "",
         "back": either(back),
+        "people": "{back}",
         "manner": manner,
         "manner.ly": manner,
         "end_pool": either(pool("ends")),

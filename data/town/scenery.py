@@ -44,8 +44,10 @@ class Scenery(Props):
         """Weigh what a tail can be about: the outcome, the hope, the act, the weather, the look."""
         weights = {self.pool_kind: 2.0, "any": 0.6, "temper": 1.0, "vivid": 1.5 * self.vivid}
         if self.turn != "-":
-            weights |= {self.turn: 6.0, "temper": 0.0, "any": 0.0 if self.mood != "0" else 0.5}
-        elif self.hoping():
+            weights |= {self.turn: 6.0, "temper": 0.0, "any": 0.0, self.pool_kind: 0.5}
+        elif not self.begun and self.event.step.turn == "lose":
+            weights |= {"any": 0.0, "temper": 0.0}
+        if self.turn == "-" and self.hoping():
             weights[f"hope {self.happening.goal.name}"] = 2.0
         if self.event.place.outdoors and self.pool_kind != "home" and "sky" in self.known:
             weights[f"sky {self.sky}"] = 1.0
@@ -102,7 +104,10 @@ class Scenery(Props):
         if kind == "sound":
             self.senses += 1
             return self.render(read(self.chance.pick(event.place.sounds)))
-        return self.carry("backs", ["both", "out" if event.place.outdoors else "in"])
+        return self.slot_people("")
+
+    def slot_people(self, sub: str) -> str:
+        return self.carry("backs", ["both", "out" if self.event.place.outdoors else "in"])
 
     def weather(self) -> str:
         event, fits = self.event, []
@@ -154,9 +159,7 @@ class Scenery(Props):
         return self.words.tempers[self.person(self.actor).temper][key]
 
     def slot_said(self, sub: str) -> str:
-        verb = inflect(
-            self.render(read(self.chance.pick(self.temper("s" + self.mood)).strip("<>"))), "past"
-        )
+        verb = self.slot_sv("")
         who = self.name(self.actor, True)
         if who in ("he", "she"):
             return f"{who} {verb}"
@@ -176,11 +179,12 @@ class Scenery(Props):
         return f"{who} {verb}" if who in ("he", "she") else f"{verb} {who}"
 
     def slot_sv(self, sub: str) -> str:
-        verb = self.chance.pick(self.temper("s" + self.mood)).strip("<>")
+        own, common = self.temper("s" + self.mood), self.words.lists["verbs " + self.mood]
+        verb = self.chance.pick(own if self.chance.flip(0.6) else common).strip("<>")
         return inflect(verb, sub or "past")
 
     def slot_exclaim(self, sub: str) -> str:
-        return self.chance.pick(self.temper("x")) if self.chance.flip(0.4) else self.listed("oath")
+        return self.chance.pick(self.temper("x")) if self.chance.flip(0.3) else self.listed("oath")
 
     def slot_opening(self, sub: str) -> str:
         return self.chance.pick(self.temper("o"))

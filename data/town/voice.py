@@ -186,7 +186,7 @@ class Voice:
             return form
         if key in self.last and self.chance.flip(0.65):
             return self.pronoun(key, "he" if subject else "him")
-        return person.name if self.chance.flip(0.85) else f"the {person.trade}"
+        return person.name if self.chance.flip(0.92) else f"the {person.trade}"
 
     def render_for(self, key: str, text: str) -> str:
         keep, self.actor = self.actor, key
