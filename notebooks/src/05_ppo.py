@@ -387,7 +387,7 @@ plots.token_strip(pieces, gains[row].cpu());
 # *How to read it:* orange tokens raised the reward model's opinion, blue and hatched ones lowered it; the stronger the colour, the more. A
 # few tokens decide, and often they are the ones that you would have underlined yourself.
 #
-# In `benchmarks/nats.py` this change alone brings a run of ours from a score of 1.2 to one of 1.5 at the same KL of about 5 nats. We keep
+# In `benchmarks/nats.py` this change alone brings a run of ours from a score of 1.2 to about 1.4 at the same KL of four to five nats. We keep
 # the paper's way while we take the step apart. The full run of section 12 pays token by token: `reward.scorer(..., each_token=True)`.
 
 # %% [markdown]
@@ -845,7 +845,7 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 # - **Each token is paid for what it adds** to the score (section 5).
 # - A **target of 4.5 nats**: a third of what a whole answer of the base model holds.
 #
-# At about 5 nats such a run reaches a score of about 1.4, where the knobs above get 1.0 to 1.2. The recorded run, which you have seen at the
+# At 4.5 nats a run of 12,288 answers reaches a score of about 1.35, where the knobs above get 1.0 to 1.15. The recorded run, which you have seen at the
 # start, took those: four epochs, the score on the last token, a target of 9 nats. So its curves are not the ones below. Two things to watch:
 # with one epoch the policy hardly moves between sampling and learning, so that the ratio stays near 1 and the clip of section 9 has little
 # to do; and the variety of the answers falls less. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no good
