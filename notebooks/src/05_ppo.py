@@ -953,7 +953,7 @@ clue = dict.fromkeys(suspects, "")
 # %% tags=["slow"]
 machine.announce("the four runs of the clinic")
 short = min(20, config.steps)
-clinic = replace(config, batch=32, episodes=32 * short)
+clinic = replace(config, batch=32, episodes=32 * short, answers=size.answers)
 
 
 def short_run(bug=None):
