@@ -58,6 +58,9 @@ ARMS = {
     "1 epoch, leave one out": replace(ONE_EPOCH, leave_one_out=True, value_coef=0.0),
     "1 epoch, paid by token": ONE_EPOCH,
     "1 epoch, paid by token, half the learning rate": replace(ONE_EPOCH, lr=1e-4),
+    "1 epoch, paid by token, half the learning rate, target 4.5": replace(
+        ONE_EPOCH, lr=1e-4, kl_target=4.5
+    ),
     "kept": presets.KEPT,
 }
 EACH_TOKEN = [name for name in ARMS if "by token" in name] + ["kept"]  # `reward.gains`

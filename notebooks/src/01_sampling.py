@@ -19,7 +19,7 @@
 #
 # | active | machine (two laptop cores) | you need |
 # |---|---|---|
-# | about 40 minutes | about 3 minutes | notebook 00; softmax, logarithms, indexing in PyTorch |
+# | about 40 minutes | about 1 minute | notebook 00; softmax, logarithms, indexing in PyTorch |
 
 # %%
 import math

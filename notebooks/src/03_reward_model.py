@@ -17,7 +17,7 @@
 #
 # | active | machine (two laptop cores) | you need |
 # |---|---|---|
-# | about 60 minutes | about 8 minutes | notebooks 01 and 02; softmax, logarithms, a little PyTorch |
+# | about 60 minutes | about 6 minutes | notebooks 01 and 02; softmax, logarithms, a little PyTorch |
 
 # %%
 import json

@@ -61,7 +61,7 @@ plots.pipeline("sample+reward+ppo");
 # - launch on one GPU, eight, two machines or Slurm;
 # - stop a run, resume it, and check that nothing was lost.
 #
-# **Time:** 45 minutes of yours, about 3 of the machine's; no GPU is needed. **Before this:** notebook 05.
+# **Time:** 45 minutes of yours, about 2 of the machine's; no GPU is needed. **Before this:** notebook 05.
 #
 # **What this notebook cannot show you.** It contains neither GPT-2 nor a GPU. No GPU was at hand while this course was written, so there is
 # **no recorded run of GPT-2**, neither of 124M nor larger. Runs on many ranks were tested with processes on CPUs, other families of models

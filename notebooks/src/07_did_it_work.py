@@ -18,7 +18,7 @@
 #
 # | active | machine (two laptop cores) | you need |
 # |---|---|---|
-# | about 60 minutes | about 5 minutes | notebooks 02, 03 and 05, or only their ideas: recorded models stand in for yours |
+# | about 60 minutes | about 3 minutes | notebooks 02, 03 and 05, or only their ideas: recorded models stand in for yours |
 
 # %%
 import json
