@@ -46,6 +46,7 @@ HOW_TO_READ = re.compile(r"\*+How to read (?:it|[\w ]+)[.:]?\*+[.:]?\s*(.*?)(?:\
 RUNS = re.compile(
     r"[\w./-]*/rlhf-\w+/(?:student|solution)/runs"
 )  # where a headless run keeps files
+CELL_FILE = re.compile(r"[\w./-]*/ipykernel_\d+/\d+\.py:\d+: ")  # where a warning says it came from
 PIPELINE = re.compile(r"^plots\.pipeline\([\"']([\w+]+)", re.MULTILINE)
 CODE = re.compile(r"^(```|~~~).*?^\1[^\n]*$|`[^`\n]+`", re.MULTILINE | re.DOTALL)  # inside markdown
 LINK = re.compile(r"(\]\(\s*<?|(?:src|href)=[\"'])([^)\s>\"'#]+)")
@@ -177,7 +178,7 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
                 if kind in data:
                     data[kind] = RUNS.sub("runs", data[kind])
             if output.output_type == "stream":
-                output.text = RUNS.sub("runs", output.text)
+                output.text = CELL_FILE.sub("", RUNS.sub("runs", output.text))
     describe_pictures(notebook)
     return notebook
 
