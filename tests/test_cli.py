@@ -19,7 +19,7 @@ import transformers
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel, pipeline
 
-from rlhf_helpers import cli, hub, models, ppo, presets, reward, sampling, tasks
+from rlhf_helpers import cli, hub, models, presets, reward, sampling, tasks
 from rlhf_helpers.cli import loading, options, training
 from rlhf_helpers.labels import exchange, people
 from rlhf_helpers.labels.store import LabelStore
@@ -360,7 +360,7 @@ def test_every_command_has_help_with_an_example_that_can_be_parsed(name, run):
 
 
 def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
-    assert cli.parse(["tune"]).ppo == ppo.PPOConfig() and cli.parse(["tune"]).lora == 0
+    assert cli.parse(["tune"]).ppo == presets.KEPT and cli.parse(["tune"]).lora == 0
     command = cli.parse(
         shlex.split("tune --task tldr --preset=paper --ppo.lr 3e-6 --data-dir texts")
     )
