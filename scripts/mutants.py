@@ -925,10 +925,10 @@ MUTANTS = [
         "not c.has_equal_options]\n    if not open_",
     ),
     Mutant(
-        "the worst of two draws",
+        "only options that hardly differ are asked",
         "clicks",
         "missed[differ < differ.quantile(0.2)] = -1",
-        "pass",
+        "missed[differ > differ.quantile(0.2)] = -1",
     ),
     # optim, evaluation, labelers, runs
     Mutant(
