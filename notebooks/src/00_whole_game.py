@@ -488,7 +488,7 @@ if long is not None:
 # | **02 Be the labeler** | write a rubric, label comparisons here in the notebook, and measure how consistent you are | 60 / 1 |
 # | **03 A reward model from your labels** | derive the loss, fit it on your own clicks, and compare it with the ceiling | 60 / 6 |
 # | **04 From reward to policy** | derive the gradient that PPO stands on, in a world of 125 answers where everything can be checked | 60 / 2 |
-# | **05 PPO written out** | build PPO piece by piece and read its training curves | 90 / 6 |
+# | **05 PPO written out** | build PPO piece by piece and read its training curves | 90 / 8 |
 # | **06 Towards GPT-2** | switch to a larger model, read its memory bill, launch, stop and resume | 45 / 2 |
 # | **07 Did it work?** | judge blind, with an interval, and ask whether reward and people agree | 60 / 3 |
 #
