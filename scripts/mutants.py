@@ -3,13 +3,15 @@
 Each fault is one that has been made, in released code or in tutorials: a flipped sign, a forgotten
 temperature, an index off by one. A fault that no test notices is a hole in the tests, and makes
 this command fail. Every set of tests runs once without a fault first and has to pass, or its
-failures would say nothing; then once per fault. That takes minutes, so it is apart from `make
-test`, but `.ci/run` runs it. `tests/test_mutants.py` keeps the list in step.
+failures would say nothing; then once per fault. `noticed.json` says which test noticed a fault the
+last time: that one runs alone, and the others only where it does not notice any more. `--record`
+writes the file. `tests/test_mutants.py` keeps the list in step.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import re
@@ -24,6 +26,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+NOTICED = Path(__file__).with_name("noticed.json")
 # one process imports what is slow to import, each run of tests is a fork of it
 FORKS = multiprocessing.get_context("forkserver")
 # added to pytest's exit codes: a process that dies for another reason ends with 1, too
@@ -2057,9 +2060,15 @@ def test_files(mutant: Mutant) -> tuple[str, ...]:
     return tuple(f"tests/test_{name}.py" for name in mutant.tests or (Path(mutant.module).name,))
 
 
-def passes(files: tuple[str, ...], mutant: Mutant | None = None) -> bool:
-    """Run tests on a copy of the package, with the fault if one is given, and say whether all
-    passed."""
+def key(mutant: Mutant) -> str:
+    return f"{mutant.module}: {mutant.fault}"
+
+
+def failing(tests: tuple[str, ...], mutant: Mutant | None = None) -> str:
+    """Run tests on a copy of the package, with the fault if one is given, until one fails.
+
+    Returns the name of that test, or "" if all passed. Raises RuntimeError if they could not run.
+    """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         shutil.copytree(
@@ -2076,19 +2085,30 @@ def passes(files: tuple[str, ...], mutant: Mutant | None = None) -> bool:
         if mutant is not None:
             path = copy / "rlhf_helpers" / f"{mutant.module}.py"
             path.write_text(plant(mutant, path.read_text(encoding="utf-8")), encoding="utf-8")
-        process = FORKS.Process(target=run_tests, args=(folder, files))
+        process = FORKS.Process(target=run_tests, args=(folder, tests))
         process.start()
         process.join()
         code = process.exitcode - PYTEST
+        first = copy / "failed"
+        name = first.read_text(encoding="utf-8") if first.exists() else ""
     if code not in (0, 1):
         raise RuntimeError(
-            f"{mutant.fault if mutant else files}: the tests ended with {code}, which is neither "
+            f"{mutant.fault if mutant else tests}: the tests ended with {code}, which is neither "
             "passed nor failed"
         )
-    return code == 0
+    return (name or tests[0]) if code else ""
 
 
-def run_tests(folder: str, files: tuple[str, ...]) -> None:
+class FirstFailure:
+    """Leaves the name of the first test that fails in a file."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not Path("failed").exists():
+            name = report.nodeid.split("[")[0]  # parameters may be called otherwise some day
+            Path("failed").write_text(name, encoding="utf-8")
+
+
+def run_tests(folder: str, tests: tuple[str, ...]) -> None:
     """Run tests in a fork of its own, on the package in `folder`, without a word; exits with
     pytest's code, plus `PYTEST`."""
     os.chdir(folder)
@@ -2097,12 +2117,41 @@ def run_tests(folder: str, files: tuple[str, ...]) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    sys.exit(PYTEST + int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files])))
+    words = ["-x", "-q", "-p", "no:cacheprovider", *tests]
+    sys.exit(PYTEST + int(pytest.main(words, plugins=[FirstFailure()])))
 
 
-def timed(files: tuple[str, ...], mutant: Mutant | None = None) -> tuple[bool, float]:
-    start = time.time()
-    return passes(files, mutant), time.time() - start
+def hunt(mutant: Mutant, noticed: dict[str, str]) -> tuple[str, float]:
+    """Return the name of a test that notices the fault, "" if none does, and the seconds."""
+    start, files = time.time(), test_files(mutant)
+    witness = noticed.get(key(mutant), "")
+    found = witness and failing((witness,), mutant)
+    return found or failing(files, mutant), time.time() - start
+
+
+def sets_of_tests(chosen: list[Mutant], noticed: dict[str, str]) -> list[tuple[str, ...]]:
+    """List what has to pass without a fault: the tests that noticed one, or their whole files."""
+    sets: dict[tuple[str, ...], set[str]] = {}
+    for mutant in chosen:
+        files = test_files(mutant)
+        sets.setdefault(files, set()).update(
+            [noticed[key(mutant)]] if key(mutant) in noticed else files
+        )
+    return sorted(tuple(sorted(tests)) for tests in sets.values())
+
+
+def known(chosen: list[Mutant]) -> dict[str, str]:
+    """Read which test noticed which fault; those that are gone are left out."""
+    kept = json.loads(NOTICED.read_text(encoding="utf-8")) if NOTICED.exists() else {}
+    texts: dict[str, str] = {}
+    found = {}
+    for mutant in chosen:
+        file, _, name = kept.get(key(mutant), "").partition("::")
+        if file in test_files(mutant) and (ROOT / file).exists():
+            text = texts.setdefault(file, (ROOT / file).read_text(encoding="utf-8"))
+            if f"def {name.split('::')[-1]}(" in text:
+                found[key(mutant)] = f"{file}::{name}"
+    return found
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -2111,37 +2160,43 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="faults whose name or module contains this")
+    parser.add_argument(
+        "--record", action="store_true", help="write down which test noticed which fault"
+    )
     args = parser.parse_args(arguments)
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # before the first fork
-    chosen = [m for m in MUTANTS if args.only in f"{m.module}: {m.fault}"]
-    sets = sorted({test_files(m) for m in chosen})
+    chosen = [m for m in MUTANTS if args.only in key(m)]
+    noticed = known(chosen)
     survivors = []
     with ThreadPoolExecutor(args.jobs) as pool:
-        broken = [
-            " ".join(files)
-            for files, fine in zip(sets, pool.map(passes, sets), strict=True)
-            if not fine
-        ]
+        sets = sets_of_tests(chosen, noticed)
+        broken = [name for name in pool.map(failing, sets) if name]
         if broken:  # they would seem to notice everything
             raise SystemExit(
                 f"with no fault planted these fail already: {'; '.join(broken)}. Mend them first"
             )
-        hunted = pool.map(timed, map(test_files, chosen), chosen)
-        for number, (mutant, (survived, seconds)) in enumerate(
+        hunted = pool.map(hunt, chosen, [noticed] * len(chosen))
+        for number, (mutant, (test, seconds)) in enumerate(
             zip(chosen, hunted, strict=True), start=1
         ):
-            said = "SURVIVED" if survived else "noticed "
+            said = "noticed " if test else "SURVIVED"
             print(
-                f"{number:3} of {len(chosen)}  {said}  {seconds:4.0f} s  {mutant.module}: "
-                f"{mutant.fault}",
-                flush=True,
+                f"{number:3} of {len(chosen)}  {said}  {seconds:4.0f} s  {key(mutant)}", flush=True
             )
-            survivors += [mutant] if survived else []
+            survivors += [] if test else [mutant]
+            if args.record and test:
+                record(key(mutant), test)
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} faults noticed")
     if survivors:
-        raise SystemExit(
-            "no test noticed: " + "; ".join(f"{m.module}: {m.fault}" for m in survivors)
-        )
+        raise SystemExit("no test noticed: " + "; ".join(map(key, survivors)))
+
+
+def record(fault: str, test: str) -> None:
+    """Write down which test noticed a fault; faults that are no longer planted go."""
+    kept = json.loads(NOTICED.read_text(encoding="utf-8")) if NOTICED.exists() else {}
+    planted = {key(m) for m in MUTANTS}
+    kept = {k: v for k, v in (kept | {fault: test}).items() if k in planted}
+    NOTICED.write_text(json.dumps(kept, indent=0, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -31,14 +31,15 @@ def world(tmp_path, monkeypatch):
     (tmp_path / "rlhf_helpers" / "thing.py").write_text("x = 1\n")
     (tmp_path / "docs" / "page.md").write_text("x is 1")
 
-    def hunt(test):
+    def hunt(test, *words):
         (tmp_path / "tests" / "test_thing.py").write_text(
             "import pathlib\nfrom rlhf_helpers import thing\n"
             f"def test_it():\n    page = pathlib.Path('docs/page.md').read_text()\n    {test}\n"
         )
-        mutants.main(["--jobs", "1"])
+        mutants.main(["--jobs", "1", *words])
 
     monkeypatch.setattr(mutants, "ROOT", tmp_path)
+    monkeypatch.setattr(mutants, "NOTICED", tmp_path / "noticed.json")
     monkeypatch.setattr(
         mutants, "MUTANTS", [mutants.Mutant("two for one", "thing", "x = 1", "x = 2")]
     )
@@ -51,7 +52,7 @@ def test_tests_that_fail_without_a_fault_are_not_taken_for_watchful(world, capsy
     with pytest.raises(SystemExit, match="no test noticed: thing: two for one"):
         world("assert page")
     with pytest.raises(
-        SystemExit, match="with no fault planted these fail already: tests/test_thing.py"
+        SystemExit, match="no fault planted these fail already: tests/test_thing.py::test_it"
     ):
         world("assert page == 'x is 3'")
 
@@ -61,6 +62,23 @@ def test_a_fork_that_dies_before_its_tests_has_noticed_nothing(world):
     way."""
     with pytest.raises(RuntimeError, match="neither passed nor failed"):
         world("import os; os._exit(1)")
+
+
+def test_the_test_that_noticed_a_fault_runs_first_and_the_others_where_it_does_not(
+    world, tmp_path, capsys
+):
+    """With a record, a test that no longer notices, or is gone, hides nothing."""
+    noticed = tmp_path / "noticed.json"
+    world("assert thing.x == 1", "--record")
+    assert noticed.read_text() == '{\n"thing: two for one": "tests/test_thing.py::test_it"\n}\n'
+    world("assert thing.x == 1")  # by that test alone
+    with pytest.raises(SystemExit, match="no test noticed: thing: two for one"):
+        world("assert page")
+    more = "pass\ndef test_more():\n    assert thing.x == 1"
+    world(more, "--record")  # not by the test of the record any more
+    assert "::test_more" in noticed.read_text()
+    world("assert thing.x == 1")  # the recorded test is gone
+    assert capsys.readouterr().out.count("1 of 1 faults noticed") == 4
 
 
 def test_a_fault_whose_text_is_gone_is_reported():
