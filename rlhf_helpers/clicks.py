@@ -7,9 +7,9 @@
 
 fit          the likeliest w (a convex problem, solved exactly), S by the evidence, and how sure
              that is (Laplace); every click is predicted before it is learned from
+learn        the same for clicks in the order in which they were given, one after another
 next         which comparison to ask next
 Taste        rewards, uncertainty, score (what PPO maximises), save, load
-beliefs      what the taste is, in words
 ceiling      how often anybody could guess this labeler's choices
 
 "Cannot tell" is an answer: each of the K options chosen in equal parts. It teaches a taste for
@@ -20,9 +20,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +35,7 @@ from rlhf_helpers import models, tasks
 from rlhf_helpers.evaluation import Proportion, wilson
 from rlhf_helpers.features import Features
 from rlhf_helpers.models import Policy
-from rlhf_helpers.posterior import Clicks, Guess, Prior, calibrated_width
+from rlhf_helpers.posterior import PRIORS, Clicks, Guess, Prior, calibrated_width
 from rlhf_helpers.records import Comparison, Label, Rollout, digest
 from rlhf_helpers.reward import Score
 from rlhf_helpers.runtime import guards, seeds
@@ -44,7 +43,6 @@ from rlhf_helpers.runtime.files import read_tensors, replacing, writing
 from rlhf_helpers.tasks import Task
 
 EVERY = 10  # clicks between two choices of a prior
-WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|[^\w\s]")  # a word of any language, or a mark
 
 # ---- the taste -----------------------------------------------------------------------------------
 
@@ -77,7 +75,7 @@ class Taste:
     def uncertainty(self, comparisons: Sequence[Comparison]) -> Tensor:
         """Return the deviation of each reward from the mean of its comparison's options: (N, K)."""
         x = self.features(comparisons)
-        return self._deviation(x - x.mean(1, keepdim=True))
+        return self.deviation(x - x.mean(1, keepdim=True))
 
     def probabilities(self, comparisons: Sequence[Comparison]) -> Tensor:
         """Say how likely each option is to be chosen: (N, K)."""
@@ -96,7 +94,7 @@ class Taste:
             task, tokenizer = self.features.task, self.features.policy.tokenizer
             kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
             x = self.features.of_rollout(rollout, kept)
-            rewards = self._reward(x) - (lower_bound * self._deviation(x) if lower_bound else 0)
+            rewards = self._reward(x) - (lower_bound * self.deviation(x) if lower_bound else 0)
             return torch.where(finished, rewards.to(finished.device), task.penalty)
 
         score.tokenizer = self.features.policy.tokenizer  # `ppo.tune` compares it with its policy's
@@ -139,8 +137,9 @@ class Taste:
     def _reward(self, x: Tensor) -> Tensor:
         return x @ self.tensors["weights"] * self.tensors["gain"] + self.tensors["bias"]
 
-    def _deviation(self, x: Tensor) -> Tensor:
-        """Return the posterior deviation of rewards of x (..., D), in units of the reward."""
+    def deviation(self, x: Tensor) -> Tensor:
+        """Return the posterior deviation of the rewards of features x (..., D), or of differences
+        between features: (...), in units of the reward."""
         t = self.tensors
         variance = (x.square() @ t["variances"]) - (x @ t["factor"].T).square().sum(-1)
         return variance.clamp(min=0).sqrt() * t["gain"] * t["width"]
@@ -168,23 +167,30 @@ def fit(
             f"cannot tell: comparison {unknown[0]} is not among the {len(known)} given"
         )
     rows += [(i, None) for i in cannot_tell if not known[i].has_equal_options]
+    if previous is None or previous.clicks is None:
+        features = features or Features(policy, task, comparisons)
+    else:
+        features = previous.features
+    return learn(features, known, rows, previous=previous, predict=predict)
+
+
+def learn(
+    features: Features, known: Mapping[str, Comparison],
+    rows: Sequence[tuple[str, int | None]], *, previous: Taste | None = None, predict: bool = True,
+) -> Taste:  # fmt: skip
+    """Fit a taste to clicks in the order in which they were given; see `fit`.
+
+    known: comparisons by id. rows: the clicks that stand, (comparison id, choice), None for
+    "cannot tell". What `previous` has learned and is no longer among them is forgotten, the prior
+    that it chose included.
+    """
     if not rows:
         raise ValueError("there are no clicks yet: label some comparisons first (notebook 02)")
-    options = len(known[rows[0][0]].options)
-    guesses = []
+    rows, guesses = list(rows), []
     if previous is not None and previous.clicks is not None:
-        features, before, left = previous.features, previous.clicks, Counter(rows)
-        stay = [
-            i for i, row in enumerate(before.rows) if left[row] > 0 and not left.subtract([row])
-        ]
-        clicks = before.keep(stay)
-        given = set(clicks.rows)
-        guesses = [g for g in previous.guesses if (g.comparison_id, g.choice) in given]
-        left = Counter(clicks.rows)
-        rows = [row for row in rows if left[row] <= 0 or left.subtract([row])]
+        clicks, guesses, rows = _go_on(previous.clicks, previous.guesses, rows)
     else:
-        features = features or Features(policy, task, comparisons)
-        clicks = Clicks(features.sizes, options)
+        clicks = Clicks(features.sizes, len(known[rows[0][0]].options))
     for part in [[row] for row in rows] if predict else [rows] if rows else []:
         x = features([known[i] for i, _ in part])
         if predict and part[0][1] is not None:
@@ -194,6 +200,38 @@ def fit(
     if clicks.mode is None:
         clicks.fit()
     return _taste(features, clicks, guesses)
+
+
+def _go_on(
+    before: Clicks, guesses: Sequence[Guess], rows: Sequence[tuple[str, int | None]]
+) -> tuple[Clicks, list[Guess], list[tuple[str, int | None]]]:
+    """Keep what still stands of earlier clicks and of their predictions; return the new rows too.
+
+    The prior was chosen when the number of clicks was last a multiple of EVERY; if other clicks
+    stood there then, it is chosen again.
+    """
+    if rows[: len(before.rows)] == before.rows:  # as after most clicks
+        return before.keep(range(len(before.rows))), list(guesses), list(rows[len(before.rows) :])
+    left = Counter(rows)
+    stay = [i for i, row in enumerate(before.rows) if left[row] > 0 and not left.subtract([row])]
+    clicks, settled = before.keep(stay), len(stay) // EVERY * EVERY
+    moved = stay[:settled] != list(range(settled))
+    if moved or len(before.rows) // EVERY * EVERY != settled:
+        then = clicks.keep(range(settled))
+        then.prior = PRIORS[0]
+        if settled:
+            then.fit(choose_prior=True)
+        clicks.prior = then.prior
+    if stay and clicks.mode is None:
+        clicks.fit()  # the next click is predicted from these
+    given = Counter(clicks.rows)
+    guesses = [
+        g
+        for g in guesses
+        if given[row := (g.comparison_id, g.choice)] > 0 and not given.subtract([row])
+    ]
+    left = Counter(clicks.rows)
+    return clicks, guesses, [row for row in rows if left[row] <= 0 or left.subtract([row])]
 
 
 def _taste(features: Features, clicks: Clicks, guesses: Sequence[Guess]) -> Taste:
@@ -285,86 +323,3 @@ def _draws(taste: Taste, count: int, generator: torch.Generator) -> Tensor:
     half = u.T @ m * ((1 - (1 - values).sqrt()) / values).sqrt().unsqueeze(1)
     z = torch.randn(count, len(root), generator=generator)
     return t["weights"] + root * (z - z @ half.T @ half)
-
-
-# ---- what it believes, in words ------------------------------------------------------------------
-
-
-class Belief(NamedTuple):
-    """How much better answers with this word (or long ones) are thought to be than the others.
-
-    effect and deviation in units of the reward; `answers` hold the word.
-    """
-
-    what: str
-    effect: float
-    deviation: float
-    answers: int
-
-    def __str__(self) -> str:
-        return f"{self.what} {self.effect:+.1f} ± {self.deviation:.1f}"
-
-
-class Beliefs(NamedTuple):
-    """What a card can say after a click.
-
-    expected: the prediction of the latest click, None before the second; accuracy: of all
-    predictions. words: the surest beliefs first; length: of the longer half of the answers. best,
-    worst: answers that were not asked about, as the taste ranks them.
-    """
-
-    expected: Guess | None
-    accuracy: Proportion | None
-    words: list[Belief]
-    length: Belief
-    best: str
-    worst: str
-
-    def __str__(self) -> str:
-        likes = [str(b) for b in self.words if b.effect > 0][:5]
-        lines = [f"You seem to like: {', '.join(likes) or 'no word more than others'}."]
-        if dislikes := [str(b) for b in self.words if b.effect < 0][:5]:
-            lines.append(f"And less: {', '.join(dislikes)}.")
-        lines.append(f"{self.length}.".capitalize())
-        if self.expected is not None and self.accuracy is not None:
-            p = self.expected.probabilities[self.expected.choice].item()
-            said = f"Your latest choice was given {p:.0%}; "
-            lines.append(f"{said}guessed before you clicked: {self.accuracy}.")
-        return "\n".join(lines)
-
-
-def beliefs(taste: Taste, comparisons: Sequence[Comparison], *, count: int = 12) -> Beliefs:
-    """Say what a taste believes, measured on the options of all `comparisons`.
-
-    A belief about a word is the mean reward of the answers that hold it, less that of the others;
-    so it has a posterior deviation as any difference of rewards has. Words in fewer than five
-    answers are left out, and so is what is less sure than one deviation.
-    """
-    x = taste.features(comparisons).flatten(0, 1)  # (M, D)
-    texts = [option for c in comparisons for option in c.options]
-    holders: dict[str, set[int]] = {}
-    for i, text in enumerate(texts):
-        for word in WORD.findall(text.lower()):
-            holders.setdefault(word, set()).add(i)
-
-    def belief(what: str, found: Collection[int]) -> Belief:
-        held = torch.zeros(len(texts), dtype=torch.bool)
-        held[list(found)] = True
-        between = x[held].mean(0) - x[~held].mean(0)
-        effect = between @ taste.tensors["weights"] * taste.tensors["gain"]
-        return Belief(what, effect.item(), taste._deviation(between).item(), len(found))
-
-    often = {w: f for w, f in holders.items() if 5 <= len(f) <= len(texts) - 5}
-    words = [b for w, f in often.items() if abs((b := belief(w, f)).effect) > b.deviation]
-    words.sort(key=lambda b: -abs(b.effect) / max(b.deviation, 1e-6))
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    asked = {i for i, _ in taste.clicks.rows} if taste.clicks else set()
-    unseen = [o for c in comparisons if c.id not in asked for o in c.options] or texts
-    new = [c for c in comparisons if c.id not in asked] or list(comparisons)
-    rewards = taste.rewards(new).flatten()
-    return Beliefs(
-        taste.guesses[-1] if taste.guesses else None,
-        accuracy(taste.guesses) if taste.guesses else None,
-        words[:count], belief("longer answers", order[len(order) // 2 :]),
-        unseen[int(rewards.argmax())], unseen[int(rewards.argmin())],
-    )  # fmt: skip

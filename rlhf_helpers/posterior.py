@@ -11,6 +11,7 @@ sections 3.5 and 5.5; their K is our gram.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -117,7 +118,9 @@ def evidence_of_ties(gram: Tensor, options: int) -> float:
 
 def _times(x: Tensor, blocks: Tensor) -> Tensor:
     """Multiply x (m, n) by the block-diagonal matrix of `blocks` (N, K - 1, K - 1)."""
-    return torch.einsum("mni,nij->mnj", x.view(len(x), *blocks.shape[:2]), blocks).flatten(1)
+    rows = x.view(len(x), *blocks.shape[:2])
+    columns = (rows[:, :, i, None] * blocks[:, i] for i in range(blocks.shape[1]))
+    return sum(columns).flatten(1)
 
 
 # ---- one click after another ---------------------------------------------------------------------
@@ -136,8 +139,11 @@ class Guess(NamedTuple):
     covariance: Tensor
 
     @property
-    def hit(self) -> bool:
-        return int(self.probabilities.argmax()) == self.choice
+    def hit(self) -> float:
+        """1 if the likeliest option was the chosen one. Options that are equally likely share it,
+        so what was chosen before there was anything to go by counts as chance, 1 / K."""
+        likeliest = self.probabilities >= self.probabilities.max() - 1e-9
+        return likeliest[self.choice].item() / likeliest.sum().item()
 
 
 class Clicks:
@@ -157,6 +163,8 @@ class Clicks:
 
     def keep(self, numbers: Sequence[int]) -> Clicks:
         """Return the clicks with these numbers alone, with everything computed for them."""
+        if list(numbers) == list(range(len(self.rows))):
+            return copy.copy(self)  # with the mode; nothing here is changed in place
         kept = Clicks(self.sizes, self.options)
         at = self._at(numbers)
         kept.rows, kept.prior = [self.rows[i] for i in numbers], self.prior
@@ -244,10 +252,18 @@ def calibrated_width(guesses: Sequence[Guess]) -> float:
     roots = torch.linalg.cholesky(torch.stack([g.covariance for g in guesses]) + tiny)
     choices = torch.tensor([g.choice for g in guesses])
     moves = torch.einsum("nij,dnj->dni", roots, noise)
+    others = torch.tensor([[j for j in range(len(q)) if j != k] for k in range(len(q))])[choices]
+    ahead = q[choices].unsqueeze(1) - q[others]  # (N, K - 1, K - 1): chosen less each other one
+    leads = torch.einsum("nji,ni->nj", ahead, means)
+    moves = torch.einsum("nji,dni->dnj", ahead, moves)
+
+    # a draw's chosen option is the best one for widths from `least` to `most`
+    turn = -leads / moves  # (draws, N, K - 1): where it comes level with another
+    least = torch.where(moves > 0, turn, 0).amax(-1)
+    most = torch.where(moves > 0, math.inf, turn).amin(-1)
 
     def likelihood(width: float) -> float:
-        best = ((means + width * moves) @ q.T).argmax(-1)  # (draws, N)
-        found = (best == choices).double().sum(0)
+        found = ((least <= width) & (width <= most)).double().sum(0)  # (N,)
         return ((found + 0.5) / (DRAWS + 1)).log().sum().item() - math.log(width) ** 2 / 2
 
     return max((2 ** (i / 4) for i in range(-8, 17)), key=likelihood)

@@ -100,6 +100,47 @@ def test_a_click_that_was_taken_back_or_changed_is_forgotten(policy, task, pool)
     assert len(fewer.guesses) == len(fewer.clicks.rows) == 5
 
 
+def test_what_was_taken_back_leaves_no_prior_behind(policy, task, pool):
+    """The tenth and the twentieth click choose a prior; without them it is as it was before."""
+    labels, _ = choose(pool)
+    by_count = {}
+    step = None
+    for count in range(1, 22):
+        step = clicks.fit(policy, task, pool, labels[:count], previous=step)
+        by_count[count] = step
+    assert by_count[9].prior != by_count[10].prior or by_count[19].prior != by_count[20].prior
+    for count in (9, 19):
+        back = clicks.fit(policy, task, pool, labels[:count], previous=by_count[21])
+        assert back.prior == by_count[count].prior
+        assert torch.allclose(
+            back.tensors["weights"], by_count[count].tensors["weights"], atol=1e-4
+        )
+    without = [*labels[:4], *labels[5:21]]  # the fifth one taken back in the end
+    back = clicks.fit(policy, task, pool, without, previous=by_count[21])
+    fresh = clicks.fit(policy, task, pool, without, features=step.features)
+    assert back.prior == fresh.prior
+    assert torch.allclose(back.tensors["weights"], fresh.tensors["weights"], atol=1e-4)
+
+
+def test_clicks_in_their_order_are_learned_as_if_one_came_after_another(policy, task, pool):
+    """A "cannot tell" between two choices is known when the second one is predicted."""
+    labels, ties = choose(pool)
+    rows = [(x.comparison_id, x.choice) for x in labels[:6]]
+    rows.insert(3, (ties[0], None))
+    features = clicks.fit(policy, task, pool, labels[:1]).features
+    step, pool = None, {c.id: c for c in pool}
+    for count in range(1, 8):
+        step = clicks.learn(features, pool, rows[:count], previous=step)
+    whole = clicks.learn(features, pool, rows)
+    assert len(whole.guesses) == 6 and whole.clicks.rows == rows
+    for one, other in zip(step.guesses, whole.guesses, strict=True):
+        assert torch.allclose(one.probabilities, other.probabilities, atol=1e-6)
+    late = clicks.fit(
+        policy, task, list(pool.values()), labels[:6], cannot_tell=ties[:1], features=features
+    )
+    assert not torch.allclose(late.guesses[3].probabilities, whole.guesses[3].probabilities)
+
+
 def test_two_answers_to_one_comparison_count_twice(policy, task, pool):
     labels, _ = choose(pool[:4])
     once = clicks.fit(policy, task, pool, labels)
@@ -248,6 +289,16 @@ def test_accuracy_counts_hits_among_those_asked_at_random():
     assert found.successes == 2 and found.total == 3
 
 
+def test_a_guess_without_anything_to_go_by_counts_as_chance():
+    """Whichever option is clicked first: 1 / K, and not a hit if it happens to be the first one."""
+    blind = [Guess("a", k, torch.full((4,), 0.25), torch.zeros(3), torch.eye(3)) for k in range(4)]
+    assert [g.hit for g in blind] == [0.25] * 4
+    two = torch.tensor([0.4, 0.4, 0.2])
+    hits = [Guess("b", k, two, torch.zeros(2), torch.eye(2)).hit for k in range(3)]
+    assert hits == [0.5, 0.5, 0.0]
+    assert clicks.accuracy([*blind, guess("c", 0, 0)]).successes == 2.0
+
+
 def test_nobody_guesses_better_than_the_ceiling():
     """Labelers on a grid: the best guess is right with max p, two answers agree with sum p^2."""
     grid = [i / 10 for i in range(11)]
@@ -293,21 +344,3 @@ def test_thompson_leaves_options_that_hardly_differ_for_the_end(taste, pool):
         clicks.next(taste, mixed, [], random_share=0.0, seed=s).comparison.id for s in range(40)
     ]
     assert not {c.id for c in alike} & set(picked) and len(set(picked)) > 3
-
-
-# ---- in words ------------------------------------------------------------------------------------
-
-
-def test_beliefs_name_the_letter_that_is_liked(taste, pool):
-    found = clicks.beliefs(taste, pool)
-    assert found.words[0].what == "c" and found.words[0].effect > 0
-    held = torch.tensor([["c" in o for o in c.options] for c in pool])
-    rewards = taste.rewards(pool)
-    by_hand = rewards[held].mean() - rewards[~held].mean()
-    assert found.words[0].effect == pytest.approx(by_hand.item(), abs=1e-3)
-    assert found.words[0].answers == held.sum()
-    new = [o for c in pool[40:] for o in c.options]
-    assert found.best in new and found.worst in new
-    assert found.best.count("c") > found.worst.count("c")
-    assert "c +" in str(found) and found.expected is taste.guesses[-1]
-    assert f"{found.accuracy}" in str(found)

@@ -7,6 +7,7 @@ import torch
 
 from rlhf_helpers import posterior
 from rlhf_helpers.posterior import Clicks, Guess
+from rlhf_helpers.runtime import seeds
 
 SIZES = {"states": 3, "length": 1, "words": 4}
 OPTIONS = 3
@@ -206,3 +207,28 @@ def test_calibration_finds_how_wide_the_truth_spreads(true_width):
         guesses.append(Guess(str(i), choice, (q @ mean).softmax(-1), mean, torch.eye(3).double()))
     assert posterior.calibrated_width(guesses) == pytest.approx(true_width, rel=0.3)
     assert posterior.calibrated_width([]) == 1
+
+
+def test_the_width_is_the_likeliest_of_those_tried_by_counting_favourites():
+    """By hand: of many draws, how often is the chosen option the best one, for each width."""
+    generator = torch.Generator().manual_seed(3)
+    q, guesses = posterior.contrasts(4), []
+    for n in range(60):
+        root = torch.randn(3, 3, generator=generator).double()
+        mean = torch.randn(3, generator=generator).double()
+        p = (q @ mean).softmax(-1)
+        choice = int(torch.multinomial(p, 1, generator=generator))
+        guesses.append(posterior.Guess(str(n), choice, p, mean, root @ root.T))
+    same = seeds.generator(0, "calibration")  # the draws that are made there
+    noise = torch.randn(posterior.DRAWS, 60, 3, generator=same).double()
+    roots = torch.linalg.cholesky(torch.stack([g.covariance for g in guesses]))
+    moves = torch.einsum("nij,dnj->dni", roots, noise)
+
+    def likelihood(width):
+        rewards = (torch.stack([g.mean for g in guesses]) + width * moves) @ q.T
+        hit = rewards.argmax(-1) == torch.tensor([g.choice for g in guesses])
+        shares = (hit.double().sum(0) + 0.5) / (len(hit) + 1)
+        return float(shares.log().sum()) - math.log(width) ** 2 / 2
+
+    tried = [2 ** (i / 4) for i in range(-8, 17)]
+    assert posterior.calibrated_width(guesses) == max(tried, key=likelihood)

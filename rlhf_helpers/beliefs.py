@@ -1,0 +1,167 @@
+"""What a taste is, in words: which words and manners it rewards, and how sure that is.
+
+traits       what answers hold or are like, read off texts once
+believe      the traits that a taste rewards or punishes, as far as it is sure of them
+of           all that can be said of a taste after a click
+
+A belief about a word is the mean reward of the answers that hold it, less that of the others: a
+difference of rewards, so it has a posterior deviation. Nothing is said of a trait while that
+deviation is larger than the effect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlhf_helpers.clicks import Taste, accuracy
+from rlhf_helpers.evaluation import Proportion
+from rlhf_helpers.features import Features
+from rlhf_helpers.posterior import Guess
+from rlhf_helpers.records import Comparison
+
+WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|[^\w\s]")  # a word of any language, or a mark
+FEWEST = 5  # answers that must hold a word, and that must not, before anything is said of it
+MARKS = {
+    '"': "quotation marks", "\u201c": "quotation marks", "\u201d": "quotation marks",
+    "!": "exclamation marks", "?": "question marks", ",": "commas", ";": "semicolons",
+    ":": "colons", "-": "dashes", "\u2014": "dashes", "'": "apostrophes", "\u2019": "apostrophes",
+    ".": "more than one sentence",
+}  # fmt: skip
+ENDS = re.compile(r"[.!?\u2026]+")
+
+
+class Traits(NamedTuple):
+    """What answers hold or are like: for T traits, the difference that each makes to features.
+
+    more, less: what is liked if the trait is rewarded, and if it is punished; less is "" for a
+    word. between (T, D): mean features of the answers with the trait, less those of the others.
+    answers: how many have it.
+    """
+
+    more: list[str]
+    less: list[str]
+    between: Tensor
+    answers: list[int]
+
+
+class Belief(NamedTuple):
+    """How much better answers with this word or manner are thought to be than the others.
+
+    effect and deviation in units of the reward; `answers` have it.
+    """
+
+    what: str
+    effect: float
+    deviation: float
+    answers: int
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.effect:+.1f} ± {self.deviation:.1f}"
+
+
+class Beliefs(NamedTuple):
+    """What can be said after a click.
+
+    expected: the prediction of the latest click, None before the second; accuracy: of all
+    predictions. beliefs: those that weigh most first. best, worst: answers that were not asked
+    about, as the taste ranks them.
+    """
+
+    expected: Guess | None
+    accuracy: Proportion | None
+    beliefs: list[Belief]
+    best: str
+    worst: str
+
+    def __str__(self) -> str:
+        likes = [str(b) for b in self.beliefs if b.effect > 0][:5]
+        lines = [f"You seem to like: {', '.join(likes) or 'nothing that is sure yet'}."]
+        if dislikes := [str(b) for b in self.beliefs if b.effect < 0][:5]:
+            lines.append(f"And less: {', '.join(dislikes)}.")
+        if self.expected is not None and self.accuracy is not None:
+            p = self.expected.probabilities[self.expected.choice].item()
+            said = f"Your latest choice was given {p:.0%}; "
+            lines.append(f"{said}guessed before you clicked: {self.accuracy}.")
+        return "\n".join(lines)
+
+
+def traits(features: Features, comparisons: Sequence[Comparison]) -> Traits:
+    """Read the words and manners of all options, labelled or not.
+
+    Manners are the longer half of the answers, that with longer words and that with longer
+    sentences. Words in fewer than five answers are left out, and so are those in nearly all.
+    """
+    x = features(comparisons).flatten(0, 1)  # (M, D)
+    texts = [option for c in comparisons for option in c.options]
+    found: dict[str, set[int]] = {}
+    for i, text in enumerate(texts):
+        for n, word in enumerate(words := WORD.findall(text.lower())):
+            if word != "." or n < len(words) - 1:  # the end of an answer is none of its words
+                found.setdefault(MARKS.get(word, word), set()).add(i)
+    held = [(w, "", f) for w, f in found.items() if FEWEST <= len(f) <= len(texts) - FEWEST]
+    for name, measure in (("answers", len), ("words", _word), ("sentences", _sentence)):
+        order = sorted(range(len(texts)), key=lambda i: measure(texts[i]))
+        held.append((f"longer {name}", f"shorter {name}", set(order[len(order) // 2 :])))
+    rows = torch.zeros(len(held), len(texts))
+    for row, (_, _, holders) in zip(rows, held, strict=True):
+        row[list(holders)] = 1
+    counts = rows.sum(1, keepdim=True)
+    inside = rows @ x
+    between = inside / counts - (x.sum(0) - inside) / (len(texts) - counts)
+    more, less, holders = zip(*held, strict=True)
+    return Traits(list(more), list(less), between, [len(f) for f in holders])
+
+
+def believe(taste: Taste, known: Traits) -> list[Belief]:
+    """Say which traits a taste rewards or punishes: those that weigh most, for sure, come first.
+
+    What is less than its deviation is not said; the rest is ordered by effect less deviation.
+    """
+    effects = known.between @ taste.tensors["weights"] * taste.tensors["gain"]
+    deviations = taste.deviation(known.between)
+    sure = effects.abs() - deviations
+    beliefs = []
+    for i in sure.argsort(descending=True).tolist():
+        if sure[i] <= 0:
+            break
+        effect, opposite = effects[i].item(), known.less[i]
+        turned = effect < 0 and opposite
+        what, effect = (opposite, -effect) if turned else (known.more[i], effect)
+        beliefs.append(Belief(what, effect, deviations[i].item(), known.answers[i]))
+    return beliefs
+
+
+def of(
+    taste: Taste, comparisons: Sequence[Comparison], *, count: int = 12,
+    known: Traits | None = None,
+) -> Beliefs:  # fmt: skip
+    """Say what a taste believes, measured on the options of all `comparisons`.
+
+    `known` are their traits, if they were read before.
+    """
+    asked: Collection[str] = {i for i, _ in taste.clicks.rows} if taste.clicks else set()
+    new = [c for c in comparisons if c.id not in asked] or list(comparisons)
+    unseen, rewards = [o for c in new for o in c.options], taste.rewards(new).flatten()
+    return Beliefs(
+        taste.guesses[-1] if taste.guesses else None,
+        accuracy(taste.guesses) if taste.guesses else None,
+        believe(taste, known or traits(taste.features, comparisons))[:count],
+        unseen[int(rewards.argmax())], unseen[int(rewards.argmin())],
+    )  # fmt: skip
+
+
+def _word(text: str) -> float:
+    """Return the mean length of a word."""
+    words = [w for w in WORD.findall(text) if w[0].isalnum()]
+    return sum(map(len, words)) / max(1, len(words))
+
+
+def _sentence(text: str) -> float:
+    """Return the mean number of words in a sentence."""
+    sentences = [s for s in ENDS.split(text) if s.strip()]
+    return len(text.split()) / max(1, len(sentences))
