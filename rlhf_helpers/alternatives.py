@@ -1,26 +1,31 @@
-"""Other roads from a reward to a policy: the best of n, the policy gradient, and the optimum.
+"""Other roads from a reward to a policy: the best of n, RLOO, GRPO, and the optimum.
 
 best_of              draw n answers to each prompt, keep the one with the highest score
 expected_best        what the best of n scores on average, for every n, from one pool of samples
 best_of_kl_bound     how far the best of n can be from its reference
 best_of_logprobs     the best of n as a policy, where all answers can be listed
 reinforce_loss       a loss whose gradient is, on average, minus that of the expected score
+rloo_step, grpo_step steps for `ppo.tune(..., algorithm=...)` that need no value head
 optimal_logprobs     the policy that no other beats in E[r] - beta KL, likewise
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from rlhf_helpers import sampling
+from rlhf_helpers import ppo, sampling
 from rlhf_helpers.models import Policy
+from rlhf_helpers.ppo import KLController, PPOConfig
 from rlhf_helpers.records import Queries, Rollout
 from rlhf_helpers.reward import Score
 from rlhf_helpers.runtime import guards
+from rlhf_helpers.runtime.ranks import ALONE, Ranks
 from rlhf_helpers.tasks import Task
+from rlhf_helpers.tensors import kl_k1, kl_k3, masked_mean, per_response
 
 # ---- the best of n -------------------------------------------------------------------------------
 
@@ -107,6 +112,117 @@ def reinforce_loss(logprobs: Tensor, advantages: Tensor, mask: Tensor | None = N
     """
     answers = logprobs if mask is None else torch.where(mask, logprobs, 0)
     return -(advantages.detach() * answers.sum(-1)).mean()
+
+
+# ---- several answers to a prompt, judged by each other -------------------------------------------
+
+
+def leave_one_out(totals: Tensor, answers: int) -> Tensor:
+    """Subtract from each answer's total the mean of the prompt's other answers; (B,) to (B,).
+
+    The advantages of a prompt add up to zero. Source: Kool et al. 2019; Ahmadian et al. 2024 (arXiv
+    2402.14740).
+    """
+    groups = _groups(totals, answers)
+    return (answers / (answers - 1) * (groups - groups.mean(1, keepdim=True))).flatten()
+
+
+def group_relative(scores: Tensor, answers: int) -> Tensor:
+    """Subtract the mean of the prompt's answers and divide by their deviation; (B,) to (B,).
+
+    Zeros where all answers score the same. Source: Shao et al. 2024 (arXiv 2402.03300).
+    """
+    centred = (groups := _groups(scores, answers)) - groups.mean(1, keepdim=True)
+    deviation = groups.std(1, keepdim=True)
+    return torch.where(deviation > 1e-6, centred / deviation.clamp(min=1e-6), 0).flatten()
+
+
+def _groups(x: Tensor, answers: int) -> Tensor:
+    if answers < 2:
+        raise ValueError("answers of a prompt are judged by each other: set `answers` to 2 or more")
+    return x.view(-1, answers)
+
+
+def rloo_step(
+    policy: Policy, reference: Policy, score: Score, queries: Queries, task: Task,
+    config: PPOConfig, optimizer: torch.optim.Optimizer, controller: KLController,
+    generator: torch.Generator, ranks: Ranks = ALONE,
+) -> dict[str, float]:  # fmt: skip
+    """Do one step of RLOO: the KL is part of what an answer earned, its rivals are the baseline.
+
+    Arguments and summary as in `ppo.step`. One epoch of one minibatch is the plain policy gradient.
+    """
+
+    def advantages(scores: Tensor, logprobs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+        kl = torch.where(mask, kl_k1(logprobs, reference), 0).sum(-1)
+        return leave_one_out(scores - controller.beta * kl, config.answers)
+
+    return _step(
+        policy, reference, score, queries, task, config, optimizer, controller, generator, ranks,
+        advantages, beta=0.0,
+    )  # fmt: skip
+
+
+def grpo_step(
+    policy: Policy, reference: Policy, score: Score, queries: Queries, task: Task,
+    config: PPOConfig, optimizer: torch.optim.Optimizer, controller: KLController,
+    generator: torch.Generator, ranks: Ranks = ALONE,
+) -> dict[str, float]:  # fmt: skip
+    """Do one step of GRPO: scores relative to the prompt's own answers; the KL stands in the loss.
+
+    Arguments and summary as in `ppo.step`. There beta is a price per nat of an answer, here of a
+    token's estimate k3, whose mean over tokens joins the loss: the two are not the same number.
+    """
+
+    def advantages(scores: Tensor, *_: Tensor) -> Tensor:
+        return group_relative(scores, config.answers)
+
+    return _step(
+        policy, reference, score, queries, task, config, optimizer, controller, generator, ranks,
+        advantages, beta=controller.beta,
+    )  # fmt: skip
+
+
+def _step(
+    policy: Policy, reference: Policy, score: Score, queries: Queries, task: Task,
+    config: PPOConfig, optimizer: torch.optim.Optimizer, controller: KLController,
+    generator: torch.Generator, ranks: Ranks, advantages: Callable[..., Tensor], beta: float,
+) -> dict[str, float]:  # fmt: skip
+    """Answer, score, compare the answers to each prompt, improve; beta: the price in the loss."""
+    temperature, size = task.temperature, ranks.micro_batch
+    with torch.no_grad():
+        rollout = sampling.sample(
+            policy, queries, task.response_length, temperature, generator, size,
+            answers=config.answers,
+        )  # fmt: skip
+        scores = guards.one_each(score(rollout), len(rollout), policy.device, task.response_length)
+        replayed = sampling.replay(reference, rollout, temperature, size)
+    everything = (rollout, per_response(scores), replayed.logprobs)
+    rollout, scores, reference_logprobs = map(ranks.gather, everything)
+    guards.finite("a score", scores)
+    earned = advantages(scores, rollout.logprobs, reference_logprobs, rollout.mask)  # (B,)
+
+    history = []
+    for rows in ppo.minibatches(config, generator):
+        rows = ranks.broadcast(rows)
+        batch, theirs, advantage = rollout[rows], reference_logprobs[rows], earned[rows]
+        optimizer.zero_grad()
+        for part in ranks.micro_batches(len(rows)):
+            weight = batch.mask[part].sum() / batch.mask.sum()
+            old, mask = batch.logprobs[part], batch.mask[part]
+            now = sampling.replay(policy, batch[part], temperature).logprobs
+            each = advantage[part].unsqueeze(1).expand_as(old)  # every token of an answer
+            pg = ppo.policy_loss(now, old, each, mask, config.cliprange)
+            (weight * (pg + beta * masked_mean(kl_k3(now, theirs[part]), mask))).backward()
+            history.append({"policy_loss": weight * pg.detach()})
+        ranks.update(policy, optimizer, config.max_grad_norm)
+
+    summary = ppo.summarize(rollout, scores, reference_logprobs, controller.beta)
+    total = ranks.all_reduce(torch.stack([stats["policy_loss"] for stats in history]).sum())
+    summary["policy_loss"] = total.item() / (config.epochs * config.minibatches)
+    kl = torch.tensor(summary["kl_nats_per_response"], device=scores.device)
+    controller.update(ranks.broadcast(kl).item(), config.batch)
+    return summary
 
 
 # ---- the optimum ---------------------------------------------------------------------------------

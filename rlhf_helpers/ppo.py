@@ -255,6 +255,7 @@ def tune(
     policy: Policy, score: Score, pool: Queries, task: Task, config: PPOConfig, run: Run, *,
     reference: Policy | None = None, before_step: Callable[[int], None] | None = None,
     scored_by: str | dict[str, Any] = "", kl_limit: float = 100.0, min_entropy: float = 0.05,
+    algorithm: Callable[..., dict[str, float]] = step,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Fine-tune `policy` in place on prompts from `pool`; return one summary per step.
 
@@ -263,7 +264,8 @@ def tune(
     as it comes in, unless given. A run that was stopped goes on from its last checkpoint and ends
     as if it had not been; with another policy, pool, config or reward (`scored_by`: its name or
     settings) it is refused.
-    `before_step` is called with the number of each step about to be done. Raises
+    `before_step` is called with the number of each step about to be done. `algorithm`: another step
+    with the same arguments (`alternatives.rloo_step`, `alternatives.grpo_step`). Raises
     FloatingPointError on numbers that are not finite, `guards.Collapsed` when the KL passes
     `kl_limit` or the entropy of a response falls below `min_entropy` nats.
     """
@@ -272,6 +274,8 @@ def tune(
     scored_by = scored_by or getattr(score, "name", "")
     drawn = {"prompts": len(pool), "prompts_digest": digest(pool.tokens, pool.mask)}
     about = {"ppo": config, "task": task, **drawn, "model": models.fingerprint(policy)}
+    if algorithm is not step:
+        about["algorithm"] = algorithm.__name__
     run.record_settings(**about, reward_model=scored_by)
     reference = reference or policy.frozen_copy()
     optimizer = adam(policy.parameters(), config.lr, config.tensorflow_adam)
@@ -286,7 +290,7 @@ def tune(
         prompts = config.batch // config.answers
         rows = run.batch_indices(len(pool), prompts, i)[run.ranks.local_rows(prompts)]
         with detecting_lost_ranks():
-            summary = step(
+            summary = algorithm(
                 policy, reference, score, pool[rows].to(policy.device), task, config,
                 optimizer, controller, run.generator, run.ranks,
             )  # fmt: skip

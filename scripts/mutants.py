@@ -1105,6 +1105,48 @@ MUTANTS = [
         "return (advantages.detach()",
     ),
     Mutant(
+        "an answer is its own rival",
+        "alternatives",
+        "answers / (answers - 1) * (groups - groups.mean(1, keepdim=True))",
+        "groups - groups.mean(1, keepdim=True)",
+    ),
+    Mutant(
+        "equal scores divided by nothing",
+        "alternatives",
+        "torch.where(deviation > 1e-6, centred / deviation.clamp(min=1e-6), 0)",
+        "centred / deviation",
+    ),
+    Mutant(
+        "rloo pays for nearness to the reference",
+        "alternatives",
+        "leave_one_out(scores - controller.beta * kl,",
+        "leave_one_out(scores + controller.beta * kl,",
+    ),
+    Mutant(
+        "k3 of the policy from before",
+        "alternatives",
+        "masked_mean(kl_k3(now, theirs[part]), mask)",
+        "masked_mean(kl_k3(old, theirs[part]), mask)",
+    ),
+    Mutant(
+        "dpo forgets its reference",
+        "dpo",
+        "choice_loss(beta * (logprobs - reference_logprobs), choices)",
+        "choice_loss(beta * logprobs, choices)",
+    ),
+    Mutant(
+        "pads of an option counted",
+        "dpo",
+        "torch.where(rollout.mask, found, 0).sum(-1)",
+        "found.sum(-1)",
+    ),
+    Mutant(
+        "options dealt to their neighbours",
+        "dpo",
+        "rows.unsqueeze(1) * k + torch.arange(k, device=rows.device)",
+        "rows.unsqueeze(1) + len(self) * torch.arange(k, device=rows.device)",
+    ),
+    Mutant(
         "optimum at beta times the reward",
         "alternatives",
         "reference_logprobs + scores / beta",

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from rlhf_helpers import alternatives, sampling
+from rlhf_helpers import alternatives, ppo, sampling
 from rlhf_helpers.records import Queries
+from rlhf_helpers.runtime.runs import Run
 
 WORLD = [0.4, 0.3, 0.2, 0.1]  # four answers
 TIED = [1.0, 3.0, 3.0, -2.0]  # two of them equally good
@@ -203,3 +204,136 @@ def test_no_policy_beats_the_optimum_and_its_value_is_beta_log_z(beta):
 def test_without_a_price_there_is_no_optimum():
     with pytest.raises(ValueError, match="beta must be positive"):
         alternatives.optimal_logprobs(torch.zeros(2), torch.zeros(2), 0.0)
+
+
+# ---- several answers to a prompt, judged by each other -------------------------------------------
+
+
+def test_leave_one_out_by_hand_adds_up_to_zero():
+    totals = doubles([1.0, 4.0, 7.0, 0.0, 0.0, 3.0])
+    found = alternatives.leave_one_out(totals, 3)
+    by_hand = [1 - (4 + 7) / 2, 4 - (1 + 7) / 2, 7 - (1 + 4) / 2, -1.5, -1.5, 3.0]
+    assert found.tolist() == pytest.approx(by_hand)
+    assert found.view(2, 3).sum(-1).tolist() == pytest.approx([0, 0], abs=1e-12)
+
+
+def test_group_relative_by_hand_and_zero_where_all_score_the_same():
+    found = alternatives.group_relative(doubles([1.0, 4.0, 7.0, 0.3, 0.3, 0.3]), 3)
+    assert found.tolist() == pytest.approx([-1, 0, 1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("function", [alternatives.leave_one_out, alternatives.group_relative])
+def test_one_answer_has_no_rivals(function):
+    with pytest.raises(ValueError, match="set `answers` to 2 or more"):
+        function(doubles([1.0, 2.0]), 1)
+
+
+def one_step(algorithm, make_policy, task, ragged, beta, reference=None, **settings):
+    """Take one step of plain gradient descent with rate 1; return the weights' negative move."""
+    policy, reference = make_policy(), reference or make_policy()
+    before = {name: p.detach().clone() for name, p in policy.named_parameters()}
+    config = ppo.PPOConfig(
+        episodes=12, batch=12, answers=3, minibatches=1, epochs=1, kl_coef=beta, kl_target=None,
+        **settings,
+    )  # fmt: skip
+    optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
+    controller = ppo.KLController(beta, None, 1)
+    summary = algorithm(
+        policy, reference, letters_sum, ragged, task, config, optimizer, controller, generator()
+    )
+    moved = {name: before[name] - p.detach() for name, p in policy.named_parameters()}
+    return moved, summary
+
+
+def drawn(make_policy, task, ragged):
+    """The twelve answers of that step, with transformers' own log-probabilities (B, R)."""
+    policy = make_policy()
+    rollout = sampling.sample(
+        policy, ragged, task.response_length, task.temperature, generator(), answers=3
+    )
+    rows = []
+    for prompt, mask, answer in zip(
+        rollout.queries.tokens, rollout.queries.mask, rollout.responses, strict=True
+    ):
+        tokens = torch.cat([prompt[mask], answer]).unsqueeze(0)
+        logits = policy.lm(tokens).logits[0, mask.sum() - 1 : -1] / task.temperature
+        rows.append(logits.log_softmax(-1).gather(1, answer.unsqueeze(1)).squeeze(1))
+    return policy, rollout, torch.stack(rows)
+
+
+def agree(moved, policy):
+    for name, p in policy.named_parameters():
+        expected = torch.zeros_like(p) if p.grad is None else p.grad
+        torch.testing.assert_close(moved[name], expected, rtol=1e-3, atol=1e-5)  # float32 sums
+
+
+def test_a_step_of_rloo_is_the_policy_gradient_with_the_rivals_mean_as_baseline(
+    make_policy, task, ragged
+):
+    """The KL from a reference that differs is part of what each answer earned."""
+    beta, reference = 0.3, make_policy(5)
+    moved, _ = one_step(alternatives.rloo_step, make_policy, task, ragged, beta, reference)
+    policy, rollout, logprobs = drawn(make_policy, task, ragged)
+    theirs = sampling.replay(reference, rollout, task.temperature).logprobs
+    earned = letters_sum(rollout) - beta * (logprobs - theirs).sum(-1)
+    rivals = [
+        sum(earned[j] for j in range(12) if j // 3 == i // 3 and j != i).item() / 2
+        for i in range(12)
+    ]
+    advantages = earned.detach() - torch.tensor(rivals)
+    (-(advantages * logprobs.sum(-1)).sum() / logprobs.numel()).backward()
+    agree(moved, policy)
+
+
+def test_a_step_of_grpo_adds_k3_to_the_loss(make_policy, task, ragged):
+    beta, reference = 0.3, make_policy(5)
+    moved, _ = one_step(alternatives.grpo_step, make_policy, task, ragged, beta, reference)
+    policy, rollout, logprobs = drawn(make_policy, task, ragged)
+    theirs = sampling.replay(reference, rollout, task.temperature).logprobs.detach()
+    groups = letters_sum(rollout).view(4, 3)
+    relative = (groups - groups.mean(1, keepdim=True)) / groups.std(1, keepdim=True)
+    relative = relative.nan_to_num(0).flatten()
+    k3 = (theirs - logprobs).exp() - 1 - (theirs - logprobs)
+    (-(relative * logprobs.sum(-1)).sum() / logprobs.numel() + beta * k3.mean()).backward()
+    agree(moved, policy)
+
+
+@pytest.mark.parametrize("algorithm", [alternatives.rloo_step, alternatives.grpo_step])
+def test_without_a_score_worth_having_and_at_the_reference_nothing_moves(
+    algorithm, make_policy, task, ragged
+):
+    policy = make_policy()
+    before = [p.detach().clone() for p in policy.parameters()]
+    config = ppo.PPOConfig(
+        episodes=12, batch=12, answers=3, minibatches=1, epochs=1, kl_target=None
+    )
+    algorithm(
+        policy, make_policy(), lambda r: torch.ones(len(r)), ragged, task, config,
+        torch.optim.SGD(policy.parameters(), lr=1.0), ppo.KLController(0.0, None, 1), generator(),
+    )  # fmt: skip
+    assert all(torch.equal(p, q) for p, q in zip(policy.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("algorithm", [alternatives.rloo_step, alternatives.grpo_step])
+def test_both_raise_the_score_in_the_loop_of_ppo_and_say_which_they_are(
+    algorithm, make_policy, task, ragged, tmp_path
+):
+    policy = make_policy()
+    config = ppo.PPOConfig(
+        episodes=1_200, batch=48, answers=6, minibatches=1, epochs=1, lr=1e-2, kl_target=None,
+        kl_coef=0.05,
+    )  # fmt: skip
+
+    def few(rollout):  # letters with a low number are liked
+        return -rollout.responses.float().mean(-1)
+
+    def tune(policy, algorithm):
+        run = Run(tmp_path / "run", device="cpu", quiet=True)
+        words = {"algorithm": algorithm, "scored_by": "few"}
+        return ppo.tune(policy, few, ragged, task, config, run, **words)
+
+    lines = tune(policy, algorithm)
+    first, last = ([x["score"] for x in part] for part in (lines[:3], lines[-3:]))
+    assert min(last) > max(first) + 1 and abs(lines[0]["kl_nats_per_response"]) < 1e-5
+    with pytest.raises(ValueError, match="algorithm"):
+        tune(make_policy(), ppo.step)

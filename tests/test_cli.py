@@ -154,6 +154,31 @@ def test_the_whole_road(run, tmp_path):
     assert code == 0 and re.search(r"Tuned preferred by ada: .*\(.*n = 4\b.*\)", said)
 
 
+def test_the_other_methods_tune_too_and_dpo_reads_the_labels_itself(run, model, tmp_path):
+    """Each says what it did, and does nothing a second time; equal scores move nothing in a group
+    of answers, labels move DPO."""
+    run("sample --model MODEL --count 8 --store labels.db --device cpu")
+    run("label --store labels.db --labeler ada", typed="1\n" * 20)
+    line = "fit-reward --model MODEL --labels labels.db --out reward --held-out 0 --device cpu"
+    assert run(f"{line} --normalize-samples 8")[0] == 0
+    reward = f"--reward reward --ppo.episodes 16 {SHORT} --ppo.answers 4 --prompts 8"
+    for method, words in (
+        ("rloo", reward), ("grpo", reward), ("dpo", "--labels labels.db --dpo.batch 4 --device cpu")
+    ):  # fmt: skip
+        line = f"tune --model MODEL --method {method} --out {method} {words}"
+        code, said, err = run(line)
+        assert code == 0 and f"the model is in {method}/model" in said, err
+        assert ("Tuned on 8 labels" in said) == (method == "dpo")
+        if method == "dpo":
+            weights = (tmp_path / "dpo/model/model.safetensors").read_bytes()
+            assert weights != (model / "model.safetensors").read_bytes()
+        else:
+            settings = json.loads((tmp_path / method / "run.json").read_text())
+            assert settings["settings"]["algorithm"] == f"{method}_step"
+        code, said, _ = run(line)
+        assert code == 0 and "already finished; nothing to do" in said
+
+
 @pytest.mark.parametrize("task, preset, columns", [
     ("sentiment", "released", ["text"]),
     ("descriptiveness", "paper", ["text"]),
@@ -419,6 +444,13 @@ def test_options_are_the_configs_of_the_notebooks_and_presets_fill_them():
         ("tune --fit.lr 1", 1, "--fit.* is not used without --rounds"),
         ("tune --preset paper --fit.lr 1", 1, "--fit.* is not used without --rounds"),
         ("tune --rounds 2 --reward mine", 2, "--reward is not used with --rounds: each round"),
+        ("tune --method rloo --ppo.answers 1", 2, "set --ppo.answers to 2 or more"),
+        ("tune --method grpo --rounds 2", 2, "--rounds tunes with PPO: leave --method grpo out"),
+        ("tune --method dpo --reward mine", 2, "--reward is not used by DPO: it fits --labels"),
+        ("tune --method dpo --sharded", 2, "leave --sharded out"),
+        ("tune --labels mine.db", 2, "--labels is not used without --method dpo"),
+        ("tune --format openai", 2, "--format is not used without --method dpo"),
+        ("tune --method dpo --dpo.beta 0", 2, "beta must be positive"),
         ("tune --ppo.minibatches 0", 2, "minibatches is 0: give 1"),
         ("tune --ppo.kl-coef nan", 2, "kl_coef is nan: it must be a finite number"),
         ("fit-reward --config.lr nan", 2, "lr is nan: it must be a finite number"),

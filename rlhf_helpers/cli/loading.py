@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_helpers import hub, labelers, models, presets, tasks
-from rlhf_helpers.cli.options import FitReward, Hardware, Setting
+from rlhf_helpers.cli.options import FitReward, Hardware, Setting, Tune
 from rlhf_helpers.labels import exchange, frontend
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.models import BASE, Policy, RewardModel
@@ -43,7 +43,7 @@ def prompts(
     )
 
 
-def read_labels(a: FitReward, policy: Policy) -> tuple[list[Comparison], list[Label]]:
+def read_labels(a: FitReward | Tune, policy: Policy) -> tuple[list[Comparison], list[Label]]:
     """Read comparisons and labels from where the command says, and report what was left out."""
     if a.labels == "recorded":
         return labelers.recorded(tasks.get(a.task))

@@ -11,6 +11,7 @@ from typing import Literal
 
 import tyro
 
+from rlhf_helpers.dpo import DPOConfig
 from rlhf_helpers.ppo import PPOConfig
 from rlhf_helpers.reward import RewardConfig
 
@@ -105,7 +106,9 @@ class FitReward(Hardware):
 
 @dataclass(frozen=True)
 class Tune(Hardware):
-    """Fine-tune the language model with PPO against a reward model, or collect labels meanwhile.
+    """Fine-tune the language model against a reward model, or on labels, or collect them meanwhile.
+
+    PPO, RLOO and GRPO maximise a reward model; DPO fits the labels themselves.
 
     With --rounds, comparisons of the policy as it is now are labelled while it trains, and each
     round trains a reward model on all labels so far (the paper's summaries: 20 rounds). A run that
@@ -115,7 +118,8 @@ class Tune(Hardware):
     6400`
     """
 
-    reward: Path = Path("runs/reward")  # what `fit-reward` wrote; refused with --rounds
+    method: Literal["ppo", "rloo", "grpo", "dpo"] = "ppo"
+    reward: Path = Path("runs/reward")  # what `fit-reward` wrote; refused with --rounds and DPO
     # folder of the run: metrics, checkpoint, and the model in model/
     out: Path = Path("runs/tuned")
     rounds: int | None = None  # reward models trained while the policy trains
@@ -126,8 +130,14 @@ class Tune(Hardware):
     store: Path = Path("runs/labels.db")  # where people find the questions (made if missing)
     # of each round's reward model; like the four options above it is refused without --rounds
     fit: RewardConfig = field(default_factory=RewardConfig)
-    ppo: PPOConfig = field(default_factory=PPOConfig)
-    each_token: bool = True  # pay each token for what it adds to the score, not the last for all
+    ppo: PPOConfig = field(default_factory=PPOConfig)  # of RLOO and GRPO, too; beta is `kl_coef`
+    # of DPO alone, as are the labels and their format, which are those of `fit-reward`
+    dpo: DPOConfig = field(default_factory=DPOConfig)
+    labels: str = "recorded"
+    format: Literal["openai", "pairs", "pairwise", "csv"] = "csv"
+    skip_faulty: bool = False
+    # pay each token for what it adds to the score, not the last for all; of PPO alone
+    each_token: bool = True
     prompts: int = 2_000  # in the pool
     checkpoint_every: int = 25  # steps
     # spread the weights over all GPUs (FSDP), where one copy on each does not fit
@@ -139,16 +149,34 @@ class Tune(Hardware):
             raise ValueError("--rounds trains whole reward models: leave --sharded out")
         if self.rounds is not None and self.rounds < 1:
             raise ValueError(f"rounds is {self.rounds}: give 1 or more, or leave it out")
-        # options that the other way of tuning would not read
+        if self.rounds is not None and self.method != "ppo":
+            raise ValueError(f"--rounds tunes with PPO: leave --method {self.method} out")
+        if self.method in ("rloo", "grpo") and self.ppo.answers < 2:
+            raise ValueError(
+                f"{self.method} judges answers to a prompt by each other: set --ppo.answers to 2 "
+                "or more"
+            )
+        if self.method == "dpo" and self.sharded:
+            raise ValueError("DPO trains whole models: leave --sharded out")
+        for name, (without, remedy) in self._unread().items():  # by this way of tuning
+            if getattr(self, name) != getattr(Tune, name, None):
+                raise ValueError(f"--{name.replace('_', '-')} is not used {without}: {remedy}")
+
+    def _unread(self) -> dict[str, tuple[str, str]]:
+        """Name the options that would not be read, with what to do instead."""
+        asking = ("initial_labels", "total_labels", "labeler", "store")
+        unread = {}
         if self.rounds is None:
-            unread, remedy = ("initial_labels", "total_labels", "labeler", "store"), "add --rounds"
+            unread |= dict.fromkeys(asking, ("without --rounds", "add --rounds"))
         else:
-            unread, remedy = ("reward",), "each round trains its own reward model: leave it out"
-        for name in unread:
-            if getattr(self, name) != getattr(Tune, name):
-                without = "without" if self.rounds is None else "with"
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} is not used {without} --rounds: {remedy}")
+            own = "each round trains its own reward model: leave it out"
+            unread |= {"reward": ("with --rounds", own)}
+        if self.method == "dpo":
+            unread |= {"reward": ("by DPO", "it fits --labels")}
+        else:
+            without = ("without --method dpo", "labels come in by `fit-reward`")
+            unread |= dict.fromkeys(("labels", "format", "skip_faulty"), without)
+        return unread
 
 
 @dataclass(frozen=True)

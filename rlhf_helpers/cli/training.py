@@ -8,7 +8,17 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from rlhf_helpers import evaluation, labelers, models, online, ppo, presets, reward
+from rlhf_helpers import (
+    alternatives,
+    dpo,
+    evaluation,
+    labelers,
+    models,
+    online,
+    ppo,
+    presets,
+    reward,
+)  # fmt: skip
 from rlhf_helpers.cli.loading import (
     load,
     model_folder,
@@ -56,6 +66,11 @@ def fit_reward(a: FitReward) -> None:
         )
 
 
+ALGORITHMS = {
+    "ppo": ppo.step, "rloo": alternatives.rloo_step, "grpo": alternatives.grpo_step,
+}  # fmt: skip
+
+
 def tune(a: Tune) -> None:
     """Tune the policy, against a reward model or with labels collected meanwhile, and save it."""
     if a.rounds is None and a.fit != presets.get(a.task, a.preset).reward:
@@ -64,10 +79,12 @@ def tune(a: Tune) -> None:
             "where it is fitted, `fit-reward --config.*`"
         )
     run = Run(
-        a.out, seed=a.seed, device=a.device, config=a.ppo, checkpoint_every=a.checkpoint_every,
-        tensorboard=a.tensorboard, micro_batch=a.micro_batch,
+        a.out, seed=a.seed, device=a.device, config=a.dpo if a.method == "dpo" else a.ppo,
+        checkpoint_every=a.checkpoint_every, tensorboard=a.tensorboard, micro_batch=a.micro_batch,
     )  # fmt: skip
     a = replace(a, precision=bf16.choose(a.precision, run.device))
+    if a.method == "dpo":
+        return tune_on_labels(a, run)
     check_memory(a, run)
     policy, lines = tune_offline(a, run) if a.rounds is None else tune_online(a, run)
     if not run.ranks.is_first:
@@ -78,6 +95,22 @@ def tune(a: Tune) -> None:
         f"Tuned: score {first['score']:.2f} to {last['score']:.2f}, KL "
         f"{last['kl_nats_per_response']:.1f} nats; the model is in {a.out / 'model'}."
     )
+
+
+def tune_on_labels(a: Tune, run: Run) -> None:
+    """Tune on the labels themselves, with DPO."""
+    policy, task = load(a, run.device)
+    data = dpo.encode(task, *read_labels(a, policy), policy)
+    lines = dpo.fit(policy, data, task, a.dpo, run)
+    if run.ranks.is_first:
+        save(policy, a.out)
+        last = lines[-10:]
+        loss, right = (sum(x[k] for x in last) / len(last) for k in ("loss", "accuracy"))
+        print(
+            f"Tuned on {len(data):,} labels: in the last {len(last)} steps loss {loss:.3f} (log of "
+            f"the options at the start: {lines[0]['loss']:.3f}), accuracy {right:.0%}; the model "
+            f"is in {a.out / 'model'}."
+        )
 
 
 def tune_offline(a: Tune, run: Run) -> tuple[Policy, list[dict[str, float]]]:
@@ -95,8 +128,12 @@ def tune_offline(a: Tune, run: Run) -> tuple[Policy, list[dict[str, float]]]:
     if sharded:
         ranks.shard(model, model.classifier, (), run.ranks.count, run.device)
     pool = prompts(a, task, policy.tokenizer, a.prompts)
-    score = reward.scorer(model, task, run.ranks.micro_batch, each_token=a.each_token)
-    lines = ppo.tune(policy, score, pool, task, a.ppo, run, reference=reference)
+    each_token = a.each_token and a.method == "ppo"
+    score = reward.scorer(model, task, run.ranks.micro_batch, each_token=each_token)
+    algorithm = ALGORITHMS[a.method]
+    lines = ppo.tune(
+        policy, score, pool, task, a.ppo, run, reference=reference, algorithm=algorithm
+    )
     if sharded and run.ranks.is_first:  # the checkpoint holds whole weights, this process a part
         policy = load(a, torch.device("cpu"))[0]
         saved = files.read_tensors(a.out / "checkpoint" / "state.safetensors")
