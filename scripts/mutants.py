@@ -933,6 +933,31 @@ MUTANTS = [
         "missed[differ < differ.quantile(0.2)] = -1",
         "missed[differ > differ.quantile(0.2)] = -1",
     ),
+    Mutant(
+        "a click after others predicted as the first one",
+        "clicks",
+        "            guesses.append(clicks.guess(part[0], x[0]))\n",
+        "            clicks.mode = None\n            guesses.append(clicks.guess(part[0], x[0]))\n",
+    ),
+    Mutant(
+        "a prior stays that was chosen with what was taken back",
+        "clicks",
+        "    if moved or len(before.rows)",
+        "    if False and len(before.rows)",
+    ),
+    Mutant(
+        "the first option is the guess before there is one",
+        "posterior",
+        "return likeliest[self.choice].item() / likeliest.sum().item()",
+        "return float(int(self.probabilities.argmax()) == self.choice)",
+        ("clicks",),
+    ),
+    Mutant(
+        "a belief that is less than its uncertainty is said",
+        "beliefs",
+        "        if sure[i] <= 0:\n",
+        "        if sure[i] <= -1:\n",
+    ),
     # optim, evaluation, labelers, runs
     Mutant(
         "PyTorch's eps",
@@ -1870,7 +1895,7 @@ MUTANTS = [
     ),
     Mutant(
         "a file that was replaced is written to",
-        "labels/store/label_store",
+        "labels/store/reader",
         "self.file.stat().st_ino != self._inode",
         "False",
         ("store_copies",),
@@ -1899,8 +1924,8 @@ MUTANTS = [
     Mutant(
         "a merge forgets undos",
         "labels/store/merging",
-        "                number is None\n                or not db.execute(sa.delete(answers).where(answers.c.event_id == number)).rowcount",
-        "                True",
+        "if number is None or not _stands(db, target.kind, number):",
+        "if True:",
         ("agreement",),
     ),
     Mutant(
@@ -1976,27 +2001,31 @@ MUTANTS = [
     ),
     Mutant(
         "a repeat stands in the same order",
-        "labels/sessions",
+        "labels/asking",
         "return first[1:] + first[:1] if self.repeat else first",
         "return first",
+        ("sessions",),
     ),
     Mutant(
         "a repeat comes back again and again",
-        "labels/sessions",
+        "labels/asking",
         "never = {i for i, _, repeat in latest if repeat} | set(self.gold)",
         "never = set(self.gold)",
+        ("sessions",),
     ),
     Mutant(
         "gold items are asked twice",
-        "labels/sessions",
+        "labels/asking",
         "if repeat} | set(self.gold) | self.equal",
         "if repeat} | self.equal",
+        ("sessions",),
     ),
     Mutant(
         "the latest items come back",
-        "labels/sessions",
+        "labels/asking",
         "and not repeat][:-FRESH]",
         "and not repeat]",
+        ("sessions",),
     ),
     Mutant(
         "the count stands still at a repeat",
@@ -2006,9 +2035,10 @@ MUTANTS = [
     ),
     Mutant(
         "repeats in a row",
-        "labels/sessions",
+        "labels/asking",
         "if any(repeat for _, _, repeat in latest[-self.repeat_every :]):",
         "if False:",
+        ("sessions",),
     ),
     Mutant(
         "undo takes back another card's answer",
@@ -2049,11 +2079,43 @@ MUTANTS = [
     Mutant(
         "a flag ends the item",
         "labels/sessions",
-        "        self.token = secrets.token_hex(8)\n        return True",
+        "        self.flags += 1\n        return True",
         "        self.refresh()\n        return True",
     ),
     Mutant(
-        "equal options are asked", "labels/sessions", "without=taken | self.equal", "without=taken"
+        "a skipped second showing is asked for ever",
+        "labels/asking",
+        'x[1] != "skip" or x[2]]',
+        'x[1] != "skip"]',
+        ("past",),
+    ),
+    Mutant(
+        "an undo after a flag takes the answer before it",
+        "labels/store/queries",
+        "(answer.event_id if answer else 0), e.id.not_in(undone)",
+        "(answer.event_id if answer else 0), e.id.in_(undone)",
+        ("past",),
+    ),
+    Mutant(
+        "a change leaves no trace of the old answer",
+        "labels/store/label_store",
+        "            history.take_back(db, row, undo._replace(session=sitting.id))\n            number",
+        "            db.execute(sa.delete(answers).where(answers.c.event_id == answer))\n            number",
+        ("past",),
+    ),
+    Mutant(
+        "answers before the mirror are marked as under it",
+        "labels/sessions",
+        'MIRROR if self.mirror else ""',
+        "MIRROR",
+        ("past",),
+    ),
+    Mutant(
+        "equal options are asked",
+        "labels/asking",
+        "without=taken | self.equal",
+        "without=taken",
+        ("sessions",),
     ),
     Mutant(
         "equal options of a list are asked",
@@ -2062,13 +2124,18 @@ MUTANTS = [
         "else {c.id: c for c in items}",
     ),
     Mutant(
-        "equal options are counted as left", "labels/sessions", "p.total - self.left_out", "p.total"
+        "equal options are counted as left",
+        "labels/asking",
+        "p.total - self.left_out",
+        "p.total",
+        ("sessions",),
     ),
     Mutant(
         "answers to equal options end a session early",
-        "labels/sessions",
+        "labels/asking",
         "done = p.done - (len(kinds) - skipped)",
         "done = p.done",
+        ("sessions",),
     ),
     Mutant(
         "two writes for one click",

@@ -320,10 +320,10 @@ def test_a_bad_text_is_flagged_through_the_card(card, store: LabelStore) -> None
         and card.describe()["state"] == "item"
         and card.describe()["done"] == 0
     )
-    assert (
-        "Flagged" in card.describe()["message"]
-        and store.events()[0].note == f"option {order[1]}: broken off"
-    )
+    assert "Flagged" in card.describe()["message"] and (
+        store.events()[0].choice,
+        store.events()[0].note,
+    ) == (order[1], "broken off")
     while card.session.current is not None:
         card.answer("choose", 0)
     assert "Remarks on bad texts: 1." in card.summary()

@@ -56,6 +56,8 @@ def per_labeler(store: LabelStore, task: str) -> list[dict[str, Any]]:
             [e for e in mine if not e.repeat],
             Counter(e.kind for e in history if e.labeler == labeler),
         )
+        flags = {e.id for e in history if e.labeler == labeler and e.kind == "flag"}
+        withdrawn = sum(e.undoes in flags for e in history if e.labeler == labeler)
         chosen = [e for e in first if e.kind == "choose"]
         again = [
             e.choice == choices.get((labeler, e.comparison_id))
@@ -79,8 +81,8 @@ def per_labeler(store: LabelStore, task: str) -> list[dict[str, Any]]:
             "labels": sum(e.comparison_id not in gold for e in chosen),
             "ties": sum(e.kind == "tie" for e in first),
             "skips": sum(e.kind == "skip" for e in first),
-            "flags": kinds["flag"],
-            "undos": kinds["undo"],
+            "flags": kinds["flag"] - withdrawn,
+            "undos": kinds["undo"] - withdrawn,
             "median_seconds": statistics.median(timed) if timed else math.nan,
             "quick_share": sum(t < FAST_SECONDS for t in timed) / len(timed) if timed else math.nan,
             "position_p": _p_value(_places(chosen)),

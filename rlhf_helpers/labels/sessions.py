@@ -10,39 +10,49 @@ labeler shows another one.
 from __future__ import annotations
 
 import os
-import random
 import secrets
 import socket
 import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from rlhf_helpers.labels.orders import shuffled
-from rlhf_helpers.labels.store import ANSWERS, AlreadyAnswered, LabelStore, Progress
-from rlhf_helpers.records import Comparison, Label
+from rlhf_helpers.labels.asking import FRESH, Asking
+from rlhf_helpers.labels.standing import JOIN, MIRROR, Standing
+from rlhf_helpers.labels.store import ANSWERS, AlreadyAnswered, LabelStore
+from rlhf_helpers.records import Comparison
 
 KINDS = (*ANSWERS, "undo", "flag", "next")  # what a card may send
 # nobody reads and answers faster: such an answer was meant for the item before
 SETTLE_SECONDS = 0.15
 IDLE_SECONDS = 180.0  # longer is a break, not thought: times are capped here
 NOTE_LETTERS = 500  # of a remark on a bad text
-REMEMBERED = 1_000  # items that are asked again come from so many latest answers
-FRESH = 3  # the latest choices, which the labeler still remembers, are not asked again
 SAID = {"tie": "Saved: cannot tell", "skip": "Saved: skipped"}
 
 
-class Session:
+class Given(NamedTuple):
+    """An answer just given: `choice` is the comparison's own index, `order` what was shown, and
+    `counts` says that labels are read from it, as from no second answer and no gold item."""
+
+    comparison: Comparison
+    kind: str
+    choice: int | None
+    order: tuple[int, ...]
+    counts: bool
+
+
+class Session(Asking, Standing):
     """One labeler at work on a task of a store, or on some `items` of it.
 
     Comparisons whose options all read the same are not asked; `left_out` counts them.
     `orders` fixes for some items (by id) the order of their options; the others are shuffled by
     labeler and item. `gold` names the right option of items whose answer is known. It is kept in
     the store; gold items measure attention, and no labels are read from them. `how` says for items
-    that a model picked how it did; it is kept as the note of their answers. `cell` names the
-    notebook's cell: when it runs again, its new session takes over from the old one, and the
-    sessions of other cells go on.
+    that a model picked how it did; it is kept as the note of their answers, and so is that the
+    mirror was on (`mirror`), which may sway who looks into it. `cell` names the notebook's cell:
+    when it runs again, its new session takes over from the old one, and the sessions of other cells
+    go on.
     """
 
     def __init__(
@@ -66,6 +76,9 @@ class Session:
             self._read_equal(store.progress(labeler, task).total)
         self.repeat_every, self.orders, self.how = repeat_every, orders or {}, how or {}
         self.gold = self._keep_gold(gold or {})
+        self.mirror = False
+        self.latest: Given | None = None  # what a mirror speaks of
+        self.flags = 0  # on what is shown now, and not withdrawn
         self.message = self.error = ""
         self.pending: dict[str, Any] | None = None  # an answer that could not be saved yet
         # clicks arrive on another thread than the cells; whoever draws holds it too
@@ -82,6 +95,7 @@ class Session:
         self.progress = self._count()
         self.current, self.repeat = self._take(prefer)
         self.order = self._order()
+        self.was, self.flags = self._taken_back(), 0
         # every answer must carry the token; `showing` outlives a flag
         self.token = self.showing = secrets.token_hex(8)
         self.shown_at = self.clock()
@@ -103,9 +117,10 @@ class Session:
         """Save an answer, show the next item, and return whether anything was saved.
 
         Kinds: choose (with a slot, from 0), tie, skip, undo. "flag" saves a remark (`note`) on the
-        text in the slot, or on the whole comparison, which stays open; "next" saves nothing and
-        looks for an item again. Without a token the answer is meant for what is shown now. What
-        could not be saved is kept in `pending`, and `error` says why.
+        text in the slot, or on the whole comparison, which stays open, and an undo just after it
+        withdraws it; "next" saves nothing and looks for an item again. Without a token the answer
+        is meant for what is shown now. What could not be saved is kept in `pending`, and `error`
+        says why.
         """
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is not an answer; use one of {', '.join(KINDS)}")
@@ -123,6 +138,8 @@ class Session:
             try:
                 if kind == "flag":
                     return self._flag(slot, note)
+                if kind == "undo" and self._withdraw():
+                    return True
                 saved, message, back = self._save(kind, slot, took)
             # a full disk, a lock, a lost server: the labeler must hear of all of them
             except Exception as error:
@@ -145,37 +162,6 @@ class Session:
             return False
         note = note if isinstance(note, str) else ""
         return self.answer(str(kind), slot, note=note, token=self.token, seconds=seconds)
-
-    def labels(self, *, repeats: bool = False) -> list[Label]:
-        """Read this labeler's choices, without gold items; `repeats`: the second choices instead.
-
-        Second choices are those for items that were asked again. A choice between equal options,
-        which only comes from elsewhere, is left out: it says nothing.
-        """
-        labels = self.store.labels(self.task, self.labeler, repeats=repeats)
-        labels = [x for x in labels if x.comparison_id not in self.equal]
-        return [x for x in labels if self.items is None or x.comparison_id in self.items]
-
-    def undecided_repeats(self) -> int:
-        """Count the second answers that say "cannot tell" to what was chosen from before."""
-        found = self.store.answered(self.labeler, self.task, self.items)
-        return sum(kind == "tie" for _, kind, repeat in found if repeat)
-
-    def ties(self) -> list[str]:
-        """Name the comparisons answered with "cannot tell", without gold and equal items."""
-        found = self.store.answered(self.labeler, self.task, self.items)
-        never = self.equal | set(self.gold)
-        return [i for i, kind, repeat in found if kind == "tie" and not repeat and i not in never]
-
-    def attention(self) -> tuple[int, int]:
-        """Count the gold items answered correctly, and the gold items answered at all."""
-        standing = self.store.events(self.task, self.labeler, standing=True) if self.gold else []
-        given = [
-            e
-            for e in standing
-            if e.comparison_id in self.gold and not e.repeat and e.kind != "skip"
-        ]
-        return sum(e.choice == self.gold[e.comparison_id] for e in given), len(given)
 
     def count(self) -> tuple[int, int]:
         """Count the answers given and those still to come, second answers among both.
@@ -210,6 +196,7 @@ class Session:
         Returns whether anything was saved, the message, and the item to show again, if there is
         one.
         """
+        self.latest = None
         if kind == "undo":
             back = self.store.undo(self.labeler, self.task, among=self.items, holder=self.window)
             self.pace = self.pace[:-1]
@@ -226,29 +213,60 @@ class Session:
             following = self._first_open(self._shown_elsewhere() | {self.current.id})
             self.store.record(
                 self.labeler, self.current.id, kind, choice, self.order, took,
-                note=self.how.get(self.current.id, ""), simulated=self.simulated,
+                note=self.note(self.current.id), simulated=self.simulated,
                 repeat=self.repeat, holder=self.window,
                 following=None if following is None else following.id,
             )  # fmt: skip
         except AlreadyAnswered:
             return False, "You answered that one in another window; that answer stands.", None
+        counts = not self.repeat and self.current.id not in self.gold
+        self.latest = Given(self.current, kind, choice, self.order, counts)
         if kind != "skip":
             self.pace.append(took)
         return True, SAID.get(kind, f"Saved: option {(slot or 0) + 1}"), None
 
+    def note(self, comparison_id: str) -> str:
+        """Say what is kept with an answer: how its item was picked, whether the mirror was on."""
+        said = (self.how.get(comparison_id, ""), MIRROR if self.mirror else "")
+        return JOIN.join(filter(None, said))
+
     def _flag(self, slot: int | None, note: str) -> bool:
-        """Save a remark; the item stays, and its clock runs on. Options go by their own index."""
+        """Save a remark; the item stays, and its clock runs on."""
         assert self.current is not None
-        about = "" if slot is None else f"option {self.order[slot]}: "
         # the browser may have cut a letter in half
         note = note.strip()[:NOTE_LETTERS].encode(errors="replace").decode()
+        choice = None if slot is None else self.order[slot]
         self.store.record(
-            self.labeler, self.current.id, "flag", order=self.order, note=about + note
+            self.labeler, self.current.id, "flag", choice, order=self.order, note=note
         )
-        self.message = "Flagged, thank you. Please still choose, or skip."
-        self.error, self.pending = "", None
-        self.token = secrets.token_hex(8)
+        what = "Flagged" if slot is None else f"Flagged option {slot + 1}"
+        self._stay(f"{what}, thank you. Please still choose, or skip.")
+        self.flags += 1
         return True
+
+    def _withdraw(self) -> bool:
+        """Withdraw the flag that is what was done last, if it is one."""
+        if self.store.undo_flag(self.labeler, self.task, among=self.items) is None:
+            return False
+        self._stay("Flag withdrawn.")
+        self.flags = max(0, self.flags - 1)
+        return True
+
+    def _stay(self, message: str) -> None:
+        self.message, self.error, self.pending = message, "", None
+        self.token = secrets.token_hex(8)
+
+    def _taken_back(self) -> tuple[str, int | None] | None:
+        """Read what was said of the item that is shown before it was taken back, as (kind, choice);
+        None if it was never answered."""
+        if self.current is None:
+            return None
+        said = self.store.history(self.labeler, self.current.id)
+        undone = {e.undoes for e in said if e.kind == "undo"}
+        before = [
+            e for e in said if e.id in undone and e.kind in ANSWERS and e.repeat == self.repeat
+        ]
+        return (before[-1].kind, before[-1].choice) if before else None
 
     def _move_on(self, message: str, back: str | None) -> None:
         self.message, self.error, self.pending = message, "", None
@@ -263,113 +281,6 @@ class Session:
         except Exception as error:
             self.error = f"The next comparison could not be read: {reason(error)}"
             self.pending = {"kind": "next", "slot": None}
-
-    # ---- what is asked next ----------------------------------------------------------------------
-
-    def _count(self) -> Progress:
-        if self.items is not None:
-            mine = self.store.answered(self.labeler, self.task, self.items)
-            self._answered = {i: kind for i, kind, repeat in mine if not repeat}
-            skipped = sum(kind == "skip" for kind in self._answered.values())
-            done, repeats = len(self._answered) - skipped, len(mine) - len(self._answered)
-            return Progress(done, skipped, len(self.items), repeats)
-        p = self.store.progress(self.labeler, self.task)
-        self._read_equal(p.total)
-        if not self.equal:
-            return p
-        # labels from elsewhere may answer what is not asked here
-        kinds = [
-            kind
-            for _, kind, repeat in self.store.answered(self.labeler, self.task, self.equal)
-            if not repeat
-        ]
-        skipped = kinds.count("skip")
-        done = p.done - (len(kinds) - skipped)
-        return Progress(done, p.skipped - skipped, p.total - self.left_out, p.repeats)
-
-    def _read_equal(self, total: int) -> None:
-        """Find the comparisons with equal options; again after some were added to the task."""
-        if total != self._total:
-            self.equal, self._total = self.store.equal(self.task), total
-
-    def _take(self, prefer: str | None) -> tuple[Comparison | None, bool]:
-        """Claim and return the next item, and whether it is asked again.
-
-        That is the preferred one, one that is due again, or the first that is open and in no other
-        window.
-        """
-        if prefer is not None and prefer not in self.equal:
-            # if the first answer stands, the second was taken back
-            repeat = bool(self.store.answered(self.labeler, self.task, [prefer]))
-            if self._claim(prefer, repeat):
-                return self.store.get(prefer), repeat
-        again = self._due_again()
-        if again is not None and self._claim(again.id, repeat=True):
-            return again, True
-        taken = self._shown_elsewhere()
-        while (item := self._first_open(taken)) is not None:
-            if self._claim(item.id):
-                return item, False
-            taken.add(item.id)
-        self.store.release(self.labeler, self.window)
-        return None, False
-
-    def _claim(self, comparison_id: str, repeat: bool = False) -> bool:
-        return self.store.claim(self.labeler, comparison_id, self.window, repeat=repeat)
-
-    def _shown_elsewhere(self) -> set[str]:
-        claimed = self.store.claimed(self.labeler, but=self.window)
-        return {i for i, repeat in claimed if not repeat}
-
-    def _first_open(self, taken: set[str]) -> Comparison | None:
-        if self.items is not None:
-            items = self.items.items()
-            return next((c for i, c in items if i not in self._answered and i not in taken), None)
-        if not self.progress.left:
-            return None
-        return self.store.next(self.labeler, self.task, without=taken | self.equal)
-
-    def _order(self) -> tuple[int, ...]:
-        """Order the options: as given or shuffled, and otherwise when an item is asked again."""
-        if self.current is None:
-            return ()
-        given = tuple(self.orders.get(self.current.id, ()))
-        first = given or shuffled(self.labeler, self.current)
-        return first[1:] + first[:1] if self.repeat else first
-
-    def _due_again(self) -> Comparison | None:
-        """Pick an earlier choice to ask again, if `repeat_every` answers followed the last repeat.
-
-        A restart picks the same. Nothing on the card marks it.
-        """
-        if not 0 < self.repeat_every <= self.progress.done:
-            return None
-        answered = self.store.answered(self.labeler, self.task, self.items, REMEMBERED)
-        latest = [x for x in answered if x[1] != "skip"]
-        if any(repeat for _, _, repeat in latest[-self.repeat_every :]):
-            return None
-        never = {i for i, _, repeat in latest if repeat} | set(self.gold) | self.equal
-        chosen = [i for i, kind, repeat in latest if kind == "choose" and not repeat][:-FRESH]
-        if not (chosen := [i for i in chosen if i not in never]):
-            return None
-        seed = f"{self.labeler} {self.task} {self.progress.repeats}"
-        return self.store.get(random.Random(seed).choice(chosen))
-
-    def _keep_gold(self, gold: Mapping[str, int]) -> dict[str, int]:
-        """Write gold items to the store; return all gold items that it has among these items."""
-        for name, right in gold.items():
-            item = self.store.get(name) if self.items is None else self.items.get(name)
-            if item is None or name in self.equal:
-                raise ValueError(f"gold item {name!r} is not among the comparisons to be asked")
-            if not 0 <= right < len(item.options):
-                raise ValueError(
-                    f"gold item {name!r}: its right option is {right}, but there are options 0 to "
-                    f"{len(item.options) - 1}"
-                )
-        if gold:
-            self.store.set_gold(gold)
-        known = self.store.gold(self.task)
-        return {i: right for i, right in known.items() if self.items is None or i in self.items}
 
 
 def reason(error: Exception) -> str:

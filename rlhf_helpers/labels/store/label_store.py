@@ -2,83 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
-from rlhf_helpers.labels.store import claims, history, merging, opening, queries
+from rlhf_helpers.labels.store import claims, history, merging, queries
 from rlhf_helpers.labels.store.events import (
+    AlreadyAnswered,
     Contents,
     Event,
-    Judgement,
-    Progress,
     Sitting,
     Taken,
     check,
     fits,
 )
-from rlhf_helpers.labels.store.opening import StoreError
-from rlhf_helpers.labels.store.tables import answers, comparisons, events, labelers, sessions
+from rlhf_helpers.labels.store.reader import Reader
+from rlhf_helpers.labels.store.tables import answers, events, sessions
 from rlhf_helpers.records import Comparison, Label
 
 BREAK_SECONDS = 1_800.0  # a longer break ends the sitting
 
 
-class LabelStore:
+class LabelStore(Reader):
     """Comparisons and their labels, in one SQLite file (a path) or a server database (a URL).
 
-    URLs are SQLAlchemy's. Raises StoreError for a database that is not a label store.
+    URLs are SQLAlchemy's. Raises StoreError for a database that is not a label store. `Reader` has
+    what is read.
     """
-
-    def __init__(self, url_or_path: str | Path) -> None:
-        text = os.path.expanduser(str(url_or_path))  # ~ is the home folder
-        url = sa.make_url(text) if "://" in text else sa.URL.create("sqlite", database=text)
-        if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-            raise ValueError(
-                "labels in memory would be lost with the kernel: name a file, for instance "
-                "'labels.db'"
-            )
-        self.name = url.render_as_string(hide_password=True) if "://" in text else text
-        self._pid = os.getpid()
-        # with the time of the latest event
-        self._sittings: dict[tuple[str, str], tuple[Sitting, float]] = {}
-        self._engine = opening.engine(url)
-        opening.prepare(self._engine, self.name)
-        self.file = (
-            Path(str(url.database)).resolve() if url.get_backend_name() == "sqlite" else None
-        )
-        self._inode = self.file and self.file.stat().st_ino
-
-    def __repr__(self) -> str:
-        return f"LabelStore({self.name!r})"
-
-    # ---- comparisons -----------------------------------------------------------------------------
 
     def add(self, items: Iterable[Comparison]) -> int:
         """Add comparisons to be asked, and return how many of them are new."""
         with self._transaction(write=True) as db:
             return history.add(db, items)
-
-    def comparisons(self, task: str | None = None) -> list[Comparison]:
-        """Read the comparisons (of one task) in the order they were added."""
-        query = sa.select(comparisons).order_by(comparisons.c.position)
-        if task is not None:
-            query = query.where(comparisons.c.task == task)
-        with self._transaction() as db:
-            return [history.as_comparison(row) for row in db.execute(query)]
-
-    def get(self, comparison_id: str) -> Comparison:
-        """Read one comparison; raises KeyError if it is not here."""
-        with self._transaction() as db:
-            return history.as_comparison(history.find(db, comparison_id))
 
     def set_gold(self, choices: Mapping[str, int | None]) -> None:
         """Say which option of comparisons (by id) is right, or None for one that is not gold.
@@ -88,18 +47,6 @@ class LabelStore:
         with self._transaction(write=True) as db:
             for comparison_id, choice in choices.items():
                 history.set_gold(db, comparison_id, choice)
-
-    def gold(self, task: str | None = None) -> dict[str, int]:
-        """Read the gold comparisons (of one task): the right choice by id."""
-        with self._transaction() as db:
-            return queries.gold_choices(db, task)
-
-    def equal(self, task: str) -> set[str]:
-        """Name the comparisons of a task whose options all read the same, and are never asked."""
-        with self._transaction() as db:
-            return queries.equal_options(db, task)
-
-    # ---- answers ---------------------------------------------------------------------------------
 
     def record(
         self, labeler: str, comparison_id: str, kind: str, choice: int | None = None,
@@ -149,16 +96,51 @@ class LabelStore:
         self._sittings[labeler, row.task] = sitting, undo.created
         return row.comparison_id
 
-    def labels(
-        self, task: str | None = None, labeler: str | None = None, *, repeats: bool = False,
-        gold: bool = False
-    ) -> list[Label]:  # fmt: skip
-        """Read the choices that stand, oldest first; those on gold comparisons only with `gold`.
+    def undo_flag(
+        self, labeler: str, task: str, *, among: Collection[str] | None = None
+    ) -> str | None:
+        """Withdraw the labeler's latest flag, if no answer that stands came after it.
 
-        `repeats` gives the second answers to comparisons that were asked again, and only those.
+        Returns the id of its comparison, or None if there is no such flag.
         """
-        with self._transaction() as db:
-            return queries.find_labels(db, task, labeler, repeats, gold)
+        with self._transaction(write=True) as db:
+            flag = queries.latest_flag(db, labeler, task, among)
+            if flag is None:
+                return None
+            undo = Event(
+                flag.comparison_id, labeler, "undo", created=time.time(), undoes=flag.id
+            )  # fmt: skip
+            sitting = self._sit_down(db, undo, task)
+            db.execute(sa.insert(events).values(undo._replace(session=sitting.id).row()))
+        self._sittings[labeler, task] = sitting, undo.created
+        return flag.comparison_id
+
+    def change(
+        self, labeler: str, answer: int, kind: str, choice: int | None = None, *,
+        seconds: float = 0.0, note: str = "",
+    ) -> int:  # fmt: skip
+        """Put another answer in the place of one that stands, `answer` its event's number.
+
+        The history keeps both. Raises AlreadyAnswered if that one stands no longer, because another
+        window has changed it or taken it back.
+        """
+        with self._transaction(write=True) as db:
+            mine = sa.and_(answers.c.event_id == answer, answers.c.labeler == labeler)
+            row = db.execute(sa.select(answers).where(mine)).first()
+            if row is None:
+                raise AlreadyAnswered("that answer stands no longer: it was changed or taken back")
+            ((before, _),), now = history.read(db, events.c.id == answer), time.time()
+            new = before._replace(
+                kind=kind, choice=choice, seconds=seconds, created=now, note=note, id=None
+            )
+            item = history.find(db, row.comparison_id)
+            check(new, len(item.options))
+            undo = Event(row.comparison_id, labeler, "undo", created=now, repeat=row.repeat)
+            sitting = self._sit_down(db, undo, item.task)
+            history.take_back(db, row, undo._replace(session=sitting.id))
+            number = history.write(db, new._replace(session=sitting.id), item)
+        self._sittings[labeler, item.task] = sitting, now
+        return number
 
     def add_labels(self, labels: Iterable[Label]) -> int:
         """Add labels made elsewhere (all or none), and return how many are new.
@@ -174,11 +156,6 @@ class LabelStore:
         ]  # fmt: skip
         return self.append(Contents(events=given), strict=True).events
 
-    def contents(self, task: str | None = None) -> Contents:
-        """Read everything (of one task), with the whole history."""
-        with self._transaction() as db:
-            return merging.contents(db, task)
-
     def append(self, contents: Contents, *, strict: bool = False) -> Taken:
         """Take over the contents of another store (all or none).
 
@@ -192,43 +169,6 @@ class LabelStore:
                 raise ValueError(f"{taken.conflicts[0]}; nothing was added")
         return taken
 
-    def events(
-        self, task: str | None = None, labeler: str | None = None, *, standing: bool = False
-    ) -> list[Event]:
-        """Read the whole history, oldest first, or only the answers that stand (`standing`)."""
-        where = [] if labeler is None else [events.c.labeler == labeler]
-        if standing:
-            where.append(answers.c.event_id.is_not(None))
-        with self._transaction() as db:
-            return [event for event, _ in history.read(db, *where, task=task)]
-
-    def answered(
-        self, labeler: str, task: str, among: Collection[str] | None = None,
-        latest: int | None = None
-    ) -> list[tuple[str, str, bool]]:  # fmt: skip
-        """Read a labeler's answers that stand, oldest first.
-
-        Each is (comparison, kind, whether a repeat). They can be limited to some comparisons
-        (`among`) and to the `latest` so many.
-        """
-        with self._transaction() as db:
-            return queries.answered(db, labeler, task, among, latest)
-
-    # ---- what is next ----------------------------------------------------------------------------
-
-    def next(self, labeler: str, task: str, without: Iterable[str] = ()) -> Comparison | None:
-        """Find the first comparison of the task that this labeler has not answered, or None.
-
-        Those in `without` are passed over.
-        """
-        with self._transaction() as db:
-            return queries.next_open(db, labeler, task, without)
-
-    def progress(self, labeler: str, task: str) -> Progress:
-        """Count what this labeler has done, skipped and been asked again, and the task's total."""
-        with self._transaction() as db:
-            return queries.progress(db, labeler, task)
-
     def claim(self, labeler: str, comparison_id: str, holder: str, *, repeat: bool = False) -> bool:
         """Claim an item for a window, or return False if another window shows it now.
 
@@ -238,24 +178,10 @@ class LabelStore:
         with self._transaction(write=True) as db:
             return claims.claim(db, labeler, comparison_id, holder, repeat)
 
-    def claimed(self, labeler: str, but: str = "") -> set[tuple[str, bool]]:
-        """Return the items that the labeler's windows show now, except `but`: (id, is a repeat)."""
-        with self._transaction() as db:
-            return claims.claimed(db, labeler, but)
-
     def release(self, labeler: str, holders: str) -> None:
         """Drop the claims of every window of the labeler whose name begins with `holders`."""
         with self._transaction(write=True) as db:
             claims.release(db, labeler, holders)
-
-    # ---- who, when, and blind judging ------------------------------------------------------------
-
-    def labelers(self) -> list[str]:
-        """Name everybody who has labelled here, in the order of their first answers."""
-        with self._transaction() as db:
-            return list(
-                db.scalars(sa.select(labelers.c.name).order_by(labelers.c.created, labelers.c.name))
-            )
 
     def sit_down(self, labeler: str, task: str, question: str = "", rubric: str = "") -> Sitting:
         """Begin a sitting, and keep the question and rubric that its labeler reads.
@@ -268,11 +194,6 @@ class LabelStore:
         self._sittings[labeler, task] = sitting, sitting.started
         return sitting
 
-    def sittings(self, labeler: str | None = None) -> list[Sitting]:
-        """Read the sittings (of one labeler), oldest first."""
-        with self._transaction() as db:
-            return queries.sittings(db, labeler)
-
     def add_judgements(
         self, pairs: Iterable[Comparison], systems: Iterable[tuple[str, str]]
     ) -> int:
@@ -284,15 +205,6 @@ class LabelStore:
         by_id = dict(zip((pair.id for pair in pairs), systems, strict=True))
         return self.append(Contents(pairs, systems=by_id), strict=True).comparisons
 
-    def judgements(self, task: str | None = None) -> list[Judgement]:
-        """Read the verdicts that stand on blind pairs; a skipped pair has none."""
-        with self._transaction() as db:
-            return queries.judgements(db, task)
-
-    def close(self) -> None:
-        """Close all connections; the store opens them again when it is used."""
-        self._engine.dispose()
-
     def _sit_down(self, db: sa.Connection, event: Event, task: str) -> Sitting:
         """Return the sitting of an event: a new one at the beginning and after a long break."""
         before, latest = self._sittings.get((event.labeler, task), (None, 0.0))
@@ -302,27 +214,6 @@ class LabelStore:
         sitting = _sitting(event.labeler, task, event.created, question, rubric)
         db.execute(sa.insert(sessions).values(sitting._asdict()))
         return sitting
-
-    @contextmanager
-    def _transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
-        # a forked child must not speak through its parent's connections
-        if os.getpid() != self._pid:
-            self._engine.dispose(close=False)
-            self._pid, self._sittings = os.getpid(), {}
-        if self.file is not None and (
-            not self.file.exists() or self.file.stat().st_ino != self._inode
-        ):
-            raise StoreError(
-                f"{self.name} was moved, deleted or replaced while it was open; nothing was saved. "
-                "Open the store again"
-            )
-        try:
-            with self._engine.execution_options(write=write).begin() as db:
-                yield db
-        except DBAPIError as error:
-            if (better := opening.explain(error, self.name)) is not error:
-                raise better from error
-            raise
 
 
 def _sitting(labeler: str, task: str, started: float, question: str, rubric: str) -> Sitting:

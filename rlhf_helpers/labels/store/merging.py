@@ -90,7 +90,7 @@ def append(db: sa.Connection, given: Contents) -> Taken:
 def _append_events(db: sa.Connection, given: Sequence[Event]) -> tuple[int, list[str]]:
     asked = {row.id: row for row in _items(db, given)}
     known, standing = _have(db, given)
-    answered = {(e.id, e.labeler, e.comparison_id, e.repeat): e for e in given if e.kind in ANSWERS}
+    said = {(e.id, e.labeler, e.comparison_id, e.repeat): e for e in given if e.kind != "undo"}
     conflicts: list[str] = []
     pending: list[Event] = []
     count = 0
@@ -102,19 +102,18 @@ def _append_events(db: sa.Connection, given: Sequence[Event]) -> tuple[int, list
             continue
         if e.kind == "undo":
             _flush(db, pending, asked, known)  # what it takes back may be among them
-            if (target := answered.get((e.undoes, *key))) is None:
+            if (target := said.get((e.undoes, *key))) is None:
                 conflicts.append(
                     f"{e.labeler} takes back event {e.undoes}, which is no answer of {e.labeler} "
                     f"to {e.comparison_id}"
                 )
                 continue
             number = known.get(target.identity)
-            if (
-                number is None
-                or not db.execute(sa.delete(answers).where(answers.c.event_id == number)).rowcount
-            ):
+            if number is None or not _stands(db, target.kind, number):
                 continue
-            del standing[key]
+            if target.kind != "flag":
+                db.execute(sa.delete(answers).where(answers.c.event_id == number))
+                del standing[key]
             pending.append(e._replace(undoes=number))
         elif e.kind in ANSWERS and key in standing:
             if (standing[key].kind, standing[key].choice) != (e.kind, e.choice):
@@ -135,6 +134,13 @@ def _append_events(db: sa.Connection, given: Sequence[Event]) -> tuple[int, list
     ):
         recount(db, labeler, task)
     return count, conflicts
+
+
+def _stands(db: sa.Connection, kind: str, number: int) -> bool:
+    """Tell whether an answer, or a flag, was not taken back here."""
+    if kind == "flag":
+        return db.scalar(sa.select(events.c.id).where(events.c.undoes == number)) is None
+    return db.scalar(sa.select(answers.c.event_id).where(answers.c.event_id == number)) is not None
 
 
 def _flush(

@@ -63,6 +63,19 @@ def latest_answer(
         return next((row for row in rows if among is None or row.comparison_id in among), None)
 
 
+def latest_flag(
+    db: sa.Connection, labeler: str, task: str, among: Collection[str] | None
+) -> sa.Row | None:
+    """Find the labeler's latest flag that was not withdrawn, if no standing answer came after."""
+    e, undone = events.c, sa.select(events.c.undoes).where(events.c.undoes.is_not(None))
+    query = sa.select(e.id, e.comparison_id).where(e.labeler == labeler, e.kind == "flag")
+    query = query.join_from(events, comparisons).where(comparisons.c.task == task)
+    answer = latest_answer(db, labeler, task, among)
+    query = query.where(e.id > (answer.event_id if answer else 0), e.id.not_in(undone))
+    rows = db.execute(query.order_by(e.id.desc())).all()
+    return next((row for row in rows if among is None or row.comparison_id in among), None)
+
+
 def answered(
     db: sa.Connection, labeler: str, task: str, among: Collection[str] | None, latest: int | None
 ) -> list[tuple[str, str, bool]]:
