@@ -12,16 +12,17 @@ class Cast(Voice):
 
     def slot_person(self, sub: str) -> str:
         """Name a bystander: one whom the story knows already, or somebody new."""
+        self.seen.add("crowd")
         chance = self.chance
         known = [f for f in self.bystanders if f not in self.now]
-        if known and chance.flip(0.22):
+        if known and chance.flip(0.45):
             folk = chance.pick(known)
             self.now.append(folk)
             return f"the {folk}"
         folk = chance.pick([f for f in self.words.lists["folk.n"] if f not in self.bystanders])
         self.bystanders.append(folk)
         self.now.append(folk)
-        form = chance.draw({"sort": 0.68, "bare": 0.14, "street": 0.12, "village": 0.06})
+        form = chance.draw({"sort": 0.6, "bare": 0.15, "street": 0.17, "village": 0.08})
         if form == "sort":
             return f"the {self.quality('folk')} {folk}"
         return f"the {folk}" if form == "bare" else f"the {folk} from {self.listed(form)}"
@@ -36,19 +37,20 @@ class Cast(Voice):
 
     def slot_goods(self, sub: str) -> str:
         goods = self.listed("goods")
-        return f"{self.quality('goods')} {goods}" if self.described(0.6) else goods
+        described = " " not in goods and self.described(0.75)
+        return f"{self.quality('goods')} {goods}" if described else goods
 
     def slot_food(self, sub: str) -> str:
         return self.listed("food")
 
     def slot_snack(self, sub: str) -> str:
         snack = self.listed("snack")
-        if snack.startswith(("a ", "an ")) and self.described(0.6):
+        if snack.startswith(("a ", "an ")) and self.described(0.85):
             return f"a {self.quality('snack')} {snack.split(' ', 1)[1]}"
         return snack
 
     def described(self, p: float) -> bool:
-        return self.vivid and self.chance.flip(p)
+        return self.chance.flip(p if self.vivid else 0.8 * p)
 
     def slot_clothes(self, sub: str) -> str:
         """Name something that the actor wears: one piece for each part of the body."""

@@ -19,8 +19,10 @@ from .words import finish
 from .worth import length
 
 QUESTION = re.compile(
-    r"^(who|whose|which|where|what (is|are|does|did|will|was|would) |why|when (did|will|was)|"
-    r"how (hard|many|much|long|does|is|was|else)|can|does|do you|was|is|are|am i|has|did|will|"
+    r"^(who|whose|which|where|why|when (did|will|was)|"
+    r"what (is|are|does|did|do|will|was|would|could|about|else|time) |"
+    r"how (hard|many|much|long|does|did|could|far|is|was|else)|"
+    r"can|does|do you|did you|was|is|are|am i|has|did|will|"
     r"would|could|may i|must i|must you|have you|shall)\b"
 )
 LONG = re.compile(
@@ -29,28 +31,24 @@ LONG = re.compile(
 )
 AIMLESS = re.compile(  # acts that nobody does in a manner
     r"<(hear|see|watch|catch sight|wake|learn|spit|get over|rise|hang|find|meet|come across|think|"
-    r"lose|let|arrive|appear|stumble|miss|forget|be|have|want|notice|slip|fall|discover|remember|know|get|win|"
-    r"arrive at|manage|mislay|come in for|sneeze|trip|mix|turn round)\b|"
+    r"lose|let|arrive|appear|stumble|miss|forget|be|have|want|notice|slip|fall|discover|remember|"
+    r"know|get|win|arrive at|manage|mislay|come in for|sneeze|trip|mix|turn round|feel|dream|"
+    r"overhear|lie)\b|"
     r"<(sit|agree|enter)\b|that \{"
 )
-TOLD = {"S": 4.0, "manner": 2.0, "was": 0.15, "saw": 0.6, "nobody": 0.9, "what": 0.9}
+TOLD = {"S": 4.0, "manner": 3.0, "was": 0.15, "saw": 0.6, "nobody": 0.9, "what": 0.9}
 SPEAKER_FIRST = {"before", "turned", "heard", "words", "wanted"}
-LONG_LINE = 11.0  # words
+LONG_LINE, SHORT_LINE = 11.0, 9.0  # words
 BEFORE_SPEECH = ("back", "and", "after")
-QUOTED = {"after": 1.0, "before": 1.2, "addr": 2.2, "exclaim": 2.0, "saying": 0.3, "ly": 2.0}
+QUOTED = {"after": 0.5, "before": 0.8, "addr": 2.2, "exclaim": 2.0, "saying": 0.5, "ly": 2.2}
 PLANS = {  # (front, end) by mood and description; each carries the mood if any; ly: an adverb
-    ("0", False): "- -|- -|- -|ly -|ly -|ly -|time -|link -|link ly|link ly|- tail",
-    (
-        "0",
-        True,
-    ): "ly -|ly -|link ly|link ly|tail -|- tail|- tail|back -|- as|- back|and -|- end|- end"
+    ("0", False): "- -|- -|- -|- -|ly -|ly -|time -|link -|link -|- tail|manner+manner -",
+    ("0", True): "ly -|- -|link -|tail -|- tail|- tail|- tail|back -|- as|- end|- end"
     "|time+tail -|link+manner -|- semicolon|- thus|after -|now -|manner+manner -",
-    (
-        "m",
-        False,
-    ): "ly -|ly -|ly -|ly -|link ly|link ly|time ly|manner -|- tail|- tail|manner+manner -",
-    ("m", True): "ly -|ly -|link ly|tail -|- tail|- tail|back -|- back|and -|- end|- end|link end|"
-    "manner tail|link+manner -|- semicolon|- thus|after end|now tail|manner+manner -",
+    ("m", False): "ly -|ly -|link ly|- tail|- tail|- tail|link tail|tail -|time tail|- end"
+    "|manner+manner -",
+    ("m", True): "ly -|link ly|tail -|tail -|- tail|- tail|- tail|link+tail -|back -|- as|and -"
+    "|- end|- end|link end|- semicolon|- thus|after end|now tail|manner+manner -",
 }
 
 
@@ -81,33 +79,38 @@ class Tale(Scenery):
         elif number and event.step.turn != "-" and room > 0 and chance.flip(0.25):
             rows.append(self.sentence(event, "react"))
         elif not last and room > 0 and chance.flip(0.35):
-            rows.append(self.sentence(event, "detail"))
-        if last and told + len(rows) < 10 and chance.flip(0.85 if self.quirk else 0.55):
+            inside = self.hopes() and not event.turns and chance.flip(0.6)
+            rows.append(self.sentence(event, "moment" if inside else "detail"))
+        if last and told + len(rows) < 10 and chance.flip(0.75 if self.quirk else 0.4):
             rows.append(self.sentence(event, "coda"))
         return rows
 
     def sentence(self, event: Event, role: str = "", following=None) -> dict[str, str]:
         """Tell one event in one sentence; a reply is heard where the following event begins."""
-        self.mood = self.chance.pick("+0-")
+        self.mood = self.next_mood(event, role)
         self.vivid = self.chance.flip(0.5)
-        self.event, self.now, self.role = event, [], role
+        self.event, self.now, self.role, self.seen = event, [], role, set()
         self.answered = event.step
         if "storm" in event.step.make:
             self.sky = "gale"
         if following:
             self.event = replace(following, hour=event.hour, new_hour=False, turns=False)
         self.senses = 0
-        self.actor = "A" if role == "coda" else event.actor
+        self.actor = "A" if role in ("coda", "moment") else event.actor
         if role == "reply":
             self.actor = "AB"[event.actor == "A"]
-        self.pool_kind = {"reply": "talk", "coda": "home"}.get(role, event.step.kind)
+        self.pool_kind = {"reply": "talk", "coda": "home", "moment": "react"}.get(
+            role, event.step.kind
+        )
         self.turn = "-" if role in ("coda", "reply") or not self.begun else event.step.turn
-        if role in ("scene", "detail", "react"):
+        if role in ("scene", "detail", "react", "moment"):
             line = self.aside(role)
         else:
             how, text = self.matter(role)
             line = self.compose(how, text, self.plan(how, text, event))
         self.since_sense = 0 if self.senses else self.since_sense + 1
+        for kind in self.since:
+            self.since[kind] = 0 if kind in self.seen else self.since[kind] + 1
         self.last = set(self.now)
         name = {v: k for k, v in MOODS.items()}[self.mood]
         return {
@@ -120,11 +123,14 @@ class Tale(Scenery):
     def aside(self, role: str) -> str:
         """Write a sentence in which nobody acts: the scene, what goes on around, what was felt."""
         self.crowded = False
-        if role == "react":
-            keep, self.pool_kind = self.now, role
-            line = self.carry("reacts", [self.turn])
+        if role in ("react", "moment"):
+            keep, self.pool_kind = self.now, "react"
+            line = self.carry("reacts", [self.turn] if role == "react" else self.hopes())
             self.now = [*keep, self.actor]
-            return line
+            self.thought, shapes = line, dict(self.shapes["thought"])
+            if not self.vivid or not self.subject:  # a tail needs somebody to hang on
+                shapes.pop("tail")
+            return self.render(read(shapes[self.chance.pick(list(shapes))]))
         shapes = self.shapes[role]
         if role == "scene":
             self.scened = True
@@ -143,7 +149,7 @@ class Tale(Scenery):
             rest = list(self.words.steps["rest"].said["v"])
             return "v", self.fresh(pool if pool and self.chance.flip(0.8) else rest, "step")
         if role == "reply":
-            if self.chance.flip(0.5):
+            if self.chance.flip(0.2):
                 return "q", self.fresh(self.temper("r" + self.mood), "speech")
             kind = self.answered.turn if self.answered.turn != "-" else self.answered.kind
             pool = self.words.pools["speech"].get(f"{kind} {self.mood}", [])
@@ -161,8 +167,8 @@ class Tale(Scenery):
         """Choose front and end."""
         if not self.begun:
             willing = how == "v" and self.mood != "0" and self.has_manner()
-            ends = ["tail", "end", "-"] if self.vivid else ["-", "-", "-", "tail"]
-            ends += ["ly"] * 3 if willing and not self.aimless(text) else []
+            ends = ["tail", "-", "-"] if self.vivid and length(text) < SHORT_LINE else ["-"]
+            ends += ["ly"] if willing and not self.aimless(text) else []
             return ("-" if self.scened else "open"), self.chance.pick(ends)
         fits = []
         aimless = how == "v" and self.aimless(text)
@@ -181,7 +187,7 @@ class Tale(Scenery):
             if ("manner" in front or "ly" in plan) and how != "q":
                 if how == "c" or aimless or not self.has_manner():
                     continue
-            if self.role == "coda" and ("back" in plan or "end" in plan):
+            if self.role == "coda" and "end" in plan:
                 continue
             fits.append((front, end))
         if length(text) > LONG_LINE:  # nothing much is hung on a long line
@@ -193,7 +199,7 @@ class Tale(Scenery):
         front, end = plan
         question = how == "q" and bool(QUESTION.match(text))
         core = self.core(how, text, front, end, question)
-        self.brief = core == "ly" or end != "-"
+        self.brief = core == "ly" or end != "-" or length(text) > SHORT_LINE
         if how == "q":
             self.pool_kind = "talk"
         front, end = front.replace("ly", "-"), end.replace("ly", "-")
@@ -275,7 +281,7 @@ class Tale(Scenery):
         if how == "q":
             return ""
         line = clock()[str(self.event.hour)][0].removeprefix("open ")
-        shape = self.chance.draw({"when": 0.4, "where": 0.45, "both": 0.15})
+        shape = self.chance.draw({"when": 0.2, "where": 0.6, "both": 0.2})
         where = self.slot_at("") if shape != "when" else ""
         if shape == "where":
             return f"{where}, "

@@ -28,6 +28,7 @@ class Clerk(Tale):
     def __init__(self, seed: str, split: str):
         chance = Chance(seed)
         super().__init__(happen(chance, split), chance, split)
+        self.mood = "0"
         self.facts: dict[str, str] = {}
         self.also: dict[str, tuple[str, ...]] = {}  # fact -> its paraphrases, filled in
 
@@ -41,6 +42,9 @@ class Clerk(Tale):
         return out
 
     binding = False
+
+    def described(self, p: float) -> bool:
+        return False  # facts are told without adjectives
 
     def again(self, name: str) -> str:
         return self.given[name]
@@ -156,11 +160,10 @@ def document(
         line = chance.pick(clerk.sayable(f"{kind} {name}", slots))
         told |= mentioned(line, slots)
         body.append(clerk.write(line))
-    for line in clerk.sample(papers()[f"{kind} filler"], chance.pick((0, 1, 2))):
+    for line in clerk.sample(clerk.sayable(f"{kind} filler", slots), chance.pick((0, 1, 1))):
         body.insert(chance.pick(range(1, len(body) + 1)), clerk.write(line))
     preamble = [
-        clerk.write(t)
-        for t in clerk.sample(papers()[f"{kind} preamble"], chance.pick((0, 0, 1, 2)))
+        clerk.write(t) for t in clerk.sample(papers()[f"{kind} preamble"], chance.pick((0, 0, 1)))
     ]
     copied = chance.flip(0.25)
     reference, chosen = [], first

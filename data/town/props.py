@@ -57,7 +57,7 @@ class Props(Cast):
 
     def furniture(self, feature: tuple[str, str, tuple[str, ...]]) -> str:
         noun, stuff, _ = feature
-        if not self.vivid or self.quoted or not self.chance.flip(0.9):
+        if self.quoted or not self.chance.flip(0.97 if self.vivid else 0.8):
             return f"the {noun}"
         if "of " + noun not in self.given:
             quality = self.chance.pick(self.words.qualities[f"{stuff} {self.mood}"])
@@ -107,11 +107,11 @@ class Props(Cast):
             else ["size", "quality", "material"]
         )
         count = (
-            chance.pick((2, 3))
+            chance.pick((2, 2, 3))
             if first and self.vivid
-            else 1
+            else chance.pick((1, 2, 2))
             if first
-            else int(self.vivid and chance.flip(0.5))
+            else int(chance.flip(0.95 if self.vivid else 0.6))
         )
         if least and not count:
             count = 1
@@ -119,7 +119,7 @@ class Props(Cast):
             kinds if count >= len(kinds) else sorted(self.sample(kinds, count), key=kinds.index)
         )
         adjectives = [self.property(kind) for kind in chosen]
-        if self.mood != "0" and (fond or not first) and chance.flip(0.4):
+        if self.mood != "0" and (fond or not first) and chance.flip(0.2):
             adjectives.insert(0, chance.pick(self.words.qualities[f"fond {self.mood}"]))
         kept = [a for a in adjectives if not set(a.split()) & set(thing.noun.split())]
         return " ".join([*dict.fromkeys(kept), thing.noun])

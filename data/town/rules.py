@@ -71,7 +71,8 @@ def rules(words: Words, test: bool) -> dict[str, Node]:
         either(parts["detail"].values()),
         either(parts["scene"].values()),
     )
-    text["react"] = either(t for body in words.pools["reacts"].values() for t in body)
+    text["thought"] = either(t for body in words.pools["reacts"].values() for t in body)
+    text["react"] = either(parts["thought"].values())
     return {name: read(value) for name, value in text.items()}
 
 
@@ -204,7 +205,8 @@ def speech_rules(words: Words) -> dict[str, str]:
     verbs = dict.fromkeys(
         v.strip("<>") for t in words.tempers.values() for k in ("s+", "s0", "s-") for v in t[k]
     )
-    verbs |= dict.fromkeys(v for m in MOODS.values() for v in words.lists[f"verbs {m}"])
+    moods = (*MOODS.values(), "sad", "brave")
+    verbs |= dict.fromkeys(v for m in moods for v in words.lists[f"verbs {m}"])
     asked = "(asked|laughed|cried|inquired|snapped|wailed|groaned)"
     said = either(inflect(v, "past") for v in verbs)
     return {
@@ -252,6 +254,7 @@ def carrying_rules(words: Words) -> dict[str, str]:
         "end": "",
         "back": either(back),
         "people": "{back}",
+        "back.view": "{back}",
         "manner": manner,
         "manner.ly": manner,
         "end_pool": either(pool("ends")),

@@ -7,7 +7,8 @@ import re
 from .files import listed
 from .language import read
 from .props import Props
-from .voice import clock
+from .simulation import Event
+from .voice import DEAR, clock
 from .words import inflect
 
 # goals whose animal has a part of its own, so that it does not stray into the background
@@ -22,18 +23,43 @@ ANIMALS = {
     "garden",
 }
 
-
+KIND = frozenset(
+    "join rival warn proverb snack thank fetch_tool show_mend mend_B reward ingredients "
+    "rescue_dish serve share_prize console regret token accept supper_two teacher proud_teacher "
+    "lend_hand dry_out blanket adopt "
+    "give_back lend_again give_gift make_gift remedy thanks_nurse read_aloud garden_help eat_crop "
+    "suggest_gift find_B advise_owe".split()
+)
+CRUEL = frozenset("quarrel sulk refuse part_cold refuse_cure".split())
 END_ONLY = re.compile(r"like |as (usual|\{)|at the \{nth|for the \{nth|without|before \{")
 
 
 class Scenery(Props):
     """The voice, with all that may be hung on a sentence."""
 
-    role, fronted, scened, begun = "", False, False, False
+    role, thought, subject, fronted, scened, begun = "", "", False, False, False, False
+
+    def next_mood(self, event: Event, role: str) -> str:
+        """Draw a mood: rather that of the sentence before, and that of how the act came out."""
+        weights = dict.fromkeys("+0-", 1.0)
+        if self.mood:
+            weights = {m: 0.7 if {m, self.mood} == {"+", "-"} else 1.0 for m in weights}
+            weights[self.mood] = 1.7
+        turn = {"win": "+", "lose": "-"}.get(event.step.turn)
+        if turn and role in ("", "react", "moment") and self.begun:
+            weights[turn] *= 1.7
+        return self.chance.draw(weights)
+
+    def hopes(self) -> list[str]:
+        """Return the pools of what the hero thinks before it is decided; none afterwards."""
+        decided = max(i for i, e in enumerate(self.happening.events) if e.step.turn != "-")
+        return [f"hope {self.happening.goal.name}", "hope"] if self.index < decided else []
 
     def carry(self, pool: str, kinds: list[str]) -> str:
         lines = [t for kind in kinds for t in self.words.pools[pool].get(f"{kind} {self.mood}", [])]
-        return self.render(read(self.fresh(lines, pool)))
+        line = self.fresh(lines, pool)
+        self.subject = line.startswith("{S} ")
+        return self.render(read(line))
 
     def slot_tail(self, sub: str) -> str:
         """Choose what hangs on the act; a spare sentence takes a short one."""
@@ -42,9 +68,13 @@ class Scenery(Props):
 
     def tail_kinds(self) -> dict[str, float]:
         """Weigh what a tail can be about: the outcome, the hope, the act, the weather, the look."""
-        weights = {self.pool_kind: 2.0, "any": 0.6, "temper": 1.0, "vivid": 1.5 * self.vivid}
+        weights = {self.pool_kind: 2.0, "any": 0.6, "temper": 1.0, "vivid": 2.5 * self.vivid}
+        if self.role in ("react", "moment"):
+            return {"temper": 1.0, "vivid": 3.0}
         if self.turn != "-":
-            weights |= {self.turn: 6.0, "temper": 0.0, "any": 0.0, self.pool_kind: 0.5}
+            weights |= {self.turn: 6.0, "temper": 0.0, "any": 0.0, self.pool_kind: 0.0}
+        elif self.role != "coda" and self.tone() in ("sad", "brave"):
+            weights = {self.tone(): 3.0}
         elif not self.begun and self.event.step.turn == "lose":
             weights |= {"any": 0.0, "temper": 0.0}
         if self.turn == "-" and self.hoping():
@@ -69,12 +99,20 @@ class Scenery(Props):
         short = [t for t in fits if (len(t.split()) <= 5) or self.vivid]
         return short
 
+    def slot_thought(self, sub: str) -> str:
+        return self.thought
+
     def slot_end_pool(self, sub: str) -> str:
-        return self.carry("ends", [self.turn if self.turn != "-" else "any"])
+        kinds = [self.turn] if self.turn != "-" else ["any"]
+        if self.turn == "-" and self.begun and self.hoping():
+            kinds += ["hope"]
+        return self.carry("ends", kinds)
 
     def slot_back(self, sub: str) -> str:
         event = self.event
-        kinds = {"people": 5.0, "weather": 1.5}
+        kinds = {"people": 3.0 * DEAR[min(self.since["crowd"], 3)], "weather": 1.0}
+        if sub == "view" or self.role == "coda":
+            del kinds["people"]
         if self.vivid and self.senses == 0 and self.since_sense >= 2:
             kinds |= {"smell": 2.0, "sound": 1.5}
             if "n" not in self.known or self.happening.goal.name not in ANIMALS:
@@ -124,9 +162,18 @@ class Scenery(Props):
             return self.carry("backs", ["both"])
         return self.render(read(self.fresh(fits, "weather")))
 
+    def tone(self) -> str:
+        """Return the class of manners: kind acts are never done harshly, losses never gladly."""
+        name, turn = self.event.step.name, self.event.step.turn
+        if self.mood == "-" and (self.role == "reply" or turn != "-" or name in KIND):
+            return "sad"
+        if self.role in ("coda", "reply"):
+            return self.pool_kind
+        return "brave" if self.mood == "+" and (turn == "lose" or name in CRUEL) else self.pool_kind
+
     def slot_manner(self, sub: str) -> str:
         """Choose an adverb, if possible one that the story has not used."""
-        adverbs = self.words.qualities[f"manner {self.pool_kind} {self.mood}"]
+        adverbs = self.words.qualities[f"manner {self.tone()} {self.mood}"]
         adverb = self.chance.pick([a for a in adverbs if a not in self.used] or adverbs)
         self.used.add(adverb)
         return adverb
@@ -180,11 +227,13 @@ class Scenery(Props):
 
     def slot_sv(self, sub: str) -> str:
         own, common = self.temper("s" + self.mood), self.words.lists["verbs " + self.mood]
+        if self.tone() in ("sad", "brave"):
+            own = common = self.words.lists[f"verbs {self.tone()}"]
         verb = self.chance.pick(own if self.chance.flip(0.6) else common).strip("<>")
         return inflect(verb, sub or "past")
 
     def slot_exclaim(self, sub: str) -> str:
-        return self.chance.pick(self.temper("x")) if self.chance.flip(0.3) else self.listed("oath")
+        return self.chance.pick(self.temper("x")) if self.chance.flip(0.55) else self.listed("oath")
 
     def slot_opening(self, sub: str) -> str:
         return self.chance.pick(self.temper("o"))
@@ -192,7 +241,7 @@ class Scenery(Props):
     def slot_address(self, sub: str) -> str:
         return (
             self.chance.pick(self.temper("a"))
-            if self.chance.flip(0.35)
+            if self.event.step.name in KIND or self.tone() == "brave" or self.chance.flip(0.4)
             else self.listed("call" + self.mood)
         )
 

@@ -28,6 +28,14 @@ BRINGS_B = {
     "quarrel",
 }  # steps that name the other person first
 SENSES = re.compile(r"\bsmell\b")
+CLUTTER = {  # what is dear: bystanders, and goods, numbers and prices
+    "crowd": re.compile(r"\{(person|folk|suspect)"),
+    "goods": re.compile(
+        r"\{(load|loadfood|goods|heap|count|number|food|bite|veg|price|trifle|matter|suspect)\}"
+    ),
+}
+GOODS = frozenset("goods count number food bite veg price trifle".split())
+DEAR = (0.06, 1.0, 1.5, 1.5)  # weight of such a line so many sentences after the last
 SHORT = {"contest": "it", "craft": "do it", "disease": "it", "quarrel": "it"}
 CONTESTS = ("race", "match", "contest", "show")
 
@@ -64,9 +72,11 @@ class Voice:
         self.given: dict[str, str] = {}
         self.used: set[str] = set()
         self.bystanders: list[str] = []
+        self.untraded = ""  # whose trade was never told
         self.when: dict[str, int] = {}  # the event that named something last
         self.index = 0
-        self.since_sense, self.mood, self.vivid = 3, "0", False
+        self.since_sense, self.mood, self.vivid = 3, "", False
+        self.since, self.seen = dict.fromkeys(CLUTTER, 2), set()
         self.form, self.quoted, self.quirk = "past", False, False
         self.event: Event = happening.events[0]
         self.sky = happening.events[0].weather
@@ -86,10 +96,18 @@ class Voice:
         """Choose a template that the moment allows, if possible one not yet used in this story."""
         can = [t for t in pool if self.allows(t)]
         new = [t for t in can if tag + t not in self.used] or can or pool
-        text = self.chance.draw({t: worth(t) for t in new})
+        text = self.chance.draw({t: worth(t) * self.dear(t) for t in new})
         self.used.add(tag + text)
         self.senses += bool(SENSES.search(text))
         return text
+
+    def dear(self, text: str) -> float:
+        """Return how welcome a line is: less, the nearer the last bystander or number is."""
+        weight = 1.0
+        for kind, found in CLUTTER.items():
+            if found.search(text):
+                weight *= DEAR[0] if kind in self.seen else DEAR[min(self.since[kind], 3)]
+        return weight
 
     def allows(self, text: str) -> bool:
         """Refuse what needs the other person before they came, or one sense too many."""
@@ -135,6 +153,8 @@ class Voice:
 
     def listed(self, name: str) -> str:
         """Choose from a word list; some are chosen once for the whole story."""
+        if name in GOODS:
+            self.seen.add("goods")
         if name in BOUND and name in self.given:
             return self.again(name)
         entries = self.words.lists[name] + (
@@ -176,17 +196,22 @@ class Voice:
         if key not in self.known:
             self.known.add(key)
             forms = [f"{person.name} the {person.trade}"]
+            if key == "B" and self.chance.flip(0.6):
+                self.untraded = key
+                return person.name
             if subject and not self.quoted and not self.brief:
                 forms += [f"{person.name}, the {person.trade},"]
                 quirk = self.render_for(key, person.quirk)
-                if key == "A" and self.chance.flip(0.45):
+                if key == "A" and self.chance.flip(0.2):
                     forms = [f"{person.name}, a {person.trade} who {quirk},"]
             form = self.chance.pick(forms)
             self.quirk |= key == "A" and " who " in form
             return form
         if key in self.last and self.chance.flip(0.65):
             return self.pronoun(key, "he" if subject else "him")
-        return person.name if self.chance.flip(0.92) else f"the {person.trade}"
+        if key == self.untraded or self.chance.flip(0.92):
+            return person.name
+        return f"the {person.trade}"
 
     def render_for(self, key: str, text: str) -> str:
         keep, self.actor = self.actor, key

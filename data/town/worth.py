@@ -10,7 +10,7 @@ from .files import load
 from .language import Node, read
 
 OPEN = {  # nats in slots that are no list, roughly
-    "person": 7.0,
+    "person": 3.0,
     "clothes": 3.0,
     "feat": 2.0,
     "spot": 2.5,
@@ -22,8 +22,9 @@ OPEN = {  # nats in slots that are no list, roughly
     "P": 0.3,
 }
 BOUND_WORDS = {"o": 2.0, "X": 1.0, "S": 1.0, "Q": 1.5, "dish": 1.5, "part": 1.0, "opart": 3.0}
-ALPHA = 0.3
+ALPHA = 0.7
 PER_WORD = 1.3
+MOST = 2.5  # nats that one list may lend a line: goods and numbers are no merit of it
 
 
 def choice(node: Node) -> float:
@@ -36,7 +37,8 @@ def choice(node: Node) -> float:
         entries = load().lists.get(node.value)
         if not entries:
             return OPEN.get(node.value, 0.0)
-        return math.log(len(entries)) + sum(choice(read(e)) for e in entries) / len(entries)
+        inside = sum(choice(read(e)) for e in entries) / len(entries)
+        return min(MOST, math.log(len(entries)) + inside)
     return math.log(len(node.parts)) + sum(map(choice, node.parts)) / len(node.parts)
 
 
