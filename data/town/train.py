@@ -5,10 +5,11 @@ the same command is given again, and ends as if it had not been stopped.
 
 A story needs the names it began with, and a small model finds that out too late: names are
 interchangeable, so with tied embeddings they all fall into one point, and then nothing can tell
-which of them to repeat. Four things let it copy from the start: the output layer is not tied (words
+which of them to repeat. Five things let it copy from the start: the output layer is not tied (words
 may be alike for the output and stay apart for the input, where embeddings start large); the output
 starts as a small copy of the input embeddings, so that passing a word on is already a guess that it
-comes again; drills, first alone and then in each batch: rows of random words that repeat each
+comes again; in two layers attention starts by passing words on as they are, and only where to look
+is to be learned; drills, first alone and then in each batch: rows of random words that repeat each
 other, where copying is all there is to learn; rows start at a random position, so that no position
 means anything.
 """
@@ -64,6 +65,9 @@ def build(tokenizer) -> GPT2LMHeadModel:
         for block in model.transformer.h:  # every block starts by adding nothing
             block.attn.c_proj.weight.zero_()
             block.mlp.c_proj.weight.zero_()
+        for block in list(model.transformer.h)[1:3]:  # but two pass on what they look at
+            block.attn.c_attn.weight[:, 2 * WIDTH :] = torch.eye(WIDTH)
+            block.attn.c_proj.weight.copy_(0.5 * torch.eye(WIDTH))
     return model
 
 
@@ -191,9 +195,15 @@ def restore(folder: Path, optims: list) -> None:
 
 
 def measure(model: GPT2LMHeadModel, tokenizer, held_out: dict, device: str) -> dict[str, float]:
-    """Return the perplexity of each kind, and how surely names that were said are said again."""
-    names = stream.name_tokens(tokenizer)
+    """Return the perplexity of each kind, how surely names that were said are said again, and the
+    loss of drills, in which everything but the beginning is said again."""
+    names, rng = stream.name_tokens(tokenizer), random.Random(0)
+    words = range(2, len(tokenizer))
+    drills = stream.pad([stream.drill(words, names, rng) for _ in range(64)])
+    with torch.no_grad():
+        again = token_losses(model, drills.to(device)).view(64, -1)[:, stream.DRILL_LENGTH // 2 :]
     return {
+        "drills": round(again.mean().item(), 3),
         **{kind: round(perplexity(model, rows, device), 3) for kind, rows in held_out.items()},
         "copying": round(copying(model, held_out["stories"][:50], names, device), 3),
     }
