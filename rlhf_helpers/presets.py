@@ -105,7 +105,9 @@ BUNDLED = {
 # What earns the most for its nats in a run of minutes (`benchmarks/nats.py`): fresh answers rather
 # than passes over old ones, four to a prompt, each token paid for what it adds; beta fixed, as a
 # controller lowers it while the KL is below its target, and is too slow when the policy runs away.
-KEPT = PPOConfig(episodes=12_288, answers=4, epochs=1, kl_coef=0.25, kl_target=None)
+KEPT = PPOConfig(
+    episodes=12_288, answers=4, epochs=1, lr=1.4e-4, kl_coef=0.15, kl_target=None
+)  # fmt: skip
 for _name in ("sentiment", "descriptiveness"):
     BUNDLED[_name] = replace(BUNDLED[_name], ppo=KEPT, each_token=True)
 # two overshoot in 80 steps

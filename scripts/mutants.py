@@ -1172,6 +1172,24 @@ MUTANTS = [
         "rows.unsqueeze(1) + len(self) * torch.arange(k, device=rows.device)",
     ),
     Mutant(
+        "density not squared",
+        "copying",
+        "sum(f.length**2 for f in taken) / len(own)",
+        "sum(f.length for f in taken) / len(own)",
+    ),
+    Mutant(
+        "the first stretch taken for the longest",
+        "copying",
+        "if length > best.length:",
+        "if not best.length:",
+    ),
+    Mutant(
+        "novel where the source has it",
+        "copying",
+        "sum(gram not in theirs for gram in own)",
+        "sum(gram in theirs for gram in own)",
+    ),
+    Mutant(
         "optimum at beta times the reward",
         "alternatives",
         "reference_logprobs + scores / beta",

@@ -154,6 +154,14 @@ def test_the_whole_road(run, tmp_path):
     assert code == 0 and re.search(r"Tuned preferred by ada: .*\(.*n = 4\b.*\)", said)
 
 
+def test_copying_is_measured_in_a_file(run, tmp_path):
+    (tmp_path / "s.jsonl").write_text('{"source": "A goat ate a hat.", "summary": "A goat ate."}')
+    code, said, _ = run("measure-copying s.jsonl")
+    assert code == 0 and "1 summaries in s.jsonl" in said
+    assert re.search(r"^coverage +1\.00 ± nan$", said, re.M)
+    assert re.search(r"^density +3\.00", said, re.M)
+
+
 def test_the_other_methods_tune_too_and_dpo_reads_the_labels_itself(run, model, tmp_path):
     """Each says what it did, and does nothing a second time; equal scores move nothing in a group
     of answers, labels move DPO."""
@@ -380,7 +388,7 @@ def test_every_command_has_help_with_an_example_that_can_be_parsed(name, run):
     command = cli.parse(shlex.split(example))
     assert type(command) is cli.COMMANDS[name][0]
     for field in dataclasses.fields(command):  # nothing without a word of explanation
-        flag = "PATH" if field.name == "folder" else f"--{field.name.replace('_', '-')}"
+        flag = "PATH" if field.name in ("folder", "file") else f"--{field.name.replace('_', '-')}"
         assert flag in said or f"{field.name} options" in said, field.name
 
 

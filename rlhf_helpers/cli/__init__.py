@@ -21,6 +21,7 @@ from rlhf_helpers.cli.options import (
     FitReward,
     Judge,
     LabelCommand,
+    MeasureCopying,
     Sample,
     SummarizeRun,
     Tune,
@@ -48,6 +49,7 @@ COMMANDS: dict[str, tuple[Any, Any]] = {
     "fit-reward": (FitReward, training.fit_reward), "tune": (Tune, training.tune),
     "judge": (Judge, commands.judge), "summarize-run": (SummarizeRun, commands.summarize_run),
     "export": (Export, commands.export),
+    "measure-copying": (MeasureCopying, commands.measure_copying),
 }  # fmt: skip
 
 

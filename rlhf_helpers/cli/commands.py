@@ -1,6 +1,7 @@
 """The commands that do not train, one function each; its argument is the command's `options`.
 
-sample -> label -> (fit-reward -> tune, in `training`) -> judge        and summarize_run, export
+sample -> label -> (fit-reward -> tune, in `training`) -> judge        and summarize_run, export,
+measure_copying
 """
 
 from __future__ import annotations
@@ -11,9 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlhf_helpers import evaluation, labelers, models
+from rlhf_helpers import copying, evaluation, labelers, models
 from rlhf_helpers.cli.loading import load, model_folder, open_store, prompts
-from rlhf_helpers.cli.options import Export, Judge, LabelCommand, Sample, SummarizeRun
+from rlhf_helpers.cli.options import (
+    Export,
+    Judge,
+    LabelCommand,
+    MeasureCopying,
+    Sample,
+    SummarizeRun,
+)
 from rlhf_helpers.labels import cards, exchange, frontend, handin
 from rlhf_helpers.models import Policy
 from rlhf_helpers.runtime import files
@@ -159,3 +167,11 @@ def open_card(a: LabelCommand) -> None:
             f"JupyterLab ended with exit code {code}, its own message stands above; leave --card "
             "out to label by typing here"
         )
+
+
+def measure_copying(a: MeasureCopying) -> None:
+    """Print what summaries take from their sources, each number with its 95 % interval."""
+    sources, summaries = copying.read(a.file)
+    print(f"{len(summaries):,} summaries in {a.file}")
+    for name, mean in copying.average(sources, summaries).items():
+        print(f"{name.replace('_', ' '):18} {mean}")

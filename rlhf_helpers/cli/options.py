@@ -203,6 +203,17 @@ class SummarizeRun:
 
 
 @dataclass(frozen=True)
+class MeasureCopying:
+    """Measure how much of summaries is copied from their sources.
+
+    For instance: `python -m rlhf_helpers measure-copying summaries.jsonl`
+    """
+
+    # JSON lines, or a .csv, with the columns source and summary
+    file: tyro.conf.Positional[Path]
+
+
+@dataclass(frozen=True)
 class Export:
     """Write the labels of a store for other programs.
 
