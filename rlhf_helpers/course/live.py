@@ -16,9 +16,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rlhf_helpers import tasks
 from rlhf_helpers.course.plots.curves import CURVES, smooth, strip
+from rlhf_helpers.course.snapshots import Snapshots
 from rlhf_helpers.labels import frontend
+from rlhf_helpers.models import Policy
 from rlhf_helpers.runtime.runs import Run
+from rlhf_helpers.tasks import Task
 
 EVERY_SECONDS = 1.0
 POINTS = 240  # of a curve, at most
@@ -36,13 +40,21 @@ WIDTH, HEIGHT = 240, 76  # of a curve, in units of the drawing
 Show = Callable[[dict[str, str], dict[str, Any]], None]
 
 
-def watch(run: Run, steps: int, *, batch: int = 0) -> LiveView:
+def watch(
+    run: Run, steps: int, *, batch: int = 0, policy: Policy | None = None, task: Task | None = None
+) -> LiveView:
     """Show the curves of a training of `steps` steps while it runs; call it just before.
 
-    Takes the place of the progress bar. `batch` is the number of samples per step. Nothing is
-    shown outside a notebook; a headless run gets the picture at the end only.
+    Takes the place of the progress bar. `batch` is the number of samples per step. With the policy
+    that is tuned and its task, the same three prompts are answered again and again below the
+    curves. Nothing is shown outside a notebook; a headless run gets the picture and the texts at
+    the end only.
     """
     view = LiveView(run, steps, batch=batch, show=_output(), quiet=frontend.headless())
+    if policy is not None and task is not None and view.show is not None:
+        queries = tasks.queries(task, policy.tokenizer, 3, split="test", seed=1)
+        view.texts, view.show_texts = Snapshots(policy, task, queries), _output()
+        view.texts.take(0)
     run.on_log = view
     if frontend.in_kernel() and not frontend.headless():
         run.quiet = True  # one display of progress is enough
@@ -63,10 +75,13 @@ class LiveView:
         self.run, self.steps, self.batch = run, steps, batch
         self.show, self.quiet, self.clock = show, quiet, clock
         self.started, self.drawn, self.seen = clock(), -EVERY_SECONDS, 0
+        self.texts: Snapshots | None = None
+        self.show_texts: Show | None = None
 
     def __call__(self, line: dict[str, float]) -> None:
         self.seen += 1
         over = line["step"] + 1 >= self.steps
+        self._write(int(line["step"]) + 1, over)
         due = not self.quiet and self.clock() - self.drawn >= EVERY_SECONDS
         if self.show is None or not (over or due):
             return
@@ -79,6 +94,20 @@ class LiveView:
             self.show = None
             why = f"{type(error).__name__}: {error}"
             print(f"The live view stopped ({why}); the training goes on.", file=sys.stderr)
+
+    def _write(self, done: int, over: bool) -> None:
+        """Answer the same prompts again, about ten times in a training."""
+        if self.texts is None or self.show_texts is None:
+            return
+        if over or done % max(1, self.steps // 10) == 0:
+            try:
+                self.texts.take(done)
+                if over or not self.quiet:
+                    self.show_texts(self.texts.bundle(), {})
+            except Exception as error:
+                self.show_texts = None
+                why = f"{type(error).__name__}: {error}"
+                print(f"No more sample texts ({why}); the training goes on.", file=sys.stderr)
 
     def draw(self) -> None:
         """Draw the state of now."""
