@@ -17,6 +17,7 @@ from rlhf_helpers.course.plots.results import (
     score_histogram,
     win_rates,
 )
+from rlhf_helpers.course.plots.room import preferred, taste_map
 from rlhf_helpers.course.plots.style import (
     BLACK,
     BLUE,
@@ -38,5 +39,5 @@ __all__ = [
     "calibration", "reward_against_kl", "learning_curves", "win_rates", "score_histogram",
     "label_positions", "STAGES", "CURVES", "STYLE", "COLOURS", "labeler_pace", "labeler_positions",
     "labeler_consistency", "BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "RED", "YELLOW", "BLACK",
-    "GREY", "PALE",
+    "GREY", "PALE", "preferred", "taste_map",
 ]  # fmt: skip
