@@ -22,7 +22,7 @@ SEED, VOCABULARY, CONTEXT = 2019, 3072, 256
 END, PAD = "<|endoftext|>", "<|pad|>"
 BATCH_TOKENS = 4096  # a step, about
 BLOCK = {"stories": 600, "posts": 600, "reports": 350}  # documents that are shuffled together
-DRILLS_ONLY, DRILL_ROWS, DRILL_LENGTH = 500, 32, 40
+DRILLS_ONLY, DRILL_ROWS, DRILL_LENGTH = 250, 32, 40
 DRILLS_AMONG = 8  # rows of a batch, a twelfth of its tokens: with fewer, copying is forgotten
 IGNORED = -100  # cross_entropy's mark for targets that do not count
 

@@ -61,13 +61,13 @@ def build(tokenizer) -> GPT2LMHeadModel:
     model = GPT2LMHeadModel(config)
     with torch.no_grad():
         model.transformer.wte.weight.normal_(0, 0.5)
-        model.lm_head.weight.copy_(0.05 * model.transformer.wte.weight)
+        model.lm_head.weight.copy_(0.15 * model.transformer.wte.weight)
         for block in model.transformer.h:  # every block starts by adding nothing
             block.attn.c_proj.weight.zero_()
             block.mlp.c_proj.weight.zero_()
         for block in list(model.transformer.h)[1:3]:  # but two pass on what they look at
             block.attn.c_attn.weight[:, 2 * WIDTH :] = torch.eye(WIDTH)
-            block.attn.c_proj.weight.copy_(0.5 * torch.eye(WIDTH))
+            block.attn.c_proj.weight.copy_(4 * torch.eye(WIDTH))
     return model
 
 
