@@ -34,6 +34,21 @@ def test_texts_are_on_the_left_and_numbers_on_the_right():
     ]  # fmt: skip
 
 
+def test_lines_get_a_measure_where_somebody_reads_and_nothing_in_shipped_outputs(
+    monkeypatch, capsys
+):
+    """On a screen 1,920 wide, lines were 180 characters long."""
+    shown = []
+    monkeypatch.setattr(show, "display", shown.append)
+    monkeypatch.setattr(show.frontend, "in_kernel", lambda: True)
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+    show.setup()
+    assert shown == []
+    monkeypatch.setenv("RLHF_HEADLESS", "0")
+    show.setup()
+    assert len(shown) == 1 and "max-width: 46em" in shown[0].data
+
+
 def test_a_text_that_no_xml_may_hold_is_shown_all_the_same():
     html = show.table(pd.DataFrame({"text": ["a\x00b <i>"]}))
     assert "<table" in html and "&lt;i&gt;" in html

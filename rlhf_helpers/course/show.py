@@ -11,13 +11,18 @@ from xml.etree import ElementTree
 
 import pandas as pd
 from IPython import get_ipython
-from IPython.display import Code, Markdown, display
+from IPython.display import HTML, Code, Markdown, display
 
 from rlhf_helpers.course.plots.style import STYLE
 from rlhf_helpers.labelers import SimulatedLabeler
+from rlhf_helpers.labels import frontend
 from rlhf_helpers.records import Comparison
 
 WIDTH = 96  # characters of a printed line: no notebook breaks it in the middle of a word
+# on a wide screen a line of prose would run to 180 characters; tables and figures keep their width
+MEASURE = """<style>
+.jp-RenderedMarkdown > :is(p, ul, ol, blockquote, details, h1, h2, h3) { max-width: 46em }
+</style>"""
 
 
 def setup() -> None:
@@ -29,6 +34,8 @@ def setup() -> None:
     for library in ("transformers.utils.logging", "datasets.utils.logging"):
         import_module(library).disable_progress_bar()  # bars of a second that stay on the page
     shell = get_ipython()
+    if frontend.in_kernel() and not frontend.headless():
+        display(HTML(MEASURE))
     if shell is not None:
         shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, table)
 
