@@ -47,6 +47,12 @@ class Traits(NamedTuple):
     less: list[str]
     between: Tensor
     answers: list[int]
+    total: int  # answers read
+
+    def spread(self) -> Tensor:
+        """Return the deviation over answers of having each trait or not: (T,)."""
+        share = torch.tensor(self.answers) / self.total
+        return (share * (1 - share)).sqrt()
 
 
 class Belief(NamedTuple):
@@ -114,19 +120,21 @@ def traits(features: Features, comparisons: Sequence[Comparison]) -> Traits:
     inside = rows @ x
     between = inside / counts - (x.sum(0) - inside) / (len(texts) - counts)
     more, less, holders = zip(*held, strict=True)
-    return Traits(list(more), list(less), between, [len(f) for f in holders])
+    return Traits(list(more), list(less), between, [len(f) for f in holders], len(texts))
 
 
 def believe(taste: Taste, known: Traits) -> list[Belief]:
     """Say which traits a taste rewards or punishes: those that weigh most, for sure, come first.
 
-    What is less than its deviation is not said; the rest is ordered by effect less deviation.
+    What is less than its deviation is not said. The rest is ordered by effect less deviation, times
+    the deviation over answers of having the trait: by how much of all rewards goes with it. A word
+    in few answers would else come before the manner that those few have in common.
     """
     effects = known.between @ taste.tensors["weights"] * taste.tensors["gain"]
     deviations = taste.deviation(known.between)
     sure = effects.abs() - deviations
     beliefs = []
-    for i in sure.argsort(descending=True).tolist():
+    for i in (sure * known.spread()).argsort(descending=True).tolist():
         if sure[i] <= 0:
             break
         effect, opposite = effects[i].item(), known.less[i]

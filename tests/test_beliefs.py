@@ -56,8 +56,12 @@ def test_nothing_is_said_that_is_less_than_its_uncertainty(policy, task, pool):
     many = clicks.fit(policy, task, pool, labels, cannot_tell=ties, previous=one)
     said = beliefs.believe(many, known)
     assert all(abs(b.effect) > b.deviation for b in said) and "c" in [b.what for b in said]
-    weights = [abs(b.effect) - b.deviation for b in said]
-    assert weights == sorted(weights, reverse=True)
+    shares = [b.answers / 320 for b in said]
+    weights = [
+        (abs(b.effect) - b.deviation) * (p * (1 - p)) ** 0.5
+        for b, p in zip(said, shares, strict=True)
+    ]
+    assert weights == pytest.approx(sorted(weights, reverse=True), abs=1e-4)
 
 
 def test_a_taste_for_short_answers_is_said_as_one(policy, task):

@@ -15,18 +15,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rlhf_helpers.labels import frontend, place
-from rlhf_helpers.labels.frontend import visible
-from rlhf_helpers.labels.sessions import Session
-from rlhf_helpers.labels.store import LabelStore
+from rlhf_helpers.labels import frontend, past, place
+from rlhf_helpers.labels.frontend import all_visible, visible
+from rlhf_helpers.labels.sessions import Session, reason
+from rlhf_helpers.labels.typed import Typed
 from rlhf_helpers.records import Label
 
-KEYS = (
-    "t cannot tell, s skip, u undo, f flag (with a note: f not a sentence), ? how to choose, q stop"
-)
+# What answers back is asked after each answer while the mirror is on. It reads what it needs from
+# the session and hands what to show to the function that it is given, at once or later.
+Listener = Callable[[Session, Callable[[Mapping[str, Any]], None]], None]
 
 
-class CardBase:
+class CardBase(Typed):
     """A card: the session behind it, what it shows, and its answers."""
 
     session: Session
@@ -36,6 +36,9 @@ class CardBase:
     where: str  # the sentence that says where labels are saved
     # for judging: stored id -> names of options 0 and 1, told at the end
     sides: Mapping[str, tuple[str, str]]
+    listener: Listener | None  # what answers back
+    reflection: dict[str, Any] = {}  # what it said last
+    reviewing = False  # whether past answers are listed
 
     def __repr__(self) -> str:
         s = self.session
@@ -49,7 +52,40 @@ class CardBase:
         """
         saved = self.session.answer(kind, slot, note=note)
         self.draw()
+        self.reflect()
         return saved
+
+    def past(self) -> list[dict[str, Any]]:
+        """List your past answers, newest first; `change` takes their `answer`."""
+        return past.listed(self.session)
+
+    def change(self, answer: int, kind: str, slot: int | None = None) -> bool:
+        """Put another answer in the place of a past one; the history keeps both."""
+        changed = past.change(self.session, answer, kind, slot)
+        self.draw()
+        self.reflect()
+        return changed
+
+    def look(self, on: bool = True) -> None:
+        """Switch the mirror on or off: after each answer, what the model expected and learned."""
+        self.session.mirror = bool(on) and self.listener is not None
+        self.draw()
+        self.reflect()
+
+    def reflect(self) -> None:
+        """Ask what there is to show after an answer, if the mirror is on. It may come later, and
+        from another thread; if it fails, labelling goes on."""
+        if self.listener is None or not self.session.mirror:
+            return
+        try:
+            self.listener(self.session, self.show)
+        except Exception as error:
+            self.show({"state": "failed", "said": f"The mirror failed: {reason(error)}"})
+
+    def show(self, reflection: Mapping[str, Any]) -> None:
+        """Show what a listener says, in plain values as `static/mirror.js` draws them."""
+        if self.session.mirror:
+            self.reflection = all_visible(reflection)
 
     def labels(self) -> list[Label]:
         """Read the labels that stand, with the ids of the comparisons as they were passed."""
@@ -97,9 +133,19 @@ class CardBase:
             "question": visible(self.question), "rubric": visible(self.rubric),
             "prompt": "" if item is None else visible(item.query.strip()),
             "options": [] if item is None else [visible(item.options[i].strip()) for i in s.order],
-            "done": given, "total": given + left, "minutes": s.minutes_left(), "undo": given > 0,
+            "done": given, "total": given + left, "minutes": s.minutes_left(),
+            "undo": given > 0 or s.flags > 0, "was": self._was(),
+            "mirror": None if self.listener is None else s.mirror, "reviewing": self.reviewing,
             "summary": self.summary() if item is None else [], "notes": self.notes(),
         }  # fmt: skip
+
+    def _was(self) -> dict[str, Any] | None:
+        """Say what was answered here before it was taken back, in terms of what is shown."""
+        s = self.session
+        if s.was is None:
+            return None
+        kind, choice = s.was
+        return {"kind": kind, "slot": None if choice is None else s.order.index(choice)}
 
     def notes(self) -> list[str]:
         """Say where the labels are saved, and how many comparisons were left out."""
@@ -129,9 +175,12 @@ class CardBase:
             )
         if checked:
             lines.append(f"Questions with a known answer: {checked}. Answered that way: {right}.")
+        history = s.store.events(s.task, s.labeler)
+        undone = {e.undoes for e in history}
         if flags := sum(
             e.kind == "flag" and (s.items is None or e.comparison_id in s.items)
-            for e in s.store.events(s.task, s.labeler)
+            for e in history
+            if e.id not in undone
         ):
             lines.append(f"Remarks on bad texts: {flags}.")
         if won := Counter(self.sides[i][choice] for i, choice in labels.items() if i in self.sides):
@@ -161,42 +210,6 @@ class CardBase:
             f"{prompt}{f'<ol>{cells}</ol>' if cells else text}{left_out}</div>"
         )
 
-    def answer_by_typing(self, read: Callable[[str], str] = input) -> None:
-        """Label by typing, until q is typed, all is answered, or nobody can type."""
-        print(
-            f"\n{visible(self.question)}  Type a number and Enter; {KEYS}. Each answer is saved at "
-            f"once. {' '.join(self.notes())}"
-        )
-        while (view := self.describe())["state"] == "item":
-            print(_printed(view))
-            try:
-                said = read("> ").strip()
-            # no more input, Ctrl-C, a kernel without a keyboard
-            except (EOFError, KeyboardInterrupt, NotImplementedError, OSError):
-                break
-            if said.lower() in ("q", "quit"):
-                break
-            print(self._typed(said, len(view["options"])))
-        print("\n".join(view["summary"] or ["Stopped; what you answered is saved."]))
-        if view["state"] == "elsewhere":
-            print("The rest is in another window of yours.")
-
-    def _typed(self, said: str, options: int) -> str:
-        """Do what was typed, and return the message for it."""
-        word, _, note = said.partition(" ")
-        kind = {"t": "tie", "s": "skip", "u": "undo"}.get(word.lower())
-        if word.isdecimal() and 1 <= int(word) <= options:
-            self.answer("choose", int(word) - 1)
-        elif kind:
-            self.answer(kind)
-        elif word.lower() == "f":
-            self.answer("flag", note=note)
-        elif word == "?":
-            return visible(self.rubric) or "There is no rubric."
-        else:
-            return f"That is none of 1 to {options}; {KEYS}."
-        return self.session.error or self.session.message
-
 
 class StillCard(CardBase):
     """The card where no widget can be shown: a picture, `answer()` and `labels()`."""
@@ -216,13 +229,24 @@ def _live_card() -> type:
         """The card in the browser (`static/card.js`). Python owns the state; JavaScript draws
         `view` and sends what was pressed."""
 
-        _esm = frontend.script(frontend.STATIC / "card.js")
-        _css = frontend.style(frontend.STATIC / "card.css")
+        _esm = frontend.script(*(frontend.STATIC / f"{x}.js" for x in ("mirror", "past", "card")))
+        _css = frontend.style(frontend.STATIC / "mirror.css")
         view = traitlets.Dict().tag(sync=True)
+        reflection = traitlets.Dict().tag(sync=True)
+        answers = traitlets.List().tag(sync=True)  # the past ones, while they are listed
 
         def draw(self, heard: Any = None) -> None:
             with self.session.lock:  # or a click on another thread could mix two items in one scene
+                if self.reviewing:
+                    self.answers = self.past()
                 self.view = {**self.describe(), "heard": heard}
+            self._answer_anywhere()
+
+        def show(self, reflection: Any) -> None:
+            super().show(reflection)
+            self._answer_anywhere()
+
+        def _answer_anywhere(self) -> None:
             # From 7.4 on ipykernel answers in the thread that drew last. Clicks are to come in
             # JupyterLab's own, while a cell trains too.
             vars(self.comm).pop("_reply_subshell_id", None)
@@ -230,11 +254,23 @@ def _live_card() -> type:
         def receive(self, _: Any, message: Any, __: Any) -> None:
             """Take a click or key, and confirm its number even if nothing changed.
 
-            Without `heard` the card warns that the kernel does not answer.
+            Without `heard` the card warns that the kernel does not answer. A click is saved and the
+            next item drawn before the mirror thinks about it.
             """
-            if isinstance(message, dict):
+            if not isinstance(message, dict):
+                return
+            kind, number = message.get("kind"), message.get("number")
+            if kind == "review":
+                self.reviewing = message.get("open") is True
+            elif kind == "mirror":
+                self.session.mirror = message.get("on") is True and self.listener is not None
+            elif kind == "change":
+                past.handle(self.session, message)
+            else:
                 self.session.handle(message)
-                self.draw(heard=message.get("number"))
+            self.draw(heard=number)
+            if kind != "review":
+                self.reflect()
 
         def _repr_mimebundle_(self, **kwargs: Any) -> Any:
             bundle = super()._repr_mimebundle_(**kwargs)
@@ -250,7 +286,7 @@ def _live_card() -> type:
 
 def make(
     session: Session, question: str, rubric: str, ids: Mapping[str, str] = {},
-    sides: Mapping[str, tuple[str, str]] = {}
+    sides: Mapping[str, tuple[str, str]] = {}, listener: Listener | None = None,
 ) -> Any:  # fmt: skip
     """Make a card, and draw it once it knows everything: a finished one shows its summary."""
     # what was asked is kept beside what was answered
@@ -258,33 +294,13 @@ def make(
     way = frontend.way_to_ask()
     card: Any = _live_card()() if way == "live" else StillCard()
     card.session, card.question, card.rubric = session, question, rubric
-    card.ids, card.sides, card.where = ids, sides, saved_in(session.store)
+    card.ids, card.sides, card.where = (
+        ids,
+        sides,
+        place.saved_in(session.store.file, session.store.name),
+    )
+    card.listener = listener
     if way == "live":
         card.on_msg(card.receive)
     card.draw()
     return card
-
-
-def saved_in(store: LabelStore) -> str:
-    """Say where a store keeps its labels, and what to mind there."""
-    said = f"Labels are saved in {store.file or store.name}"
-    if store.file is None or not (kind := place.network_disk(store.file)):
-        return f"{said}."
-    return (
-        f"{said}, on a network disk ({kind}): have it open in one place at a time, and hand in the "
-        "file that `hand_in` writes, not this one."
-    )
-
-
-def ask_if_typed(card: Any) -> Any:
-    """Begin to ask at once where no widget can be shown but somebody can type."""
-    if frontend.way_to_ask() == "typed":
-        card.answer_by_typing()
-    return card
-
-
-def _printed(view: Mapping[str, Any]) -> str:
-    """Write the item for a terminal; hidden characters are marks already, so that no text can move
-    the cursor."""
-    options = [f"  {i}  {option}" for i, option in enumerate(view["options"], 1)]
-    return "\n".join(["", f"[{view['done'] + 1} of {view['total']}]", view["prompt"], "", *options])

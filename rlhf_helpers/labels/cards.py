@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlhf_helpers.labels import card_base, frontend, place
+from rlhf_helpers.labels import card_base, frontend, place, typed
+from rlhf_helpers.labels.card_base import Listener
 from rlhf_helpers.labels.frontend import QUESTIONS, RUBRICS
 from rlhf_helpers.labels.orders import balanced_sides
 from rlhf_helpers.labels.sessions import Session
@@ -21,7 +22,8 @@ def label(
     items: LabelStore | str | Path | Iterable[Comparison], task: Any = None,
     labeler: str | None = None, *, store: LabelStore | str | Path | None = None,
     question: str | None = None, rubric: str | None = None, repeat_every: int = 10,
-    gold: Mapping[str, int] | None = None,
+    gold: Mapping[str, int] | None = None, how: Mapping[str, str] | None = None,
+    mirror: Listener | None = None,
 ) -> Any:  # fmt: skip
     """Show the labelling card for a task of a store, or for a list of comparisons.
 
@@ -31,9 +33,12 @@ def label(
     answers an earlier item comes back, unmarked, in another order (0: never). `gold` names the
     right option of items (by id) whose answer is known; the store keeps it. Gold items measure
     attention, and no labels are read from them. Comparisons whose options are all equal are left
-    out, and the card says how many. `card.answer("choose", 0)` labels without a browser,
-    `card.answer_by_typing()` with text alone, which begins by itself in a terminal. In a headless
-    run (RLHF_HEADLESS=1) the card is only a picture.
+    out, and the card says how many. `how` says of items that a model picked how it did. With a
+    `mirror` (`course.mirror`) the card answers back, if its labeler switches that on. A task may be
+    a question of your own: what was asked of it the last time is asked again.
+    `card.answer("choose", 0)` labels without a browser, `card.answer_by_typing()` with text alone,
+    which begins by itself in a terminal. In a headless run (RLHF_HEADLESS=1) the card is only a
+    picture.
     """
     where, name, these = _place(items, task, store)
     session = Session(
@@ -43,11 +48,20 @@ def label(
         these,
         repeat_every=repeat_every,
         gold=gold,
+        how=how,
         cell=frontend.cell(),
     )
-    rubric = RUBRICS.get(name, "") if rubric is None else rubric
-    question = question or QUESTIONS.get(name, "Which one is the best?")
-    return card_base.ask_if_typed(card_base.make(session, question, rubric))
+    before = asked(where, name, session.labeler)
+    rubric = RUBRICS.get(name, before[1]) if rubric is None else rubric
+    question = question or QUESTIONS.get(name) or before[0] or "Which one is the best?"
+    return typed.ask_if_typed(card_base.make(session, question, rubric, listener=mirror))
+
+
+def asked(store: LabelStore, task: str, labeler: str | None = None) -> tuple[str, str]:
+    """Read the question and the rubric of the latest sitting on a task that had any; ("", "") if
+    nobody was ever asked."""
+    sittings = [s for s in store.sittings(labeler) if s.task == task and s.question]
+    return (sittings[-1].question, sittings[-1].rubric) if sittings else ("", "")
 
 
 def judge(
@@ -101,7 +115,7 @@ def judge(
     ids = {new.id: old.id for new, old in zip(stored, pairs, strict=True)}
     wrote = {new.id: both for new, both in zip(stored, systems, strict=False)}
     question = question or QUESTIONS.get(task, "Which one is better?")
-    return card_base.ask_if_typed(card_base.make(session, question, rubric, ids, wrote))
+    return typed.ask_if_typed(card_base.make(session, question, rubric, ids, wrote))
 
 
 def me(pseudonym: str = "") -> str:

@@ -6,8 +6,10 @@ import hashlib
 import os
 import sys
 import unicodedata
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 STATIC = Path(__file__).resolve().parent / "static"
 # Unicode's classes of control, format, separator, surrogate, private characters
@@ -48,6 +50,15 @@ def visible(text: str) -> str:
     )
 
 
+def all_visible(values: Any) -> Any:
+    """Do the same to every text in plain values, dicts and lists."""
+    if isinstance(values, str):
+        return visible(values)
+    if isinstance(values, Mapping):
+        return {str(key): all_visible(value) for key, value in values.items()}
+    return [all_visible(x) for x in values] if isinstance(values, list | tuple) else values
+
+
 def headless() -> bool:
     """Tell whether nobody is there to click: RLHF_HEADLESS is set."""
     return os.environ.get("RLHF_HEADLESS", "0") not in ("", "0")
@@ -76,9 +87,9 @@ def way_to_ask() -> str:
     return "typed" if in_kernel() or sys.stdin.isatty() else "still"
 
 
-def script(path: Path) -> str:
+def script(*paths: Path) -> str:
     """Read a widget's JavaScript, preceded by what all widgets share."""
-    return "\n".join(file.read_text(encoding="utf-8") for file in (STATIC / "common.js", path))
+    return "\n".join(file.read_text(encoding="utf-8") for file in (STATIC / "common.js", *paths))
 
 
 def style(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rlhf_helpers.labels.frontend import visible
@@ -24,7 +25,7 @@ def listed(session: Session) -> list[dict[str, Any]]:
         item = items[e.comparison_id]
         order = _order(e, len(item.options))
         rows.append({
-            "answer": e.id, "number": number, "kind": e.kind,
+            "answer": e.id, "item": e.comparison_id, "number": number, "kind": e.kind,
             "slot": None if e.choice is None else order.index(e.choice),
             "prompt": visible(item.query.strip()),
             "options": [visible(item.options[i].strip()) for i in order],
@@ -43,6 +44,8 @@ def change(
     with session.lock:
         found = [e for e in session._standing() if e.id == answer and not e.repeat]
         if not found:
+            if _is_so_already(session, answer, kind, slot):
+                return False
             session.message = (
                 "Nothing was changed: that answer was changed or taken back elsewhere."
             )
@@ -70,6 +73,33 @@ def change(
         what = {"tie": "cannot tell", "skip": "skipped"}.get(kind, f"option {(slot or 0) + 1}")
         session.message = f"Changed to: {what}. The history keeps your earlier answer."
         return True
+
+
+def handle(session: Session, message: Mapping[str, Any]) -> bool:
+    """Take a change that a card sends, as `change` does; ignore one that is wrong."""
+    answer, kind, slot, ms = (message.get(name) for name in ("answer", "to", "slot", "ms"))
+    if not isinstance(answer, int) or isinstance(answer, bool) or not isinstance(kind, str):
+        return False
+    seconds = ms / 1000 if isinstance(ms, int | float) and 0 <= ms < 1e9 else 0.0
+    try:
+        return change(session, answer, kind, slot, seconds=seconds)
+    except ValueError:
+        return False
+
+
+def _is_so_already(session: Session, answer: int, kind: str, slot: int | None) -> bool:
+    """Tell whether a change came twice, as the first answer was slow; its message stays."""
+    events = {e.id: e for e in session.store.events(session.task, session.labeler)}
+    if (old := events.get(answer)) is None:
+        return False
+    same = [
+        e
+        for e in session._standing()
+        if e.comparison_id == old.comparison_id and not e.repeat and e.id > answer
+    ]
+    if not same or kind != same[0].kind:
+        return False
+    return slot is None or (same[0].order or ())[slot : slot + 1] == (same[0].choice,)
 
 
 def _order(event: Event, count: int) -> tuple[int, ...]:

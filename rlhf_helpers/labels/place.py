@@ -66,3 +66,14 @@ def parse_mountinfo(text: str) -> list[tuple[str, str]]:
 def parse_mount(text: str) -> list[tuple[str, str]]:
     """Read what `mount` prints on macOS: `//ada@hub/home on /Volumes/home (smbfs, nodev)`."""
     return re.findall(r"^.* on (/.*) \((\w+)[,)]", text, re.MULTILINE)
+
+
+def saved_in(file: Path | None, name: str) -> str:
+    """Say where a store keeps its labels, and what to mind there."""
+    said = f"Labels are saved in {file or name}"
+    if file is None or not (kind := network_disk(file)):
+        return f"{said}."
+    return (
+        f"{said}, on a network disk ({kind}): have it open in one place at a time, and hand in the "
+        "file that `hand_in` writes, not this one."
+    )

@@ -78,8 +78,8 @@ def test_a_sitting_by_click_and_by_key(lab: Lab, page: Any) -> None:
     nb.said("Flagged")  # the form is gone before the kernel has answered
     assert nb.card.get_attribute("data-done") == "2"
     order = lab.events("sitting.db")[-1][2]
-    assert lab.rows("select note from events where kind = 'flag'", "sitting.db") == [
-        (f"option {order[1]}: 1 text stuck u",)
+    assert lab.rows("select note, choice from events where kind = 'flag'", "sitting.db") == [
+        ("1 text stuck u", order[1])
     ]
     nb.press("f")
     page.keyboard.press("Escape")  # closes the form, and only that
@@ -117,6 +117,7 @@ def test_a_sitting_by_click_and_by_key(lab: Lab, page: Any) -> None:
         "Cannot tellT",
         "SkipS",
         "FlagF",
+        "Past answersP",
         "UndoU",
     ]
     assert (

@@ -15,7 +15,8 @@ PAGE = """<!doctype html><meta charset="utf-8"><style>{style}</style><main id="h
 <script type="module">{script}
 const changed = [];
 window.sent = [];
-window.model = {{ get: () => window.view, on: (_, f) => changed.push(f), off() {{}},
+window.model = {{ get: (name) => name === "view" ? window.view : undefined,
+  on: (name, f) => name === "change:view" && changed.push(f), off() {{}},
   send: (message) => window.sent.push(message) }};
 window.show = (view) => {{ window.view = view; changed.forEach((f) => f()); }};
 window.start = () => {{ window.card = new Card(window.model, document.getElementById("host")); }};
@@ -29,7 +30,8 @@ class Desk:
         self.page = page
         page.set_content(
             PAGE.format(
-                style=frontend.style(CARD / "card.css"), script=frontend.script(CARD / "card.js")
+                style=frontend.style(CARD / "mirror.css"),
+                script=frontend.script(*(CARD / f"{x}.js" for x in ("mirror", "past", "card"))),
             )
         )
         page.evaluate("view => { window.view = view; window.start(); }", self.view(0))

@@ -1,10 +1,10 @@
 // The labelling card. Python owns the state: this file draws `view` and sends back what was pressed, with the token of what it drew.
-// Begins with common.js.
+// Begins with common.js, mirror.js and past.js.
 
 const SETTLE_MS = 150; // a press this soon after a redraw was meant for the item before
 const ALARM_MS = 2000; // no answer from the kernel for so long: say that nothing is saved yet
 const RETRY_MS = 3000; // after a failed save, and while the kernel is silent
-const WORKING = { undo: "Taking back …", next: "Looking …" }; // until the kernel has answered; "Saving …" for all other presses
+const WORKING = { undo: "Taking back …", next: "Looking …", mirror: "Switching …", review: "Looking …" }; // until the kernel has answered; else "Saving …"
 
 function pace(minutes) {
   if (minutes === null || minutes === undefined) return "";
@@ -24,18 +24,26 @@ function header(view) {
     bar);
 }
 
+// Whether this is what was answered before it was taken back.
+function before(card, kind, slot = null) {
+  const { was } = card.view;
+  return Boolean(was) && was.kind === kind && was.slot === slot;
+}
+
 function option(card, value, slot) {
   const pending = card.view.pending;
   const chosen = pending && pending.kind === "choose" && pending.slot === slot;
+  const was = before(card, "choose", slot);
   const button = el("button", {
-    class: `lm-option${chosen ? " lm-chosen" : ""}`, type: "button", "aria-keyshortcuts": slot < 9 ? slot + 1 : null, "data-slot": slot,
-  }, el("span", { class: "lm-key", "aria-hidden": "true" }, slot + 1), el("span", { class: "lm-sr" }, `Option ${slot + 1}: `), text("span", "lm-text", value));
+    class: `lm-option${chosen ? " lm-chosen" : ""}${was ? " lm-was" : ""}`, type: "button", "aria-keyshortcuts": slot < 9 ? slot + 1 : null, "data-slot": slot,
+  }, el("span", { class: "lm-key", "aria-hidden": "true" }, slot + 1), el("span", { class: "lm-sr" }, `Option ${slot + 1}: `), text("span", "lm-text", value),
+  was ? el("span", { class: "lm-before" }, "your earlier choice") : "");
   button.addEventListener("click", (event) => event.detail < 2 && card.press("choose", slot));
   return button;
 }
 
-function tool(label, key, action, enabled = true) {
-  const button = el("button", { class: "lm-tool", type: "button", "aria-keyshortcuts": key, disabled: !enabled },
+function tool(label, key, action, enabled = true, more = {}) {
+  const button = el("button", { class: "lm-tool", type: "button", "aria-keyshortcuts": key, disabled: !enabled, ...more },
     label, key ? el("kbd", { "aria-hidden": "true" }, key) : "");
   button.addEventListener("click", (event) => event.detail < 2 && action());
   return button;
@@ -106,14 +114,22 @@ class Card {
     this.awaited = new Set(); // the numbers under which the latest press was sent: one of them has to come back
     this.status = el("div", { class: "lm-status", role: "status", "aria-live": "polite" });
     this.content = el("div", { class: "lm-content" });
+    this.below = el("div", {});
     this.root = el("section", {
       class: "lm-card", tabindex: "0", role: "group", "aria-label": "Labelling card",
-    }, this.content, this.status);
+    }, this.content, this.status, this.below);
+    this.mirror = el("section", { class: "lm-mirror", role: "group", "aria-label": "What it learns from you" });
+    this.heard = el("div", { class: "lm-sr", role: "status", "aria-live": "polite" });
+    this.past = new Past((message) => this.ask(message), () => this.review(false));
     host.append(this.root);
     this.root.addEventListener("keydown", (event) => this.key(event));
     this.root.addEventListener("pointermove", () => this.root.classList.add("lm-moved"));
     this.redraw = () => this.draw();
+    this.reflect = () => this.drawMirror();
     model.on("change:view", this.redraw);
+    model.on("change:reflection", this.reflect);
+    this.outside = (event) => this.letGo(event.target);
+    document.addEventListener("pointerdown", this.outside, true);
     this.draw();
     this.observer = new ResizeObserver(() => this.fit()); // also when the card first comes onto the page
     this.observer.observe(this.root);
@@ -122,6 +138,7 @@ class Card {
   draw() {
     const focused = this.root.contains(document.activeElement) ? document.activeElement : null;
     const before = this.view;
+    const reviewed = Boolean(before && before.reviewing);
     this.view = this.model.get("view");
     const { view } = this;
     const heard = this.awaited.has(view.heard);
@@ -133,25 +150,81 @@ class Card {
     if (fresh || flagged) this.form = null;
     const body = { item, done: () => finished(view), elsewhere }[view.state](this);
     this.content.replaceChildren(header(view), body, this.form || this.tools(), notes(view));
+    this.drawBelow();
     this.fit();
     Object.assign(this.root.dataset, { token: view.token, done: view.done });
     if (!this.waiting) this.root.dataset.state = view.error ? "error" : view.state;
-    if (focused) (this.form && this.form.contains(focused) ? focused : this.root).focus({ preventScroll: true });
+    if (view.reviewing && !reviewed) this.past.search.focus({ preventScroll: true });
+    else if (focused && !this.root.contains(document.activeElement)) this.refocus(focused);
     if (this.waiting) this.mark(fresh ? null : this.choice()); // this view answers an earlier press: the latest is not saved yet
     else if (view.error) this.fail();
     else this.say(view.message || this.hint(), view.message ? "ok" : "");
     this.settle();
   }
 
+  answerTool(label, key, kind) {
+    const was = before(this, kind);
+    return tool(label, key, () => this.press(kind), true, was ? { class: "lm-tool lm-was", title: "your earlier answer" } : {});
+  }
+
   tools() {
     const { view } = this;
     const footer = el("footer", { class: "lm-tools" });
     if (view.state === "item") {
-      footer.append(tool("Cannot tell", "T", () => this.press("tie")), tool("Skip", "S", () => this.press("skip")),
+      footer.append(this.answerTool("Cannot tell", "T", "tie"), this.answerTool("Skip", "S", "skip"),
         tool("Flag", "F", () => this.flag(true)));
     }
-    footer.append(el("span", { class: "lm-space" }), tool("Undo", "U", () => this.press("undo"), view.undo));
+    footer.append(el("span", { class: "lm-space" }));
+    if (typeof view.mirror === "boolean") {
+      footer.append(tool("What it learns", "M", () => this.look(), true, { "aria-pressed": String(view.mirror), "data-tool": "mirror" }));
+    }
+    footer.append(tool("Past answers", "P", () => this.review(!view.reviewing), true, { "aria-pressed": String(Boolean(view.reviewing)), "data-tool": "review" }),
+      tool("Undo", "U", () => this.press("undo"), view.undo));
     return footer;
+  }
+
+  // Below the card, so that nothing above moves: what the model learns, if that is switched on, and past answers, if they are asked for.
+  drawBelow() {
+    const { view } = this;
+    const parts = [view.mirror === true ? this.mirror : null, view.reviewing ? this.past.root : null].filter(Boolean);
+    if (typeof view.mirror === "boolean" && !this.heard.isConnected) this.root.append(this.heard);
+    if (parts.length !== this.below.children.length || parts.some((node, i) => this.below.children[i] !== node)) this.below.replaceChildren(...parts);
+    if (view.mirror !== true) this.heard.textContent = "";
+    if (view.mirror === true) this.drawMirror();
+    const rows = view.reviewing ? this.model.get("answers") || [] : null;
+    if (rows && JSON.stringify(rows) !== this.listed) this.past.show(rows);
+    this.listed = rows && JSON.stringify(rows);
+  }
+
+  drawMirror() {
+    if (this.view.mirror !== true) return;
+    const given = this.model.get("reflection") || {};
+    if (given === this.reflected) return;
+    this.reflected = given;
+    this.mirror.replaceChildren(...mirror(given));
+    this.root.dataset.mirror = given.state || "";
+    if (given.said && this.heard.textContent !== given.said) this.heard.textContent = given.said;
+    this.fit();
+  }
+
+  look() {
+    if (typeof this.view.mirror === "boolean") this.ask({ kind: "mirror", on: !this.view.mirror });
+  }
+
+  review(open) {
+    this.ask({ kind: "review", open });
+    if (!open) this.root.focus({ preventScroll: true });
+  }
+
+  // After a redraw: the focus stays on what is still there, goes to the new one of the same tool, or to the card.
+  refocus(focused) {
+    const same = focused.dataset.tool && this.content.querySelector(`[data-tool="${focused.dataset.tool}"]`);
+    (same || (this.root.contains(focused) ? focused : this.root)).focus({ preventScroll: true });
+  }
+
+  // A press outside takes the focus off the card: JupyterLab does not, and its keys would go on being the card's.
+  letGo(target) {
+    if (!this.root.contains(target) && this.root.contains(document.activeElement)) document.activeElement.blur();
   }
 
   // For a moment after a redraw presses count for nothing; `data-ready` says when they do.
@@ -166,8 +239,8 @@ class Card {
     const width = this.root.clientWidth;
     if (!width) return; // not on the page yet
     if (this.width !== width) [this.width, this.heights] = [width, {}];
-    for (const name of ["lm-prompt", "lm-options", "lm-body"]) {
-      const part = this.content.querySelector(`.${name}`);
+    for (const name of ["lm-prompt", "lm-options", "lm-body", ...["expected", "accuracy", "beliefs", "writes"].map((x) => `lm-part-${x}`)]) {
+      const part = (name.startsWith("lm-part") ? this.below : this.content).querySelector(`.${name}`);
       if (!part) continue;
       if (name === "lm-prompt" && part.scrollHeight > part.clientHeight) { // a long one must scroll without a mouse
         part.tabIndex = 0;
@@ -206,6 +279,15 @@ class Card {
     this.mark(this.choice());
   }
 
+  // What is no answer: to switch the mirror, to list past answers, to change one. Returns whether it was sent.
+  ask(message) {
+    if (this.waiting || this.view.error) return false;
+    this.awaited.clear();
+    this.say(WORKING[message.kind] || "Saving …");
+    this.send(message);
+    return true;
+  }
+
   choice() {
     return this.sent.kind === "choose" ? this.sent.slot : null;
   }
@@ -236,7 +318,8 @@ class Card {
   unheard() {
     clearTimeout(this.alarm);
     this.root.dataset.state = "silent";
-    this.say(`Not saved yet: the kernel does not answer; trying again. ${SILENT} (earlier answers are safe).`, "bad");
+    const what = ["mirror", "review"].includes(this.sent.kind) ? "Not done yet" : "Not saved yet";
+    this.say(`${what}: the kernel does not answer; trying again. ${SILENT} (earlier answers are safe).`, "bad");
     this.again(this.sent);
   }
 
@@ -262,12 +345,15 @@ class Card {
     const key = event.key.toLowerCase();
     const slot = digit(event) - 1;
     if (key === "escape" && this.form) this.flag(false);
+    else if (key === "escape" && this.past.root.contains(event.target)) this.review(false);
     else if (key === "escape") leave(this.root);
-    else if (event.target.closest("input, select")) return false;
+    else if (event.target.closest("input, select, .lm-past")) return false;
     else if (slot >= 0 && slot < this.view.options.length) this.press("choose", slot);
     else if (key === "t") this.press("tie");
     else if (key === "s") this.press("skip");
     else if (key === "f") this.flag(true);
+    else if (key === "m") this.look();
+    else if (key === "p") this.review(!this.view.reviewing);
     else if (key === "u" || key === "backspace") this.press("undo");
     else return false;
     return true;
@@ -278,6 +364,8 @@ class Card {
     clearTimeout(this.settled);
     this.observer.disconnect();
     this.model.off("change:view", this.redraw);
+    this.model.off("change:reflection", this.reflect);
+    document.removeEventListener("pointerdown", this.outside, true);
   }
 }
 
