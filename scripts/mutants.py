@@ -958,6 +958,18 @@ MUTANTS = [
         "        if sure[i] <= 0:\n",
         "        if sure[i] <= -1:\n",
     ),
+    Mutant(
+        "what was expected said by the taste that knows the answer",
+        "course/mirror",
+        "p = guesses[-1].probabilities",
+        "p = taste.probabilities([item])[0]",
+    ),
+    Mutant(
+        "it writes the worst of its samples",
+        "course/mirror",
+        "taste.rewards(two).argmax(-1)",
+        "taste.rewards(two).argmin(-1)",
+    ),
     # optim, evaluation, labelers, runs
     Mutant(
         "PyTorch's eps",
