@@ -16,6 +16,7 @@ from rlhf_helpers.course.checks import nb03 as checks
 ALL = [
     checks.nb03_choice_loss,
     checks.nb03_pairwise,
+    checks.nb03_uphill,
     checks.nb03_last_real_token,
     checks.nb03_ceiling,
     checks.nb03_normalise,
@@ -46,6 +47,17 @@ def tied(utility, c):
 def gain_bias(raw):
     gain = 1 / raw.std(correction=0)
     return gain, -raw.mean() * gain
+
+
+def climb(x, t, w, s):
+    """By autograd, with nothing derived by hand."""
+    w = w.clone().requires_grad_()
+    hill = (t * (x @ w).log_softmax(-1)).sum() - (w.square() / (2 * s)).sum()
+    return torch.autograd.grad(hill, w)[0]
+
+
+def pull(x, t, w, dim=-1):
+    return torch.einsum("nk,nkd->d", t - (x @ w).softmax(dim), x)
 
 
 def last(mask):
@@ -91,6 +103,8 @@ def test_nonsense_is_refused_without_raising(check, wrong, capsys):
                 torch.stack([a, b], -1), torch.zeros(len(a), dtype=torch.long)
             ),
         ),
+        (checks.nb03_uphill, climb),
+        (checks.nb03_uphill, lambda x, t, w, s: pull(x, t, w) - w / s),
         (checks.nb03_last_real_token, last),
         (checks.nb03_last_real_token, lambda m: (m * torch.arange(m.shape[1])).argmax(-1)),
         (checks.nb03_last_real_token, lambda m: m.cumsum(-1).argmax(-1)),
@@ -134,6 +148,15 @@ def test_right_answers_pass(check, answer, capsys):
             "overflow",
         ),
         (checks.nb03_choice_loss, lambda r, c: torch.tensor(17.0), "yours is 17"),
+        (checks.nb03_uphill, lambda x, t, w, s: pull(x, t, w), "prior is missing"),
+        (checks.nb03_uphill, lambda x, t, w, s: pull(x, t, w) + w / s, "prior pushes the wrong"),
+        (checks.nb03_uphill, lambda x, t, w, s: pull(x, t, w) - w * s, "multiply by the variance"),
+        (checks.nb03_uphill, lambda x, t, w, s: pull(x, t, w) - w / s / 2, "not half of it"),
+        (checks.nb03_uphill, lambda x, t, w, s: pull(x, t, w) - 2 * w / s, "or twice"),
+        (checks.nb03_uphill, lambda *a: -climb(*a), "goes downhill"),
+        (checks.nb03_uphill, lambda x, t, w, s: -pull(x, t, w) - w / s, "targets minus prob"),
+        (checks.nb03_uphill, lambda x, t, w, s: pull(x, t, w) / 4 - w / s, "averaged over the"),
+        (checks.nb03_uphill, lambda x, t, w, s: pull(x, t, w, 0) - w / s, "over the comparisons"),
         (checks.nb03_pairwise, lambda a, b: -logsigmoid(b - a).mean(), "wrong way round"),
         (checks.nb03_pairwise, lambda a, b: logsigmoid(a - b).mean(), "minus sign"),
         (checks.nb03_pairwise, lambda a, b: -logsigmoid(a - b).sum(), "sum over the batch"),

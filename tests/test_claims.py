@@ -132,12 +132,19 @@ def test_03_the_model_agrees_with_the_labeler_more_often_than_a_second_labeler_d
     assert floor < loss < chance
 
 
-def test_03_on_few_labels_the_transformer_does_worse_than_the_word_counter():
-    counter = percents(shown("02", "found[-1] > one_person"))[0]  # 200 labels
-    table = shown("03", "happiest = points.groupby")
-    rows = [numbers(line) for line in table.splitlines() if re.match(r"\d+ \| \d", line)]
-    labels, found = zip(*rows)
-    assert labels == (250, 1_000, 5_000) and found[0] < counter < found[-1]
+def test_03_a_taste_is_ahead_on_few_labels_and_all_weights_on_many():
+    table = shown("03", "by_fit = points.groupby")
+    few, many = ([float(x) for x in re.findall(r"([\d.]+)%", line)] for line in (
+        next(line for line in table.splitlines() if line.startswith(start))
+        for start in ("250 |", "5000 |")
+    ))  # fmt: skip
+    taste, weights = few
+    assert weights < taste < many[-1]
+
+
+def test_03_the_taste_foresees_more_than_chance_and_says_whose_it_is():
+    assert "SIMULATED learner" in shown("03", "own = learner.answers")
+    assert percents(shown("03", "foreseen.low > 0.25"))[1] > 25
 
 
 # ---- 05 ------------------------------------------------------------------------------------------
@@ -165,6 +172,13 @@ def test_05_the_two_horizons_let_beta_grow_differently():
     """Both were printed as "1.0-fold"."""
     long, short = numbers(shown("05", "growth ="), r"([\d.]+)-fold")
     assert long < 1.5 and short > 4
+
+
+def test_05_the_run_says_whom_it_pleases_and_its_score_rises():
+    for place in ("is_simulated = learner.taste", "count = size.episodes"):
+        assert "the taste of a SIMULATED learner" in shown("05", place)
+    first, last = numbers(shown("05", "assert last > first"))[-2:]
+    assert last > first + 0.3
 
 
 # ---- 06 ------------------------------------------------------------------------------------------
@@ -225,6 +239,11 @@ def test_07_two_seeds_of_mock_sentiment_are_as_far_apart_as_the_text_says():
         accuracy.setdefault(model["labels"], []).append(model["accuracy"])
     means = [sum(x) / len(x) for _, x in sorted(accuracy.items())]
     assert means == sorted(means)  # "more labels, better choices"
+
+
+def test_07_the_learner_prefers_the_model_tuned_on_its_taste():
+    assert "a SIMULATED learner" in shown("07", "foretold.mean()")
+    assert percents(shown("07", "sure = evaluation.wilson"))[1] > 50  # the interval's lower end
 
 
 # ---- the record without a penalty ----------------------------------------------------------------

@@ -359,3 +359,18 @@ def test_figures_leave_the_reader_s_own_settings_alone_and_can_be_put_into_given
     ):
         assert draw() is ax
     assert dict(plt.rcParams) == before
+
+
+def test_running_hits_draws_every_share_so_far_with_its_interval_and_the_ceiling():
+    hits = [False, True, True, False]
+    ax = plots.running_hits(hits, 4, ceiling=(0.4, 0.8))
+    (line,) = lines_with(ax, "foreseen so far")
+    assert list(line.get_xdata()) == [1, 2, 3, 4]
+    assert np.allclose(line.get_ydata(), [0, 1 / 2, 2 / 3, 1 / 2])
+    (chance,) = lines_with(ax, "chance: 1/4")
+    assert set(chance.get_ydata()) == {0.25}
+    band = ax.collections[0].get_paths()[0].vertices
+    last = band[band[:, 0] == 4][:, 1]
+    assert np.allclose([last.min(), last.max()], [wilson(2, 4).low, wilson(2, 4).high])
+    at = [line.get_ydata()[0] for line in ax.get_lines() if line.get_linestyle() == "-."]
+    assert at == [0.4, 0.8] and len(lines_with(ax, "the ceiling lies between these")) == 1

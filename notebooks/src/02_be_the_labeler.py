@@ -14,6 +14,9 @@
 # - see position bias and length bias, and say which of them a shuffle cures;
 # - explain why labels on which two people agree four times in ten can still teach a model.
 #
+# The labels that you give here are not practice. Notebook 03 fits a taste to them, 05 tunes the model on that taste, and in 07 you judge
+# blind whether it now writes what you like.
+#
 # | active | machine (two laptop cores) | you need |
 # |---|---|---|
 # | about 60 minutes | about 1 minute | notebook 01: probabilities, softmax, temperature; a little pandas |
@@ -32,7 +35,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from rlhf_helpers import labelers, tasks
-from rlhf_helpers.course import checks, plots, show
+from rlhf_helpers.course import checks, learner, plots, show
 from rlhf_helpers.course.profile import folder, profile
 from rlhf_helpers.labels import agreement as measures  # you will write a function of that name
 from rlhf_helpers.labels import cards, frontend, handin, reports
@@ -84,10 +87,19 @@ print(frontend.QUESTIONS[task.name], frontend.RUBRICS[task.name], sep="\n\n")
 #    misfortune.
 # 4. It fits on one screen: labelers cannot follow a rule that they do not remember.
 #
-# **Your turn** (5 minutes, ●○○○○). Write your own, with at least one hard case. It is saved beside your labels: a year later, labels are
-# worth little if nobody knows what the question was.
+# **Your turn** (5 minutes, ●○○○○). What do *you* want this model to write? Ask it in one sentence: "Which one would you read to a child?",
+# "Which one is eerie?", "Which one would Grandmother tell?" It need not be something that a program could count. Leave it empty to ask
+# for the happiest. Then write the rubric, with at least one hard case. Both are saved beside your labels: a year later, labels are worth
+# little if nobody knows what the question was.
+#
+# A small number of clicks teaches some tastes better than others. A *manner* (talk, length, mood, vividness) shows in almost every
+# text, so every click says something about it. A *thing* (animals, food) stands in few texts, and takes more clicks. What has to do
+# with the beginning of the story ("the same people as before") is hardly learned at all: what notebook 03 looks at in an answer says
+# little about that.
 
 # %%
+own_question = ""  # in your own words; empty asks for the happiest
+question = learner.question(own_question, task=task)
 rubric = """
 Choose the continuation in which the people of the story feel best.
 Judge the feeling, not the grammar and not the length.
@@ -110,9 +122,11 @@ folder().mkdir(parents=True, exist_ok=True)
 # (That is only a picture of it. The card itself, with your comparisons, comes a few cells further down.)
 #
 # The options are in a random order, which is stored with your answer. A few comparisons come back later, unmarked and in another order; you
-# will see why. We ask you only about comparisons in which a counter of happy and sad words sees one best option, clearly apart from the
-# worst. In almost a third of all comparisons the best options tie, and choosing among four grey scarves is dull work that teaches a
-# model little. The price: what you measure on these comparisons holds for comparisons of this kind, not for all.
+# will see why. **"Cannot tell" is an answer, not a way out.** Where nothing in any of the four is what you ask for, it says that none of
+# their words matter to you, and a model can learn from that as much as from a choice. A coin in its place would teach it noise. A skip
+# says nothing.
+#
+# The comparisons are drawn at random, so that what you measure on them holds for others. At eight seconds each they take about ten minutes.
 #
 # Your labels carry a name, so that those of a whole class can be merged. Choose a **pseudonym** that nobody else in your class has and write
 # it between the quotes below; if you leave it empty, one is made up. It is stored in your runs folder, and notebooks 03 and 07 use it too.
@@ -123,44 +137,32 @@ print("Your labels carry the name", pseudonym)
 
 # %% [markdown]
 # *Before you begin, write down two guesses*: on how many of ten repeated comparisons will you choose the same text again? How often
-# will you agree with a stranger who was given the same rubric?
+# would a stranger with the same question and rubric choose as you do?
 
 # %%
 held_out = comparisons[-1000:]  # notebook 03 does not train on these
-asked = show.clear_cases(held_out, fair, size.own_labels)
+asked = learner.questions(comparisons, size.own_labels)  # the first of these
 store = LabelStore(folder() / "labels.db")
-card = cards.label(asked, task, pseudonym, store=store, rubric=rubric, repeat_every=4)
+own = {"question": question, "rubric": rubric}
+card = cards.label(asked, task, pseudonym, store=store, repeat_every=4, **own)
 card
 
 # %% [markdown]
 # When the card is done (or when you have had enough: half of them will do), run the cells below.
 #
-# If there are no labels of yours, because this notebook runs without anybody at the keyboard or because you only want to look ahead, a
-# **simulated labeler** answers the same card in your place. It adds up the weights of happy and sad words and then chooses with a good
-# deal of noise. Its answers go into a separate file and are marked as simulated. They are never mixed with yours.
-
-
-# %%
-def stand_in(path):
-    """Let the simulated labeler answer the same comparisons; on repeats it draws anew."""
-    desk = LabelStore(path)
-    desk.add(asked)
-    session = Session(desk, task.name, "simulated", asked, simulated=True, repeat_every=4)
-    first = {label.comparison_id: label.choice for label in recorded_labels}
-    afresh = labelers.simulated(task, seed=1)
-    while session.current is not None:
-        choice = afresh.choose(session.current) if session.repeat else first[session.current.id]
-        session.answer("choose", session.order.index(choice), seconds=0.0)
-    return session
-
+# If there are too few labels of yours, because this notebook runs without anybody at the keyboard or because you only want to look ahead, a
+# **simulated learner** answers the same comparisons in your place. It is a program with a taste of its own, which is not happiness, and it
+# is about as consistent as a careful person. What it likes is not told before notebook 07: until then you know as little about it as a
+# teacher knows about you. Its answers go into a separate file and are marked as simulated. They are never mixed with yours.
 
 # %%
 me, desk, path = pseudonym, card.session, folder() / "labels.db"
-if len(desk.labels()) < size.own_labels // 2:
-    me, path = "simulated", folder() / "labels_stand_in.db"
-    desk = stand_in(path)
-few = "SIMULATED labels, because there are too few of yours"
-whose = "your own labels" if me == pseudonym else few
+yours = len(desk.labels()) + len(desk.ties()) >= size.own_labels // 2
+if not yours:
+    me, path = learner.NAME, folder() / learner.STAND_IN
+    desk = learner.stand_in(asked, task)
+few = "SIMULATED answers, because there are too few of yours"
+whose = "your own answers" if yours else few
 print("From here on this notebook looks at", whose)
 
 # %% [markdown]
@@ -176,7 +178,8 @@ handin.hand_in(*((card.session.store, pseudonym) if answered else (desk.store, m
 # %%
 mine, again = desk.labels(), desk.labels(repeats=True)
 show.note(
-    f"**{len(mine)}** labels, and **{len(again)}** second answers to comparisons shown again."
+    f"**{len(mine)}** choices, **{len(desk.ties())}** times 'cannot tell', and **{len(again)}** "
+    "second choices in comparisons shown again."
 )
 
 # %% [markdown]
@@ -200,8 +203,8 @@ pd.DataFrame([row], columns=["repeats", "same text again", "by chance"]).round(1
 # between which bounds it lies: it is at least $s$ and at most $\sqrt{s}$. If you repeat yourself 49 % of the time, the best possible
 # model is right between 49 % and 70 % of the time.
 #
-# The simulated labeler contradicts itself often, on purpose: its noise is set so that two of its kind agree no more often than people did
-# in the paper. With a clear rubric and a rested mind you can do much better.
+# In the paper, two of the authors agreed with each other about 60 % of the time. Whether you can do better with yourself depends on the
+# question, on the rubric, and on how rested you are. Notebook 03 uses this number: it says how good any model of you can be.
 
 # %% [markdown]
 # ## 4. The top of the page
@@ -233,7 +236,7 @@ clicks = [e for e in standing if e.kind == "choose" and not e.repeat]
 my_places = Counter(e.order.index(e.choice) + 1 for e in clicks)
 
 # %%
-reader = "you" if me == pseudonym else "stand-in, simulated"
+reader = "you" if yours else "learner, simulated"
 places = {"fair, simulated": Counter(screen_order(c).index(fair.choose(c)) + 1 for c in crowd)}
 places["lazy, simulated"] = Counter(lazy_place(c) + 1 for c in crowd)
 places[reader] = my_places
@@ -310,7 +313,7 @@ if not solved:
         return sum(row[c] - sum(row) / len(row) for row, c in zip(counts, choices)) / len(choices)
 
 # %% [markdown]
-# Three labelers: you (or the stand-in), the recorded simulated one, and one who adds a quarter of a point for every word.
+# Three labelers: you (or the simulated learner), the recorded simulated one, and one who adds a quarter of a point for every word.
 
 
 # %%
@@ -395,13 +398,13 @@ show.note(f"Anna and Ben agree on **{measured:.1%}** of the comparisons. Chance 
 # %% [markdown]
 # Real labelers are no better. In the paper, a labeler and an author chose the same of four sentiment continuations **38 %** of the time; on
 # the summaries of TL;DR it was 46 %; two authors agreed with each other about 60 % of the time. The noise of our labelers was set so that
-# they reach the first of these figures. Compare your own guess from section 2 with the next line: how often do you (or the stand-in) agree
-# with Anna?
+# they reach the first of these figures. How often do you (or the simulated learner) choose the same as Anna, who wants the *happiest*? If
+# you asked another question, this is no measure of care: it says how far one question can stand in for another.
 
 # %%
 anna_on_mine = {label.comparison_id: label.choice for label in anna.label(asked)}
 together = float(agreement(before, anna_on_mine))
-print(f"Anna (simulated) and {whose.split(',')[0]}: {together:.0%} of {len(mine)} comparisons")
+print(f"Anna (simulated) and {whose.split(',')[0]}: {together:.0%} of {len(mine)} choices")
 
 # %% [markdown]
 # ## 7. Agreement beyond chance
@@ -645,8 +648,8 @@ show.note(
 # %% [markdown]
 # *How to read it*: on the left the counter knows very little; with more labels it rises above the dotted line. **The pupil overtakes the
 # teacher.** That is no paradox. The teacher's single answer contains all of the teacher's noise; the pupil has seen thousands of answers
-# and keeps only what they have in common. A few dozen labels, like yours, are near the left end of the curve. Notebook 03 shows how far
-# they go.
+# and keeps only what they have in common. Sixty labels, like yours, are near the left end of the curve. Notebook 03 shows how to get
+# further with them than by counting words.
 #
 # There is a catch, and you saw it in section 5. Taste is not the only thing that labels have in common: a *bias* that labelers share adds up
 # in just the same way. More labels take away noise. They do not take away bias.

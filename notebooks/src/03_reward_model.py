@@ -2,18 +2,20 @@
 # # 03 · A reward model from your labels
 #
 # A labeler reads a prompt and four continuations, and clicks one. That click is all we get: no mark out of ten, and no reason. PPO needs
-# something else, namely a number for any text, many times a second. The **reward model** turns clicks into numbers.
+# something else, namely a number for any text, many times a second. A **reward model** turns clicks into numbers. In this notebook you
+# make two: a small one from *your* sixty clicks, and a large one from thousands of simulated ones, as in the paper.
 #
 # **After this notebook you can**
 #
 # - derive the loss that turns choices into numbers, code it, and say what it *cannot* see;
+# - fit a taste to a few dozen clicks, and say how much it has understood of you and how sure that is;
 # - turn comparisons into tokens and read a reward at the right one;
 # - judge a reward model fairly: with an interval, against a ceiling, and by its calibration;
 # - give the reward a zero and a unit, and explain the penalty of -1;
-# - say how many labels were enough, and where the model is wrong.
+# - say when few labels are enough, when they are not, and why.
 #
-# What this text says of the fit holds for the `laptop` profile, which is the default. The `quick` profile fits on 256 labels: enough to check
-# that every cell runs, too few to learn much.
+# What this text says of the fits holds for the `laptop` profile, which is the default. The `quick` profile takes 8 clicks and 256 labels:
+# enough to check that every cell runs, too few to learn much.
 #
 # | active | machine (two laptop cores) | you need |
 # |---|---|---|
@@ -28,11 +30,11 @@ import pandas as pd
 import torch
 from torch.nn.functional import pad
 
-from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks, tensors
-from rlhf_helpers.course import checks, live, machine, plots, show
+from rlhf_helpers import (
+    beliefs, clicks, evaluation, labelers, models, reward, sampling, tasks, tensors,
+)  # fmt: skip
+from rlhf_helpers.course import checks, learner, live, machine, plots, show
 from rlhf_helpers.course.profile import folder, profile, record
-from rlhf_helpers.labels import cards
-from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Label
 from rlhf_helpers.runtime.runs import Run, default_device
 
@@ -46,11 +48,11 @@ plots.pipeline("reward");
 # %% [markdown]
 # ## One click
 #
-# The world is the harbour town of Saltmere, the task is *sentiment*: which continuation is the most positive? The course brings 8,000
-# recorded comparisons. Their labels are **simulated**: a program adds up positive and negative words, weighted from -2 to +2, where a word
-# that comes within three words after a negation such as "not" or "never" counts the other way round. Then it chooses, with a lot of noise,
-# so that two such labelers agree about as often as people did in the paper (38 %, where chance is 25 %). Later in this notebook we use
-# your own labels as well. The comparison below is the one of the first twenty whose options differ most for the labeler.
+# The world is the harbour town of Saltmere, and the task of the paper is *sentiment*: which continuation is the most positive? The course
+# brings 8,000 recorded comparisons. Their labels are **simulated**: a program adds up positive and negative words, weighted from -2 to
+# +2, where a word that comes within three words after a negation such as "not" or "never" counts the other way round. Then it chooses,
+# with a lot of noise, so that two such labelers agree about as often as people did in the paper (38 %, where chance is 25 %). Of the
+# first twenty comparisons, the one below has the options that differ most for that program.
 
 # %%
 policy = models.Policy.load().to(default_device())
@@ -179,8 +181,8 @@ assert torch.allclose(rewards.grad, by_hand, atol=1e-6)
 print("largest row sum of the gradient:", f"{rewards.grad.sum(-1).abs().max():.0e}")
 
 # %% [markdown]
-# This has two consequences. The reward has no natural zero: section 7 gives it one. And the constant may differ *from prompt to prompt*,
-# because the loss never compares answers to two prompts. Section 11 looks at what the model did with that freedom.
+# So the reward has no natural zero: section 8 gives it one. And the constant may differ *from prompt to prompt*, because the loss never
+# compares answers to two prompts. Never compare their rewards, either.
 #
 # ### Exercise 2: two options
 # Difficulty ●○○○○ · importance ●●●○○ · 5 minutes
@@ -230,9 +232,187 @@ print(f"K = 2 is logistic regression: {pairwise_loss(a, b):.6f} = {as_choice:.6f
 # A click among four can tell up to ln 4 = 1.39 nats, a click between two at most ln 2 = 0.69. On the other hand, four texts take longer to
 # read.
 #
-# ## 2. From a comparison to tokens
+# ## 2. Your clicks
 #
-# Each comparison becomes four rows: the prompt, then one answer. Prompts end in the same column, so short ones get pads on the left; short
+# You have clicked about sixty times in notebook 02. A choice among four holds at most 2 bits, so that is 120 bits; the language model has
+# three million weights. To fit all of them to so little is hopeless (section 9 tries). But the model has read the whole town, and knows
+# much about a text before anybody has clicked. So leave it as it is, and learn only **what to look at in it**. For an answer $y$ it gives a
+# list of numbers, the *features* $\varphi(y)$:
+#
+# - its mean hidden states at three depths: how the answer is written;
+# - its length;
+# - which words stand in it, rare ones counted more; words that the model expects in the same places share what is learned of them.
+#
+# The reward is a weighted sum of them, $r(y) = \omega \cdot \varphi(y)$, and the choice is the softmax of section 1. There are still more
+# weights than clicks, so countless $\omega$ explain the clicks perfectly. We need to say beforehand which ones we find likely: weight
+# $\omega_j$ comes from a normal distribution with mean 0 and variance $s_j$, the **prior**. What is maximised is
+#
+# $$\sum_n \sum_k t_{nk} \log P_{nk} \;-\; \sum_j \frac{\omega_j^2}{2 s_j},$$
+#
+# with $P_{nk}$ the probability of option $k$ in comparison $n$, and $t_{nk}$ what was answered: 1 for the choice and 0 for the others, or
+# 1/4 for each option if you could not tell. The first sum is the choice loss with its sign changed. The second one pulls every weight back to 0, unless
+# the clicks pull harder. This hill has a single top, which is found exactly, in milliseconds.
+#
+# ### Exercise 3: uphill
+# Difficulty ●●●○○ · importance ●●●●○ · 12 minutes
+#
+# Which way is up? Write the gradient of that sum by $\omega$. The derivative of $\log P_{nk}$ by $r_{nj}$ is 1 (if $j = k$, else 0) minus
+# $P_{nj}$, and each row of $t$ adds up to 1; so clicks pull on a reward with the force $t_{nk} - P_{nk}$.
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# Rewards are `x @ weights`, of shape (N, K). Multiply the force on each option by its features and sum over N and K. The prior's part is
+# the derivative of $-\omega^2/(2s)$. Sums, not means: sixty clicks must pull harder than one.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def uphill(x, targets, weights, variances):
+    """x (N, K, D), targets (N, K), weights and variances (D,); returns the gradient (D,)."""
+    ...
+
+
+# %% tags=["solution"]
+def uphill(x, targets, weights, variances):
+    """x (N, K, D), targets (N, K), weights and variances (D,); returns the gradient (D,)."""
+    force = targets - (x @ weights).softmax(-1)  # (N, K)
+    return (force.unsqueeze(-1) * x).sum((0, 1)) - weights / variances
+
+
+# %% tags=["check"]
+solved = checks.nb03_uphill(uphill)
+
+# %% tags=["catch-up"]
+if not solved:
+
+    def uphill(x, targets, weights, variances):
+        force = targets - (x @ weights).softmax(-1)
+        return torch.einsum("nk,nkd->d", force, x) - weights / variances
+
+
+# %% [markdown]
+# Now your answers. Where there are fewer than half of them, a **simulated learner** has answered in your place; the next line says which.
+
+# %%
+asked = learner.questions(comparisons, size.own_labels)
+own = learner.answers(asked, task, at_least=size.own_labels // 2)
+known = own.comparisons + comparisons[-1_000 if full else -100 :]  # the others show words
+print(own)
+
+# %%
+taste = clicks.fit(policy, task, known, own.labels, cannot_tell=own.cannot_tell)
+rows = taste.clicks.rows  # (comparison, choice), None for "cannot tell"
+by_id = {c.id: c for c in known}
+x = taste.features([by_id[i] for i, _ in rows])
+targets = torch.stack([torch.full((4,), 0.25) if k is None else torch.eye(4)[k] for _, k in rows])
+variances = taste.clicks.variances().float()
+slope = uphill(x, targets, taste.tensors["weights"], variances)
+start = uphill(x, targets, torch.zeros_like(slope), variances)
+assert slope.abs().max() < 1e-3 * max(1, start.abs().max())
+widths = ", ".join(f"{s:.1f} for {name}" for name, s in taste.prior._asdict().items())
+print(f"{len(slope)} weights, {len(rows)} answers")
+print(f"the prior that explains them best, as variance of the reward: {widths}")
+print(f"steepest slope at weights 0: {start.abs().max():.2f}; at the fitted ones: {slope.abs().max():.0e}")
+
+# %% [markdown]
+# At the fitted weights your gradient is 0: this is the top of the hill. (How wide the prior should be is chosen by the *evidence*, the
+# probability of all the clicks when $\omega$ is drawn from the prior.)
+#
+# ### How much has it understood?
+#
+# A few dozen labels are too few to put some aside for a test. There is a better way: **let the model foretell each choice before it learns
+# from it.** `clicks.fit` takes them one after the other: predict number 1, learn it, predict number 2, and so on. Every choice serves as a test
+# once, and nothing is wasted. The price: early predictions come from a model that had seen next to nothing.
+#
+# And against what? Below by chance, 25 %. Above by your own consistency: you were asked some comparisons twice. If you chose the same
+# again with probability $a$, nobody can foresee more than $\bigl(1 + \sqrt{(K-1)(Ka-1)}\bigr)/K$ of your choices. You were asked twice only
+# a few times, so the ceiling itself is known only roughly.
+#
+# **Predict**: how many of your choices were foreseen?
+
+# %%
+foreseen = clicks.accuracy(taste.guesses)
+same, twice = own.agreement()
+bounds = None
+if twice:
+    again = evaluation.wilson(same, twice)
+    bounds = tuple(clicks.ceiling(a, 4) for a in (again.low, again.high))
+    print(f"the same again: {same} of {twice}; so the ceiling lies within", end=" ")
+    print(f"{bounds[0]:.0%} and {bounds[1]:.0%}")
+plots.running_hits([g.hit for g in taste.guesses], 4, ceiling=bounds);
+# %% [markdown]
+# **How to read it.** The line is the share of choices foreseen up to this one, the band its 95 % interval. Where the band lies above the
+# dotted line, chance is no explanation any more. With sixty choices it is still some 25 points wide: that is all that sixty can
+# say about a share. An accuracy far below 100 % may still be a good taste. Where two of four options please you alike, nobody can foresee which you click.
+
+# %%
+if full and own.simulated:
+    assert foreseen.low > 0.25
+better = "better than chance" if foreseen.low > 0.25 else "not to be told from chance"
+name = "your" if not own.simulated else "the simulated learner's"
+show.note(f"Of {name} choices the taste foresaw **{foreseen}**: {better}.")
+
+# %% [markdown]
+# ### What does it believe, and how sure is it?
+#
+# Nobody told it what to look for. Here is what it thinks after the last click, measured on the answers to a few hundred comparisons:
+# how much better, in standard deviations of the reward, it finds answers that hold a word than those that do not. The number behind ± is
+# one deviation of the *posterior*, of what the clicks leave open.
+
+# %%
+print(beliefs.of(taste, known[:300]))
+
+# %% [markdown]
+# Do you recognise yourself? Two warnings. A word may stand in for a manner: *said* is liked wherever speech is liked. And the ± knows only
+# of tastes that are weighted sums of these features. Yours is not, so the truth lies outside more often than the numbers say.
+#
+# Does it mean what it says? It gave each option a probability before you clicked. Sort these into four bins, and count how often the
+# option was chosen.
+
+# %%
+promised = torch.stack([g.probabilities for g in taste.guesses])  # (choices, 4)
+chosen = torch.eye(4)[[g.choice for g in taste.guesses]]
+plots.calibration(promised, chosen, bins=4);
+# %% [markdown]
+# **How to read it.** On the dashed line the predictions come true: a model whose predictions do is **calibrated**. If the points climb less
+# steeply than the line, the model is overconfident; if more steeply, it is too timid. Bars that cross the line cannot tell.
+#
+# Its errors: the choices that it found least likely.
+
+# %%
+missed = [g for g in taste.guesses if not g.hit]
+surprises = sorted(missed, key=lambda g: g.probabilities[g.choice].item())[:4]
+table = []
+for g in surprises:
+    texts, p = by_id[g.comparison_id].options, g.probabilities
+    expected = int(p.argmax())
+    table.append((texts[expected], f"{p[expected]:.0%}", texts[g.choice], f"{p[g.choice]:.0%}"))
+pd.DataFrame(table, columns=["expected", "probability", "chosen", "its probability"])
+
+# %% [markdown]
+# For each row: would you choose the same again? If not, it was your noise, and the model was right not to believe you. If so, what is it
+# in the chosen text that is not a matter of words, length or manner?
+#
+# Save it, with a note of how it was made. **Notebook 05 tunes the model on this taste.**
+
+# %%
+taste.save(folder() / learner.TASTE)
+made = f"fitted in notebook 03 on {own}"
+record(learner.TASTE, made, simulated=own.simulated)
+answer = torch.stack([taste.rewards([c]).flatten() for c in known[-50:]])
+best, worst = (divmod(int(i), 4) for i in (answer.argmax(), answer.argmin()))
+print("Likes best of 200 other texts: ", known[-50:][best[0]].options[best[1]].strip())
+print("Likes least:                   ", known[-50:][worst[0]].options[worst[1]].strip())
+
+# %% [markdown]
+# The rest of this notebook is about the reward model of the paper: *all* the weights of a language model, and thousands of labels. Section
+# 9 puts the two side by side.
+#
+# ## 3. From a comparison to tokens
+#
+# A large reward model is a language model that ends in a number, so it reads tokens. Each comparison becomes four rows: the prompt, then one answer. Prompts end in the same column, so short ones get pads on the left; short
 # answers get pads on the right. The **mask** says which tokens are real. It is made here, together with the tokens, and passed on with
 # them: no later function has to guess it from token ids.
 
@@ -251,16 +431,8 @@ def pieces(ids):
 
 plots.token_strip(pieces(data.tokens[opening, 0]), data.mask[opening, 0], selected="real token");
 # %% [markdown]
-# **How to read it.** One row of the tensor, wrapped like text: pads, the prompt, the first answer, pads. Hatched tokens are not real. Next,
-# the last twelve columns of all four rows: the answers end in different columns.
-
-# %%
-tails, names = (
-    [pieces(row[-12:]) for row in data.tokens[opening]],
-    [f"option {k}" for k in range(4)],
-)
-plots.token_strip(tails, data.mask[opening, :, -12:], titles=names, selected="real token");
-# %% [markdown]
+# **How to read it.** One row of the tensor, wrapped like text: pads, the prompt, the first answer, pads. Hatched tokens are not real.
+#
 # Before you use a mask, decode what it selects:
 
 # %%
@@ -282,7 +454,7 @@ for k in range(4):
 # "Number of real tokens minus one" is right only in row 1. "The last column" is right only in row 0. Neither mistake raises an error, and
 # with either of them the loss still falls, because most rows are read at a token that says something about the text.
 #
-# ### Exercise 3: the last real token
+# ### Exercise 4: the last real token
 # Difficulty ●●●○○ · importance ●●●●● · 10 minutes
 #
 # Given a mask of shape (B, T), return the column of the last `True` of each row, shape (B,), for any mixture of pads.
@@ -329,7 +501,7 @@ show.source(models.RewardModel.forward)
 # time. For contrast, the right-hand numbers of the table are read at the *last column* instead.
 
 # %%
-reward_model = models.RewardModel.from_policy(policy, seed=0)  # new; section 3 says how it starts
+reward_model = models.RewardModel.from_policy(policy, seed=0)  # new; section 4 says how it starts
 real = data.tokens[0, 0][data.mask[0, 0]]
 sides = {"no pads": (0, 0), "left": (6, 0), "right": (0, 6), "both": (3, 3)}
 
@@ -363,7 +535,7 @@ table.round(4)
 # The first two columns are the same in every row, as they should be. The third changes as soon as the row ends in a pad, as most rows of
 # `encode` do: a model read at the last column would score the padding.
 #
-# ## 3. How it starts
+# ## 4. How it starts
 #
 # The trunk is the base model, copied: it already knows Saltmere's English. Only the head is new: one weight per hidden unit, drawn from a
 # normal distribution with standard deviation $1/\sqrt{d+1}$ as in the released code. It has no bias; you know why. So the rewards of an
@@ -382,7 +554,7 @@ print(f"untrained, held out: loss {loss:.3f} (chance {math.log(4):.3f}), accurac
 # The loss is *above* ln 4. The untrained model knows nothing, but its widely spread rewards claim that it does, and to be confident and wrong
 # costs more than to admit that one knows nothing. The first steps of training mostly undo that.
 #
-# ## 4. The fit
+# ## 5. The fit
 #
 # Two passes over the labels in random order, 8 comparisons a step, Adam, learning rate falling linearly to 0. The paper makes one pass, in
 # steps of 8 (32 in the released code); a model forty times smaller than the smallest GPT-2 needs more passes and a larger learning rate.
@@ -430,17 +602,16 @@ left.legend(fontsize=8.5);
 
 # %% [markdown]
 # **How to read it.** The pale line is one batch of 8, the strong one the running mean. A batch of 8 measures accuracy only to within about 35
-# points either way, so never judge by the last point. The loss starts above chance, drops below it early, and then approaches the floor
-# slowly. In the first pass every batch is new to the model, so that half is nearly a held-out curve. The second pass sees the same choices
-# again: there a falling loss may mean that the model has memorised them, and only held-out comparisons can tell.
+# points either way, so never judge by the last point. In the first pass every batch is new to the model, so that half is nearly a
+# held-out curve. In the second pass a falling loss may mean that the model has memorised the labels; only held-out comparisons can tell.
 #
-# ## 5. How good is it? Against what?
+# ## 6. How good is it? Against what?
 #
 # Do not expect 100 %. The labeler often clicks something other than the text it likes best, and no model can foresee when. The fair
 # **ceiling** is what perfect knowledge of the labeler's taste would reach: how often that taste *without* the noise names the labeler's own
 # noisy clicks.
 #
-# ### Exercise 4: the ceiling
+# ### Exercise 5: the ceiling
 # Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
 #
 # `utility` maps a text to a number. For each comparison find the option with the highest utility (on a tie the first, as `argmax` does)
@@ -515,19 +686,6 @@ table = pd.DataFrame(rows, columns=["who", "names the click", "low", "high"])
 percent(table.set_index("who"))
 
 # %%
-_, ax = plt.subplots(figsize=(7, 2.4))
-rate = table["names the click"]
-bars = [rate - table["low"], table["high"] - rate]
-ax.errorbar(rate, table["who"], xerr=bars, fmt="o", color=plots.BLUE, capsize=4)
-ax.axvline(0.25, color=plots.GREY, linestyle=":", label="chance: 1/4")
-ax.set(xlabel="agreement with the held-out clicks", xlim=(0.1, 0.7), title="Who names the click?")
-ax.invert_yaxis()
-ax.legend();
-# %% [markdown]
-# **How to read it.** A dot is a measured share, its bar the 95 % interval. Where bars overlap a lot, this many comparisons cannot tell the
-# two apart.
-
-# %%
 if full:
     assert agreement < accuracy and 0.8 * top < accuracy < 1.1 * top
 loss = choice_loss(held_rewards, held.choices)
@@ -543,11 +701,9 @@ show.note(
 # noise averages out, and what is left is the taste. (On the 256 labels of the `quick` profile this does not happen: the model does worse
 # than the second labeler there, and its held-out loss may be above chance.)
 #
-# ## 6. Does it mean what it says?
+# ## 7. Does it mean what it says?
 #
-# The softmax turns rewards into probabilities, so for each comparison the model predicts something like "option 2 is clicked with
-# probability 60 %". It is **calibrated** if such predictions come true as often as they say. Collect all predicted probabilities, four
-# per comparison, sort them into bins, and count how often the option was really clicked.
+# The same question as in section 2, now with a thousand held-out comparisons: do its probabilities come true?
 
 # %%
 promise = held_rewards.softmax(-1)  # (comparisons, 4)
@@ -555,19 +711,17 @@ clicked = torch.eye(4)[held.choices]  # 1 where the click was
 plots.calibration(promise, clicked, bins=10 if full else 4);
 
 # %% [markdown]
-# **How to read it.** On the dashed line the predictions come true. If the points climb less steeply than the line, the model is
-# overconfident: what it calls very likely happens less often than it says. If they climb more steeply, it is underconfident. The bars are
-# Wilson intervals again. Where the model is calibrated, the *size* of a reward has a meaning: a difference of 1 says "$e$ times as likely
-# to be clicked". Remember this in the next section.
+# Where the model is calibrated, the *size* of a reward has a meaning: a difference of 1 says "$e$ times as likely to be clicked". Remember
+# this in the next section.
 #
-# ## 7. A zero and a unit
+# ## 8. A zero and a unit
 #
 # The softmax leaves the zero of the rewards open, and their unit depends on how noisy the labeler was: from a labeler twice as noisy, a model
 # learns differences half as large. PPO needs a fixed zero and a fixed unit. It weighs the reward against a KL penalty, so it matters whether rewards range from -1 to 1 or from
 # 300 to 400. The paper settles this with two numbers, `gain * r + bias`, chosen so that the **base model's own responses score 0 on
 # average, with standard deviation 1**.
 #
-# ### Exercise 5: gain and bias
+# ### Exercise 6: gain and bias
 # Difficulty ●●○○○ · importance ●●●●○ · 6 minutes
 #
 # From raw rewards, shape (N,), compute the two numbers. Divide by N in the standard deviation (`correction=0`), as the released code does.
@@ -653,10 +807,6 @@ pd.DataFrame(scores, index=["accuracy", "loss"]).T.round(3)
 # differences of reward fit the labeler's noise, and we have just replaced that scale by another. The probabilities are no longer
 # calibrated. That is the price of a fixed unit.
 #
-# In the released code gain and bias are *trainable*. But the model is normalised before **and** after training, and the second normalisation
-# overwrites both. So whatever training did to the gain is lost, and the bias never had a gradient in the first place. Our `fit` does not
-# train them at all.
-#
 # ### The penalty for not ending
 #
 # A response has 24 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none. They get the fixed
@@ -694,208 +844,82 @@ assert torch.allclose(read, kept, atol=1e-5)
 print("saved and read back: reward_sentiment, fit_sentiment.jsonl")
 
 # %% [markdown]
-# ## 8. How many labels?
+# ## 9. Few labels, many labels
 #
-# Labels cost time and money. How many are enough? We fit again, from scratch, on small parts of the labels. The smallest part is drawn several
-# times, because with few labels it matters *which* ones you happened to get. **Predict**: does a fifth of the labels give a fifth of the
-# learning?
+# Two ways to the same end: a taste on top of a frozen model, and a fit of all weights. When is which the better one? Give both the *same*
+# simulated labels, in growing numbers, and test on the same held-out ones. **Predict**: at how many labels will the large model
+# overtake the small one?
 
 # %% tags=["slow"]
-utilities = torch.tensor([[labeler.utility(o) for o in c.options] for c in held_comparisons])
-best_value = utilities.max(-1, keepdim=True).values
-single = (utilities == best_value).sum(-1) == 1  # comparisons with one happiest option
-
-
-def finds_happiest(rewards):
-    """Share of the comparisons with one happiest option in which it has the highest reward."""
-    return (rewards.argmax(-1) == utilities.argmax(-1))[single].float().mean().item()
-
-
 machine.announce("the fits on few labels")
-plan = {250: 3, 1_000: 1} if full else {32: 2, 64: 1}  # number of labels: number of separate draws
-points = [(n, accuracy, finds_happiest(held_rewards))]
+plan = {250: 2, 1_000: 1} if full else {32: 1, 64: 1}  # labels: separate draws of so many
+few = (15, 30, 60, 125, 250, 500) if full else (8, 32)
+points = [("all weights", n, accuracy)]
 for count, draws in plan.items():
     for i in range(draws):
-        model, part = (
-            models.RewardModel.from_policy(policy, seed=i),
-            data[slice(i * count, (i + 1) * count)],
-        )
+        model = models.RewardModel.from_policy(policy, seed=i)
+        part = data[slice(i * count, (i + 1) * count)]
         reward.fit(model, part, reward.RewardConfig(), Run(seed=i, device=policy.device))
-        predicted = reward.predictions(model, held)
-        hits = reward.accuracy(predicted, held.choices)
-        points.append((count, hits, finds_happiest(predicted)))
-points = pd.DataFrame(points, columns=["labels", "accuracy", "finds the happiest"]).sort_values(
-    "labels", ignore_index=True
-)
+        hits = reward.accuracy(reward.predictions(model, held), held.choices)
+        points.append(("all weights", count, hits))
+
+right = torch.tensor([x.choice for x in held_labels])
+for count in few:
+    small = clicks.fit(
+        policy, task, fit_comparisons[:count], fit_labels[:count],
+        features=taste.features, predict=False,
+    )  # fmt: skip
+    guessed = small.rewards(held_comparisons).argmax(-1)
+    points.append(("a taste", count, (guessed == right).float().mean().item()))
+points = pd.DataFrame(points, columns=["fit", "labels", "accuracy"])
+points = points.sort_values(["fit", "labels"])
 
 # %%
-found = [interval(x) for x in points["accuracy"]]
-points["low"], points["high"] = [w.low for w in found], [w.high for w in found]
 _, ax = plt.subplots(figsize=(6.5, 3.6))
-counts, hits = points["labels"], points["accuracy"]
-bars = [hits - points["low"], points["high"] - hits]
-look = {"fmt": "o", "color": plots.BLUE, "capsize": 4, "alpha": 0.8, "label": "reward model"}
-ax.errorbar(counts, hits, yerr=bars, **look)
+looks = (("o-", plots.ORANGE), ("s--", plots.BLUE))
+for (kind, rows), (mark, colour) in zip(points.groupby("fit"), looks):
+    found = [interval(share) for share in rows["accuracy"]]
+    bars = [[w.rate - w.low for w in found], [w.high - w.rate for w in found]]
+    look = {"fmt": mark, "color": colour, "capsize": 3, "label": kind}
+    ax.errorbar(rows["labels"], rows["accuracy"], yerr=bars, **look)
 ax.axhline(0.25, color=plots.GREY, linestyle=":", label="chance: 1/4")
 ax.axhline(top, color=plots.GREEN, linestyle="-.", label="ceiling")
 ax.set(xscale="log", xlabel="number of labels", ylabel="held-out accuracy", title="What labels buy")
-ticks = sorted(set(counts))
+ticks = sorted(set(points["labels"]))[::2]
 ax.set_xticks(ticks, [f"{x:,}" for x in ticks])
 ax.minorticks_off()
-ax.legend();
+ax.legend(fontsize=8.5);
 # %% [markdown]
-# **How to read it.** The horizontal axis is logarithmic: each step to the right multiplies the number of labels. Dots above each other are
-# separate draws of equally many labels; how far they lie apart shows how much depends on which labels you got.
+# **How to read it.** The horizontal axis is logarithmic: each step to the right multiplies the number of labels. The bars are 95 % intervals over the
+# held-out comparisons; they do not include which labels one happened to get.
 
 # %%
+by_fit = points.groupby(["labels", "fit"])["accuracy"].mean().unstack()
+by_fit.map("{:.1%}".format).replace("nan%", "-")
+
+# %%
+bits = (math.log(4) - floor) / math.log(2)
 if full:
-    assert points["accuracy"].iloc[-1] > points["accuracy"].iloc[0]
-few = points[points["labels"] == min(plan)]["accuracy"].mean()
-small, large = ((x - 0.25) / (top - 0.25) for x in (few, accuracy))
+    assert by_fit["a taste"][250] > by_fit["all weights"][250]
+    assert by_fit["all weights"][n] > by_fit["a taste"][500]
 show.note(
-    f"From chance to the ceiling, {min(plan)} labels take the model **{small:.0%}** of the way, "
-    f"{n:,} labels **{large:.0%}**. (A negative share is worse than chance.)"
-)
-happiest = points.groupby("labels")["finds the happiest"].mean()
-happiest.map("{:.0%}".format).to_frame("finds the one happiest option")
-
-# %% [markdown]
-# The paper asked the same of the finished policy: how often do people prefer it to the untuned model? On sentiment, 51.9 % of the time with
-# 200 labels, 74.9 % with 500, 84.4 % with 1,000, 87.9 % with 5,000, and 87.1 % with 20,000. For style, a few thousand are enough.
-#
-# Now compare the table with notebook 02, which asked the same question of a mere count of words. From 200 labels the counter found the happiest
-# option in more than half of the comparisons. On so few labels the transformer does *worse* than the counter. That is the first thing to know about small data: the counter has
-# one number to find for each word, and looks at nothing else. The transformer has three million weights, and on a few hundred noisy clicks
-# there are countless ways to set them that explain the clicks and mean nothing. With thousands of labels the order is reversed, and then
-# the transformer can learn what no counter of single words ever will, for instance what a "not" does to the word after it.
-#
-# ## 9. Your labels
-#
-# Now your own clicks from notebook 02, if there are at least twenty. If not, forty *simulated* ones stand in until you have labelled.
-
-
-# %%
-def my_labels():
-    """Comparisons of four and your labels for them, from the label store."""
-    if not (folder() / "labels.db").exists():
-        return [], []
-    store = LabelStore(folder() / "labels.db")
-    asked = {c.id: c for c in store.comparisons(task.name) if len(c.options) == 4}
-    given = [x for x in store.labels(task.name, cards.me()) if not x.simulated]
-    given = [x for x in given if x.comparison_id in asked]
-    store.close()
-    return [asked[x.comparison_id] for x in given], given
-
-
-# %%
-my_comparisons, mine = my_labels()
-yours = len(mine) >= 20
-if not yours:
-    print(
-        f"You have given {len(mine)} labels for this task: 40 SIMULATED labels stand in for yours."
-    )
-    my_comparisons, mine = held_comparisons[:40], held_labels[:40]
-my_data = reward.encode(task, my_comparisons, mine, tokenizer)
-print(f"{len(mine)} labels, {'yours' if yours else 'simulated'}")
-
-# %% [markdown]
-# A few dozen labels are too few to keep a test set aside. With **cross-validation** every label serves both purposes, but never at the same
-# time: cut the labels into four parts (all comparisons of a query in the same one), fit on three of them, test on the fourth, and let each
-# part be the test once. One pass over so few labels would be three or four steps, so we make several passes, with a larger learning rate.
-
-# %%
-few_labels = reward.RewardConfig(batch=8, epochs=4 if full else 1, lr=5e-4)
-queries = list(dict.fromkeys(c.query for c in my_comparisons))
-part = torch.tensor([queries.index(c.query) % 4 for c in my_comparisons])
-hits = 0
-for k in range(4):
-    model = models.RewardModel.from_policy(policy, seed=k)
-    reward.fit(model, my_data[part != k], few_labels, Run(seed=k, device=policy.device, quiet=True))
-    test = my_data[part == k]
-    hits += (reward.predictions(model, test).argmax(-1) == test.choices).sum().item()
-
-# %%
-owner = "your" if yours else "the stand-in"
-others = (reward.predictions(reward_model, my_data).argmax(-1) == my_data.choices).sum().item()
-rows = {
-    f"fitted on {owner} labels (cross-validated)": evaluation.wilson(hits, len(mine)),
-    f"fitted on {n:,} simulated labels": evaluation.wilson(others, len(mine)),
-}
-columns = ["reward model", f"names {owner} click", "low", "high"]
-mine_table = pd.DataFrame([(k, w.rate, w.low, w.high) for k, w in rows.items()], columns=columns)
-percent(mine_table.set_index("reward model"))
-
-# %%
-widest = max(w.high - w.low for w in rows.values())
-apart = rows[f"fitted on {n:,} simulated labels"].low > 0.25
-than_chance = "is clearly better than chance" if apart else "cannot be told from chance"
-show.note(
-    f"With so few labels the wider interval spans **{widest:.0%}**. The model fitted on simulated "
-    f"labels {than_chance} on these {len(mine)}."
+    f"One click of this noisy labeler tells **{bits:.2f} bits** about its taste: sixty clicks "
+    f"{60 * bits:.0f} bits, {n:,} clicks {n * bits:,.0f}."
 )
 
 # %% [markdown]
-# The two rows answer different questions. The second compares *tastes*: that model has learned what the word counter likes, and if it names few
-# of your clicks, then you and the counter want different things. The first is about *quantity*: the model has learned from you, but from
-# so few clicks that it seldom rises clear of chance. Label two hundred, and run this section again.
+# The large model has to find three million weights, and begins with a head of random numbers. A few dozen bits do not go far there: countless ways to
+# set the weights explain the clicks and mean nothing. The small one finds its features ready. What a text is like was learned from the
+# stories, where every word was a lesson and nobody had to click; the clicks only say which of it matters. So it learns from sixty clicks,
+# and soon there is little left for it to learn: it can only weigh what is there. The large one can *change* what is there. With thousands of
+# labels it learns what no weighted sum holds, for instance what a "not" does to the word after it.
 #
-# ## 10. Where it is wrong (optional, 8 minutes)
+# A person at a card gives sixty labels, a company sixty thousand. The paper is about the second case: there people preferred the tuned model
+# in 51.9 % of the pairs after 200 labels, in 84.4 % after 1,000. This course lets you have both.
 #
-# The next two sections look for what the model has not learned. If you have had enough for today, go on to the recap and come back another day.
+# ## 10. What has it learned? (optional, 8 minutes)
 #
-# First the clicks that surprise the model most. For each, the labeler's noiseless utility (positive minus negative words) says who is right.
-
-# %%
-favourite, best = held_rewards.argmax(-1), utilities.argmax(-1)
-
-
-def errors(rows, other, name):
-    """Show where the model's favourite differs from another choice."""
-    table = []
-    for i in rows:
-        pair, texts = (favourite[i], other[i]), held_comparisons[i].options
-        (mine, its), (value, its_value) = (
-            (texts[k] for k in pair),
-            utilities[i, list(pair)].tolist(),
-        )
-        table.append((mine, value, its, its_value, f"{promise[i, other[i]]:.0%}"))
-    names = ["model's favourite", "utility", name, "its utility", "model's probability for it"]
-    return pd.DataFrame(table, columns=names)
-
-
-# %%
-surprising = promise[torch.arange(m), held.choices].argsort()
-errors(surprising[:5].tolist(), held.choices, "clicked")
-
-# %%
-worst = surprising[: m // 20]
-for_model, for_click = utilities[worst, favourite[worst]], utilities[worst, held.choices[worst]]
-defended = (for_model >= for_click).float().mean()
-show.note(
-    f"For **{defended:.0%}** of the {len(worst)} most surprising clicks the noiseless utility "
-    "agrees with the model, or sees a tie: these errors are the labeler's noise."
-)
-
-# %% [markdown]
-# The other errors are the model's own. Sort by how much less utility its favourite has than the best option:
-
-# %%
-loss_of_utility = utilities.max(-1).values - utilities[torch.arange(m), favourite]
-errors(loss_of_utility.argsort(descending=True)[:5].tolist(), best, "best by utility")
-
-# %%
-best_share = (loss_of_utility == 0).float().mean()
-show.note(
-    f"The model's favourite has the highest utility in **{best_share:.0%}** of the held-out "
-    f"comparisons. (It is the noisy click in {accuracy:.0%}.)"
-)
-
-# %% [markdown]
-# Look for a pattern: a rare word, a negation, two moods in one sentence, broken grammar that does not matter to the word counter?
-#
-# ## 11. What has it learned? (optional, 8 minutes)
-#
-# The labeler counts a word the other way round if "not", "never" or "nobody" is among the three words before it. Has the model learned that?
+# The labeler of the 8,000 recorded comparisons counts a word the other way round if "not", "never" or "nobody" is among the three words before it. Has the model learned that?
 # Write sentences and see. The two sentences of each pair below differ by a negation. **Predict** for every pair which of the two gets the
 # higher reward.
 
@@ -947,34 +971,6 @@ show.note(
 # before it learns the rule. Until then it scores "not at all happy" as a happy text, and a policy trained on such a reward may find that
 # out.
 #
-# And the constant that may differ from prompt to prompt? Put the *same* answers after different prompts:
-
-# %%
-answers = [p[0] for p in pairs]
-openings = [
-    query,
-    " It was a dreadful night, and everyone was miserable.",
-    " It was a splendid morning, and everyone was delighted.",
-]
-grid = pd.DataFrame([rate(q, answers) for q in openings])
-grid.index, grid.columns = (
-    [q.strip()[:32] + "..." for q in openings],
-    [f"answer {k}" for k in range(4)],
-)
-grid.round(2)
-
-# %%
-constants = grid.mean(axis=1)
-show.note(
-    "Between prompts the mean reward of the same answers differs by up to "
-    f"**{constants.max() - constants.min():.2f}** standard deviations. The labels say nothing "
-    "about that."
-)
-
-# %% [markdown]
-# For PPO this does little harm. A constant that depends on the prompt alone is the same whatever the policy answers, so it makes no answer look
-# better than another. But never compare the rewards of answers to *different* prompts: the labels say nothing about such a comparison.
-#
 # ## Recap
 #
 # - A click becomes a loss through a softmax over the options; with two options it is logistic regression. Chance is ln K.
@@ -982,7 +978,8 @@ show.note(
 #   would be thrown away.
 # - The reward is read at the last *real* token, wherever the pads stand.
 # - Judge accuracy against a ceiling and with an interval. With enough labels, a model agrees with a labeler more than a second labeler does.
-# - The most surprising errors are often the labeler's. The model's own are in what the labels rarely showed.
+# - Few labels: leave the model as it is and learn what to look at in it. Let it foretell every choice before it learns from it. Many
+#   labels: fit all weights. What one can learn from sixty clicks depends on what the features already hold.
 #
 # | change one knob | and look at |
 # |---|---|
@@ -990,6 +987,7 @@ show.note(
 # | `reward.RewardConfig(epochs=4)` | training accuracy against held-out accuracy: when do they part? |
 # | `labelers.simulated(task, temperature=0)`, relabel `fit_comparisons` | the floor, the ceiling, and how few labels suffice without noise |
 # | `from_policy(policy, seed=1)` | how much depends on the random start of the head |
+# | `clicks.fit(...)` without `cannot_tell` | what it believes, and the line of choices foreseen |
 #
 # ## Questions
 #
@@ -998,6 +996,7 @@ show.note(
 # 3. Two of four options are identical texts. What does the click between them teach, and what does it do to the accuracy?
 # 4. Somebody normalises before the fit, and not after. What breaks in PPO, and will any error message say so?
 # 5. Suppose the penalty were applied *before* normalisation, as a raw -1. For which reward model would never ending be the best policy?
+# 6. Somebody adds a feature of the *prompt* to the taste, for instance how sad the story has been so far. What can the clicks teach about its weight?
 #
 # ## Further reading
 #

@@ -8,7 +8,11 @@
 # much better than expected its response turned out. On average, that direction is the gradient of the expected score. It also found what is
 # wrong with doing just that: much noise, and samples that are used only once. PPO is the same gradient, taken in careful steps.
 #
-# The table below shows the result. This notebook shows how it is done, line by line, with nothing left out. The letters are those of
+# Two models give scores in this notebook. The reward model of many simulated labels is the one that is taken apart with everything else. But
+# the full run in section 12 tunes on **the taste of notebook 03**, fitted to your clicks: on what *you* like. Where there is no such taste
+# yet, the reward model takes its place there, too. The next cell says which it will be.
+#
+# The table below shows a result. This notebook shows how it is done, line by line, with nothing left out. The letters are those of
 # notebook 04 ([a table of all of them](../docs/symbols.md)): $\pi$ (pi) is the **policy**, the model that is trained, and $\rho$ (rho) the
 # **reference**, a copy of the base model that never changes.
 
@@ -27,7 +31,7 @@ import torch
 from IPython.display import Code
 
 from rlhf_helpers import models, ppo, presets, reward, sampling, tasks, tensors
-from rlhf_helpers.course import checks, live, machine, plots, show
+from rlhf_helpers.course import checks, learner, live, machine, plots, show
 from rlhf_helpers.course.profile import artifact, folder, profile, record
 from rlhf_helpers.runtime import runs
 from rlhf_helpers.runtime.optim import TensorFlowAdam
@@ -45,6 +49,9 @@ reference = models.Policy.load().to(device).frozen_copy()
 reward_model = models.RewardModel.load(artifact("reward_sentiment")).to(device)
 pool = tasks.queries(task, tokenizer, 2_000, seed=100)
 score = reward.scorer(reward_model, task)
+taste, is_simulated = learner.taste(reference)  # None where notebook 03 has not fitted one
+whose = f"the taste of {learner.who(is_simulated)}" if taste else "the reward model of sentiment"
+show.note(f"The full run of section 12 will tune on **{whose}**.")
 
 
 def seeded(seed):
@@ -52,15 +59,15 @@ def seeded(seed):
 
 
 # %%
-def answers(policy, queries):
+def answers(policy, queries, score=score):
     rollout = sampling.sample(policy, queries, task.response_length, task.temperature, seeded(0))
     return tasks.texts(task, rollout.responses, tokenizer), score(rollout).tolist()
 
 
-def before_and_after(tuned, queries):
+def before_and_after(tuned, queries, score=score):
     table = {"end of the prompt": [show.ending(t) for t in tasks.query_texts(queries, tokenizer)]}
-    table["before"], table["score before"] = answers(reference, queries)
-    table["after PPO"], table["score after"] = answers(tuned, queries)
+    table["before"], table["score before"] = answers(reference, queries, score)
+    table["after PPO"], table["score after"] = answers(tuned, queries, score)
     return pd.DataFrame(table).round(2)
 
 
@@ -70,8 +77,8 @@ before_and_after(tuned, test[:6])
 
 
 # %%
-def mean_score(policy):
-    return sum(answers(policy, test)[1]) / len(test)
+def mean_score(policy, score=score):
+    return sum(answers(policy, test, score)[1]) / len(test)
 
 
 before, after = mean_score(reference), mean_score(tuned)
@@ -80,7 +87,7 @@ show.note(
 )
 
 # %% [markdown]
-# Same prompts, same seed of the sampler, two models. One unit of score is one standard deviation of the base model's own responses (before
+# Same prompts, same seed of the sampler, two models: the base model, and one tuned on the reward model of sentiment. One unit of score is one standard deviation of the base model's own responses (before
 # they are cut and penalised, their mean is 0). Read the texts as well as the scores. Did the tuned model only become more cheerful, or
 # did it also begin to repeat itself?
 #
@@ -388,7 +395,8 @@ plots.token_strip(pieces, gains[row].cpu());
 # few tokens decide, and often they are the ones that you would have underlined yourself.
 #
 # In `benchmarks/nats.py` one run of each kind ended with a score of 1.16 at 4.4 nats, and with this change of 1.50 at 5.3. We keep
-# the paper's way while we take the step apart. The full run of section 12 pays token by token: `reward.scorer(..., each_token=True)`.
+# the paper's way while we take the step apart. A full run on a reward model pays token by token: `reward.scorer(..., each_token=True)`. A
+# taste reads a whole answer at once, so a run on a taste pays on the last token.
 
 # %% [markdown]
 # ## 6. Rescale keeps the mean, standardize removes it
@@ -842,7 +850,8 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 # - **Four answers to a prompt.** A batch of 64 is 16 prompts, each read once for all four, which saves nearly half of the products.
 # - **One epoch** in the place of four. The paper sampled from a model 250 times as large, where an answer is expensive and worth a second
 #   look. Ours writes 64 of them in about a second, and fresh answers tell more than old ones.
-# - **Each token is paid for what it adds** to the score (section 5).
+# - **Each token is paid for what it adds** to the score (section 5), if a reward model pays. A taste pays on the last token; but it is a
+#   weighted sum of what was there before PPO, and so quickly climbed that it needs only half as many answers.
 # - **Beta stays at 0.25.** A controller lowers beta as long as the KL is below its target. By the time the policy takes off, beta is low, and
 #   it is raised too slowly to hold it. With a target of 4.5 nats and the reward model that notebook 03 fits, a run as long as this one stood
 #   at 4 nats after 4,200 answers and at 10 a thousand later; of the pairs of tokens in its last batches, 10 to 20 % were different. The paper fixed beta, too, where it tuned summarizers.
@@ -854,26 +863,33 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 # less. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no good model.)
 #
 # You may stop the kernel at any time: a checkpoint is written every 25 steps, and running the cell again continues from there, bit for bit.
-# The folder's name contains your reward model's gain, so a new reward model starts a new run.
+# The folder's name contains your reward's gain, so a new taste or reward model starts a new run.
+
+# %%
+paid = taste.score if taste else reward.scorer(reward_model, task, each_token=True)
+shown_score = taste.score if taste else score  # one number for an answer
+kind, gain = ("taste", taste.tensors["gain"]) if taste else ("sentiment", reward_model.gain)
+preset = presets.get(task.name, "bundled").ppo
+count = size.episodes // 2 if taste else size.episodes
+full = replace(preset, batch=size.batch, episodes=count)
+full = replace(full, lr=preset.lr * min(2, preset.steps / full.steps))  # fewer steps, longer ones
+show.note(f"{full.episodes:,} answers are paid by **{whose}**.")
 
 # %% tags=["slow"]
 machine.announce("the full run of PPO")
-preset = presets.get(task.name, "bundled").ppo
-full = replace(preset, batch=size.batch, episodes=size.episodes)
-full = replace(full, lr=preset.lr * min(2, preset.steps / full.steps))  # fewer steps, longer ones
-name = f"ppo_sentiment_run-{size.name}-{reward_model.gain.item():.5f}"
-run = Run(folder() / name, seed=0, config=full)
+run = Run(folder() / f"ppo_{kind}_run-{size.name}-{gain.item():.5f}", seed=0, config=full)
 live.watch(run, full.steps, batch=full.batch)  # the curves as they come
 policy = models.Policy.load().to(device)
 start = time.time()
-by_token = reward.scorer(reward_model, task, each_token=True)
-metrics = ppo.tune(policy, by_token, pool, task, full, run, reference=reference)
+metrics = ppo.tune(policy, paid, pool, task, full, run, reference=reference)
 
-policy.save(folder() / "policy_sentiment")
+policy.save(folder() / f"policy_{kind}")
 lines = [*metrics[:-1], metrics[-1] | {"seconds": time.time() - start}]
-(folder() / "ppo_sentiment.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-for made in ("policy_sentiment", "ppo_sentiment.jsonl"):
-    record(made, f"tuned in notebook 05 on {full.episodes:,} episodes")
+text = "".join(json.dumps(line) + "\n" for line in lines)
+(folder() / f"ppo_{kind}.jsonl").write_text(text)
+for made in (f"policy_{kind}", f"ppo_{kind}.jsonl"):
+    how = f"tuned in notebook 05 on {full.episodes:,} episodes, paid by {whose}"
+    record(made, how, simulated=is_simulated or not taste)
 plots.training_curves(metrics, kl_target=full.kl_target);
 # %% [markdown]
 # *How to read the nine curves:*
@@ -900,16 +916,25 @@ ends["last tenth"] = pd.DataFrame(metrics[-max(1, len(metrics) // 10) :]).mean()
 pd.DataFrame(ends).loc[list(prediction)].round(2).fillna("-")
 
 # %% [markdown]
-# **Never look at curves alone.** The same prompts as at the start, before and after *your* run:
+# **Never look at curves alone.** The same prompts as at the start, before and after *your* run; the scores are those of what it was paid by:
 
 # %%
-before_and_after(policy, test[:6])
+show.note(f"Scores of **{whose}**:")
+before_and_after(policy, test[:6], shown_score)
+
+# %%
+first, last = (mean_score(p, shown_score) for p in (reference, policy))
+if size.name == "laptop":
+    assert last > first + 0.3
+show.note(
+    f"Over {len(test)} test prompts the mean score is {first:.2f} before and {last:.2f} after."
+)
 
 # %% [markdown]
-# Read the right-hand column aloud. How many *different* sentences are there, names apart? A full run of ours ends with a few favourites, and
-# one of them may be half of the answers. That is no bug: nothing in the reward asks for variety, and repetition costs nothing but KL. Is
-# it still Saltmere? Is it what the labeler asked for, or only what the reward model measures? Notebook 07 asks judges who have not seen
-# the scores.
+# Read the right-hand column aloud. Is it still Saltmere? How many *different* sentences are there, names apart? Nothing in the reward asks for
+# variety, and repetition costs nothing but KL: a run that goes on for long ends with a few favourites. And do *you* like these texts better, or
+# do they only have what you happened to click? You have seen the scores, so you cannot judge that here. Notebook 07 hides them, and the
+# sides.
 #
 # ## 13. Clinic: three sick runs
 #
@@ -1057,4 +1082,4 @@ if change:
 # - Schulman et al. 2016, *High-Dimensional Continuous Control Using Generalized Advantage Estimation*: section 3.
 # - Schulman 2020, *Approximating KL Divergence*: the estimators k1, k2 and k3.
 #
-# Your tuned model is in your runs folder. **Next:** notebook 06 asks what changes when the model is as large as GPT-2; [07](07_did_it_work.ipynb) asks whether your model is really better.
+# Your tuned model is in your runs folder, and notebook 07 finds it there. **Next:** notebook 06 asks what changes when the model is as large as GPT-2; [07](07_did_it_work.ipynb) asks whether your model is really better.

@@ -1,16 +1,17 @@
 # %% [markdown]
 # # 07 · Did it work?
 #
-# The score went up: you saw it in notebook 05, step by step. But the score comes from the reward model, and PPO was trained to please exactly
-# that model. So the reward model cannot tell us whether the texts got better. For that we need a reader who knows nothing of reward models,
-# sees one answer of the base model and one of the tuned model without being told which is which, and says which is the happier one. In
-# this notebook you are that reader first, and a simulated judge is the second. And how sure can you be, after twenty pairs, or five
-# hundred?
+# The score went up: you saw it in notebook 05, step by step. But PPO was trained to raise exactly that score. So the score cannot tell us
+# whether the texts got better. For that we need a reader who sees one answer of the base model and one of the tuned model without being
+# told which is which, and says which one they like better. In this notebook you are that reader first: the model was tuned on what *you*
+# clicked, so nobody else can say whether it worked. Then a simulated judge takes over, on a model whose labels were simulated and whose
+# truth is therefore known. How sure can you be, after twenty pairs, or five hundred?
 #
 # **After this notebook you can**
 #
 # - set up a blind test: new prompts, hidden sides, a judge who had no part in training;
 # - put an interval around a win rate, and say how many pairs are enough before you start;
+# - find out whether a model learned what you like, or what you happened to click;
 # - compare what the reward model believes with what the judge says;
 # - measure how far the policy has moved, and what each nat of KL bought;
 # - look for side effects: length, repetition, unfinished answers;
@@ -32,8 +33,8 @@ import torch
 from IPython.display import display
 
 from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks
-from rlhf_helpers.course import checks, machine, plots, show
-from rlhf_helpers.course.profile import RECORDED, artifact, folder, profile
+from rlhf_helpers.course import checks, learner, machine, plots, show
+from rlhf_helpers.course.profile import RECORDED, artifact, folder, own, profile
 from rlhf_helpers.labels import cards, frontend
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.runtime import seeds
@@ -48,8 +49,8 @@ plots.pipeline("judge");
 # %% [markdown]
 # ## 1. What is compared
 #
-# Three things come from earlier notebooks: the tuned policy, the reward model, the curves of the PPO run. Where you have none of your own, the
-# recorded ones are used. Each line says which it is, and how yours was made.
+# Several things come from earlier notebooks: the model tuned on your taste, and the taste; a model tuned on a reward model of many labels, that
+# reward model, and the curves of its run. Each line says which it is, and how it was made; the recorded ones take the place of what is missing.
 
 # %%
 base = models.Policy.load().to(device)
@@ -57,6 +58,14 @@ tokenizer = base.tokenizer
 tuned = models.Policy.load(artifact("policy_sentiment")).to(device)
 reward_model = models.RewardModel.load(artifact("reward_sentiment")).to(device)
 ppo_lines = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_text().splitlines()]
+taste, is_simulated = learner.taste(base)
+path = own("policy_taste") if taste else None
+yours = models.Policy.load(path).to(device) if path else tuned
+taste = taste if path else None
+
+# %%
+whose = f"the taste of {learner.who(is_simulated)}" if taste else "the reward model of sentiment"
+show.note(f"Section 2 judges the model that was tuned on **{whose}**.")
 
 # %% [markdown]
 # The prompts come from the **test** split. No model in this course has been trained on these stories, neither the base model nor the reward
@@ -68,7 +77,8 @@ ppo_lines = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_t
 test = tasks.queries(task, tokenizer, size.judged, split="test", seed=0)
 prompts = tasks.query_texts(test, tokenizer)
 rollouts, answers = {}, dict.fromkeys(("base", "tuned"))
-for number, (name, policy) in enumerate((("tuned", tuned), ("base", base))):
+drawn = [("tuned", tuned, 0), ("base", base, 1)] + ([("yours", yours, 0)] if taste else [])
+for name, policy, number in drawn:
     dice = seeds.generator(0, "judged answers", number, device)  # as in section 2
     rollouts[name] = sampling.sample(policy, test, task.response_length, task.temperature, dice)
     answers[name] = tasks.texts(task, rollouts[name].responses, tokenizer)
@@ -93,11 +103,13 @@ show.source(evaluation.mirrored, evaluation.pairs)
 pairs, tuned_is_zero = evaluation.pairs(tuned, base, test, task, seed=0)
 assert [p.options[0 if zero else 1] for p, zero in zip(pairs, tuned_is_zero)] == answers["tuned"]
 print(f"{len(pairs)} pairs; the tuned model stands first in {sum(tuned_is_zero)} of them")
+all_yours, yours_is_zero = evaluation.pairs(yours, base, test, task, seed=0)
+your_pairs, your_zero = all_yours[:20], yours_is_zero[:20]
 
 # %% [markdown]
-# **Judge twenty pairs.** The card is the one of notebook 02 with two options: **1** and **2** choose, **t** cannot tell (that is half a
-# win for each), **u** takes back. Your own rubric of notebook 02 is in the fold, if you wrote one. At the end, and not before, the card says
-# who was who. *Write down first*: how often will you prefer the tuned model?
+# **Judge twenty pairs** of your model and the base model. The card is the one of notebook 02 with two options: **1** and **2** choose, **t**
+# cannot tell (that is half a win for each), **u** takes back. It asks the question that you asked there, and your rubric is in the fold.
+# At the end, and not before, the card says who was who. *Write down first*: how often will you prefer the tuned model?
 #
 # How blind is it? The card shows no names, and no table of this notebook has shown you any. But you have met tuned answers in notebooks 00
 # and 05. If one sentence came back again and again there, you may recognise its writer, and then your verdict is about the writer and no
@@ -107,23 +119,39 @@ print(f"{len(pairs)} pairs; the tuned model stands first in {sum(tuned_is_zero)}
 pseudonym = cards.me()  # your pseudonym of notebook 02
 written = folder() / "rubric_sentiment.md"
 rubric = written.read_text(encoding="utf-8") if written.exists() else None
-blind = slice(0, 20)
-sides = {"first_is_zero": tuned_is_zero[blind], "names": ("tuned", "base")}
-card = cards.judge(pairs[blind], pseudonym, rubric=rubric, **sides)
+question = learner.question(task=task) if taste else frontend.QUESTIONS[task.name]
+about = {"question": question, "rubric": rubric}
+sides = {"first_is_zero": your_zero, "names": ("tuned", "base")}
+card = cards.judge(your_pairs, pseudonym, **about, **sides)
 card
 
 # %% [markdown]
-# To judge all the pairs you would need an evening. A **simulated judge** does it in a second: a counter of happy and sad words with the noise of
-# the labelers in notebook 02. It is *held out*: none of its choices trained the reward model. But its taste is exactly the one that the
-# reward model was taught. A judge with any other taste would have less reason to like what PPO has made, so expect real readers to be
-# less impressed.
+# Nobody at the keyboard? Where the taste is that of the simulated learner of notebook 02, the **same simulated learner** judges the twenty
+# pairs, on another day: its noise is drawn anew. Where there is no taste, a simulated judge looks for happy words. But where the taste is
+# yours, nobody can judge in your place, and what follows waits for you.
 
 # %%
 judge = labelers.simulated(task, name="held-out judge", seed=1_000)
+by, mine, undecided = "you", card.labels(), card.ties()
+if not mine and not undecided:
+    by = "nobody yet"
+    if taste is None:
+        by, mine = "a SIMULATED judge", judge.label(your_pairs)
+    elif is_simulated:
+        by, (mine, undecided) = learner.who(True), learner.verdicts(your_pairs)
+judged_yours = bool(mine or undecided)
+print(f"{len(mine)} verdicts by {by}, and {len(undecided)} pairs where they could not tell")
+
+# %% [markdown]
+# Twenty pairs take you a few minutes; for five hundred you would need an evening. To learn what an evaluation can tell, sections 3 to 10 look at the model
+# tuned on **sentiment**, whose labels were simulated, and let a **simulated judge** read 512 pairs in a second: a counter of happy and
+# sad words with the noise of the labelers in notebook 02. It is *held out*: none of its choices trained the reward model. But its taste
+# is exactly the one that the reward model was taught. A judge with any other taste would have less reason to like what PPO has made, so
+# expect real readers to be less impressed.
+
+# %%
 verdicts = judge.label(pairs)
-mine, undecided = card.labels(), card.ties()
-print(f"{len(verdicts)} verdicts of a SIMULATED judge, {len(mine)} of yours")
-print(f"{len(undecided)} pairs where you could not tell")
+print(f"{len(verdicts)} verdicts of a SIMULATED judge")
 
 # %% [markdown]
 # ## 3. Uncover the sides
@@ -183,11 +211,106 @@ show.note(
 )
 
 # %% [markdown]
-# Now the names may be told, once you have judged. These are the first five pairs: not the best five, which would prove nothing. (If you ran
-# all cells at once, the table waits for you. Judge, and run this cell and the last ones again; or set `told` to `True`.)
+# ### Yours: did it learn what you like?
+#
+# Now your model (or the simulated learner's). First the twenty verdicts, with an interval. Then what the taste had expected of each pair,
+# before anybody judged: the probability that the tuned model's text is preferred. (The names are told once you have judged. If you ran
+# all cells at once, judge, and run this cell and the next ones again.)
 
 # %%
 told = card.session.current is None or frontend.headless()
+
+
+def rewards_of(asked):
+    """What pays the policy finds of each option: (N, K)."""
+    if taste:
+        return taste.rewards(asked)
+    rows = [labelers.Label(c.id, "nobody", 0) for c in asked]
+    encoded = reward.encode(task, asked, rows, tokenizer, keep_equal=True)
+    return reward.predictions(reward_model, encoded).cpu()
+
+
+def expects(asked):
+    """How likely each option is to be chosen, as the taste or the reward model sees it: (N, K)."""
+    if taste:
+        return taste.probabilities(asked)
+    return (rewards_of(asked) / reward_model.gain.item()).softmax(-1)
+
+
+# %%
+column = torch.tensor([0 if zero else 1 for zero in your_zero])
+foretold = expects(your_pairs).gather(1, column.unsqueeze(1)).squeeze(1)  # of the tuned text
+verdict = dict.fromkeys(undecided, "cannot tell")
+for x, zero in zip(your_pairs, your_zero):
+    for label in mine:
+        if label.comparison_id == x.id:
+            verdict[x.id] = "tuned" if (label.choice == 0) == zero else "base"
+if judged_yours and told:
+    in_eyes = evaluation.judge(your_pairs, your_zero, mine, undecided)
+    show.note(
+        f"In the eyes of **{by}** the tuned model wins in **{in_eyes}**. {whose.capitalize()} had "
+        f"expected **{foretold.mean():.0%}**."
+    )
+else:
+    show.note("Not judged yet: judge the twenty pairs in section 2 first.")
+
+# %%
+rows = []
+for x, zero, p in zip(your_pairs, your_zero, foretold.tolist()):
+    tuned_text, base_text = x.options if zero else x.options[::-1]
+    rows.append((tuned_text, base_text, p, verdict.get(x.id, "-")))
+columns = ["tuned", "base", "expected for tuned", "preferred"]
+table = pd.DataFrame(rows, columns=columns)
+surprise = table["expected for tuned"].where(table["preferred"] == "base")
+surprise = surprise.fillna((1 - table["expected for tuned"]).where(table["preferred"] == "tuned"))
+order = surprise.sort_values(ascending=False).index
+table.loc[order].head(6).round(2) if told and judged_yours else None
+
+# %% [markdown]
+# At the top are the pairs in which the verdict was least expected. Read them one by one: **did it learn what you like, or what you happened to
+# click?** If you prefer a text that the taste thinks little of, what has it that no word, length or manner shows? And where it expected
+# you to like a text that you did not: was it paid for a *sign* of what you like (a quotation mark, a favourite word) in the place of the
+# thing itself? Sixty clicks on texts of the base model could not tell the two apart, because there they went together. PPO has
+# looked for texts in which they do not.
+#
+# Twenty pairs leave a wide interval. Where the learner is simulated, its hidden taste can be told now, and asked without noise about all pairs.
+
+# %%
+if taste and is_simulated:
+    likes = torch.tensor([[learner.utility(o) for o in x.options] for x in all_yours])
+    where = torch.tensor([0 if zero else 1 for zero in yours_is_zero]).unsqueeze(1)
+    gained = (likes.gather(1, where) - likes.gather(1, 1 - where)).squeeze(1)
+    ties = (gained == 0).sum().item()
+    sure = evaluation.wilson((gained > 0).sum().item() + ties / 2, len(gained), ties)
+    show.note(
+        f"The simulated learner likes **{learner.HIDDEN}**. Without noise it prefers the tuned "
+        f"model in **{sure}**."
+    )
+    counts = {
+        name: {
+            "answers with speech": sum('"' in t for t in texts) / len(texts),
+            "words": sum(len(labelers.words(t)) for t in texts) / len(texts),
+        }
+        for name, texts in (("base", answers["base"]), ("yours", answers["yours"]))
+    }
+    display(pd.DataFrame(counts).round(2))
+
+# %%
+if size.name == "laptop" and taste and is_simulated:
+    assert sure.low > 0.5
+paid_by = taste.score if taste else reward.scorer(reward_model, task)
+moved_yours = evaluation.measure(yours, base, test, task, paid_by)
+show.note(
+    f"It stands **{moved_yours['kl_nats_per_response']:.1f} nats** from the base model, with a "
+    f"score of {moved_yours['score']:.2f} by {whose}."
+)
+
+# %% [markdown]
+# ### Back to the known case
+#
+# The first five pairs of the model tuned on sentiment: not the best five, which would prove nothing.
+
+# %%
 named = pd.DataFrame({"prompt": prompts, "base": answers["base"], "tuned": answers["tuned"]})
 named.head(5) if told else show.note("The names are not told before you have judged, in section 2.")
 
@@ -296,11 +419,10 @@ assert sum(kept["plain"]) / len(totals) < sum(kept["Wilson"]) / len(totals)
 # Here are the results as a picture, with yours if you have judged.
 
 # %%
-rows = [{"model": "tuned, simulated judge", "wins": result.successes, "total": result.total}]
-if mine or undecided:
-    own = evaluation.judge(pairs, tuned_is_zero, mine, undecided)
-    print("In your eyes:", own)
-    rows.append({"model": "tuned, you", "wins": own.successes, "total": own.total})
+rows = [{"model": "sentiment, simulated judge", "wins": result.successes, "total": result.total}]
+if judged_yours:
+    in_eyes = evaluation.judge(your_pairs, your_zero, mine, undecided)
+    rows.append({"model": f"section 2, {by}", "wins": in_eyes.successes, "total": in_eyes.total})
 else:
     print("You have judged no pairs yet, so there is only the simulated judge's bar.")
 plots.win_rates(rows);
@@ -673,7 +795,7 @@ prices = pd.DataFrame({name: look(name) for name in answers})
 prices.round(3)
 
 # %% [markdown]
-# Compare the columns. Some narrowing is what you asked for: happy texts share happy words. The warning signs are a distinct-2 that falls to a
+# Compare the columns (*yours*, where there is one, was tuned on a taste). Some narrowing is what you asked for: happy texts share happy words. The warning signs are a distinct-2 that falls to a
 # small part of the base model's, one opening that makes up a large share of all answers (names and other capitalised words count as one),
 # or a length at one of its limits. Nobody asked the labeler about repetition, and a judge who sees one pair at a time cannot notice it:
 # the hundredth copy of a cheerful sentence wins as easily as the first. Is the tuned model's win rate worth what you see here? (Compare
@@ -703,49 +825,49 @@ some.round(1) if told else show.note("The names are not told before you have jud
 # %% [markdown]
 # ## 11. A second round
 #
-# The reward model learned from texts of the **base** model. The tuned policy writes other texts, on which the reward model is less reliable. The
+# The taste was learned from texts of the **base** model. The tuned policy writes other texts, on which the taste is less reliable. The
 # remedy is to ask again, about the tuned policy's samples. The paper calls this online data collection: label, tune, label what the tuned
-# policy writes, and so on. The columns `source` and `round` of the store record where each comparison comes from.
+# policy writes, and so on. The columns `source` and `round` of the store record where each comparison comes from. So this card asks your question
+# about what *your* model writes now.
 
 # %%
 more = tasks.queries(task, tokenizer, size.own_labels, split="train", seed=22)
-second_round = labelers.collect(tuned, task, more, seed=2, source="tuned", round=1)
+second_round = labelers.collect(yours, task, more, seed=2, source="tuned", round=1)
 store = LabelStore(folder() / "labels.db")
 new = store.add(second_round)
 assert all(c.source == "tuned" and c.round == 1 for c in second_round)
 print(f"{len(second_round)} comparisons from the tuned policy, {new} of them new in your store")
 
 # %%
-card_two = cards.label(second_round, task, pseudonym, store=store, rubric=rubric)
+card_two = cards.label(second_round, task, pseudonym, store=store, **about)
 card_two
 
 # %% [markdown]
-# Label a few; the question is that of the first round. Has it become harder? We measure that with the simulated labeler, whose utilities we
-# know. The `spread` is the distance from the best to the worst option; expected agreement is that of notebook 02.
+# Label a few. Has it become harder? What pays the policy can say: the mean reward of the options, the `spread` from the best to the worst of
+# the four, and how sure it is of its favourite.
 
 # %%
 first_round = labelers.collect(base, task, more, seed=2)
 
 
-def difficulty(comparisons):
-    rows = []
-    for comparison in comparisons:
-        utilities = [judge.utility(option) for option in comparison.options]
-        meet = sum(p * p for p in judge.probabilities(comparison.options))
-        rows.append((sum(utilities) / len(utilities), max(utilities) - min(utilities), meet))
-    return pd.DataFrame(rows, columns=["mean utility", "spread", "expected agreement"]).mean()
+def difficulty(asked):
+    found, sure = rewards_of(asked), expects(asked).amax(-1)
+    spread = found.amax(-1) - found.amin(-1)
+    return {"mean reward": found.mean().item(), "spread": spread.mean().item(),
+            "probability of the favourite": sure.mean().item()}  # fmt: skip
 
 
 rounds = {"round 0 (base)": first_round, "round 1 (tuned)": second_round}
 pd.DataFrame({name: difficulty(asked) for name, asked in rounds.items()}).round(2)
 
 # %% [markdown]
-# If the tuning worked, the mean utility has risen. Four happy texts are harder to tell apart than a happy one among sad ones. Where spread
-# and agreement have fallen, each new label therefore carries less information about *this* question. Did online collection pay off in the
+# If the tuning worked, the mean reward has risen. Four texts that all please are harder to tell apart than one among three others. Where the
+# spread has fallen, each new label carries less information about *this* question; but it is about the texts that matter now, and the
+# clicks of round 0 say nothing about them. Did online collection pay off in the
 # paper? Hardly for style: policies of 5,000 labels collected offline and online came out at 50 to 50 on sentiment and 48 to 52 on
 # descriptiveness. For summaries it did: about three points of ROUGE on CNN/DM.
 #
-# Notebook 03 reads all your labels in this store, from both rounds.
+# Notebook 03 reads all your labels in this store, from both rounds: fit again, tune again, judge again.
 
 # %% [markdown]
 # ## The result in one table
@@ -758,8 +880,11 @@ before, after = measured["base"], measured["tuned"]
 judged = (result.rate, result.low, result.high, ppo_lines[-1].get("seconds"))
 rows = [("base", before["score"], 0.0, None, None, None, None)]
 rows.append(("tuned", after["score"], after["kl_nats_per_response"], *judged))
+if judged_yours and taste:
+    mine_now = (moved_yours["score"], moved_yours["kl_nats_per_response"])
+    rows.append((f"on {whose}", *mine_now, in_eyes.rate, in_eyes.low, in_eyes.high, None))
 table = [dict(zip(names, row)) for row in rows]
-advice = "(the judge is simulated; judge twenty pairs yourself in section 2)"
+advice = "(the judges are simulated; judge twenty pairs yourself in section 2)"
 summary = {"rows": table, "look_at": f"notebooks/07_did_it_work.ipynb {advice}"}
 folder().mkdir(parents=True, exist_ok=True)
 (folder() / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
@@ -768,7 +893,8 @@ pd.DataFrame(table).set_index("model").drop(columns="seconds").round(3)
 # %% [markdown]
 # ## Recap
 #
-# - Judge blind, on new prompts, with a judge who had no part in training. The reward model is not one.
+# - Judge blind, on new prompts, with a judge who had no part in training. The reward model is not one. For your taste, you are one.
+# - What was clicked is only a sign of what is liked. Read the pairs in which taste and verdict differ.
 # - Uncover the sides before you count. A result near 50 % means no effect, or forgotten sides.
 # - Wilson's interval is reliable with few pairs and near 100 %. It covers the choice of prompts, not the randomness of training.
 # - A judge with noise sees less of every difference. Compare win rates only if the judges are equally noisy.
@@ -789,6 +915,7 @@ pd.DataFrame(table).set_index("model").drop(columns="seconds").round(3)
 # 2. You judged twenty pairs and found 65 %. You judge twenty more "to be sure". What is wrong with the interval of all forty?
 # 3. The tuned model's answers are two words longer. How would you find out whether length alone explains the wins?
 # 4. Two policies have the same score, one at 3 nats and one at 12. Which would you publish, and what would you look at first?
+# 5. The taste expects 80 % for your model, and you prefer it in 50 % of the pairs. What are the two explanations, and how do you tell them apart?
 #
 # ## Further reading
 #

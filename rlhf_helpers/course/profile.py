@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlhf_helpers.labels.place import folder
 from rlhf_helpers.runtime import files
@@ -32,7 +33,7 @@ class Profile:
 
 PROFILES = {
     "laptop": Profile(
-        "laptop", comparisons=5_000, own_labels=40, episodes=8_192, judged=512, batch=64, answers=4
+        "laptop", comparisons=5_000, own_labels=60, episodes=8_192, judged=512, batch=64, answers=4
     ),
     "quick": Profile(
         "quick", comparisons=256, own_labels=8, episodes=256, judged=64, batch=32, answers=4
@@ -57,11 +58,27 @@ def profile() -> Profile:
     return PROFILES[name]
 
 
-def record(name: str, made: str) -> None:
+def record(name: str, text: str, **more: bool) -> None:
     """Write down how something in your folder was made, for `artifact` to tell."""
     path = folder() / "made.json"
     known = files.read_json(path) if path.exists() else {}
-    files.replace_json(path, known | {name: {"made": made, "profile": profile().name}})
+    about = {"made": text, "profile": profile().name} | more
+    files.replace_json(path, known | {name: about})
+
+
+def made(name: str) -> dict[str, Any]:
+    """Return what `record` wrote down about something in your folder; {} if nothing."""
+    path = folder() / "made.json"
+    return files.read_json(path).get(name, {}) if path.exists() else {}
+
+
+def own(name: str) -> Path | None:
+    """Find something of yours that an earlier notebook made, and say how; None if it did not."""
+    path = folder() / name
+    if not path.exists():
+        return None
+    print(f"Using your own {name}: {_history(name)}")
+    return path
 
 
 def artifact(name: str) -> Path:
@@ -70,24 +87,22 @@ def artifact(name: str) -> Path:
     Says how yours was made (see `record`), and warns if that was in another profile. Raises
     FileNotFoundError if there is neither.
     """
-    own, recorded = folder() / name, RECORDED / name
-    if own.exists():
-        print(f"Using your own {name}: {_history(name)}")
-        return own
+    if (mine := own(name)) is not None:
+        return mine
+    recorded = RECORDED / name
     if recorded.exists():
         print(f"No {name} of your own yet: using the recorded one (made from simulated labels).")
         return recorded
     raise FileNotFoundError(
-        f"there is no {name}, neither of your own in {own.parent} nor recorded: run the notebook "
+        f"there is no {name}, neither of your own in {folder()} nor recorded: run the notebook "
         "that makes it first"
     )
 
 
 def _history(name: str) -> str:
     """Say how something of yours was made, with a warning if this profile would make another."""
-    path, now = folder() / "made.json", profile().name
-    known = files.read_json(path).get(name) if path.exists() else None
-    if known is None:
+    known, now = made(name), profile().name
+    if not known:
         return "nothing says how it was made."
     text = f"{known['made']}, profile {known['profile']}."
     if known["profile"] != now:

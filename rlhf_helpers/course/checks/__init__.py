@@ -25,6 +25,7 @@ from rlhf_helpers.course.checks.nb03 import (
     nb03_last_real_token,
     nb03_normalise,
     nb03_pairwise,
+    nb03_uphill,
 )
 from rlhf_helpers.course.checks.nb04 import (
     nb04_best_of_n,
@@ -51,7 +52,7 @@ __all__ = [
     "nb00_machine", "nb00_predictions", "nb00_one_knob", "nb01_logprob", "nb01_entropy",
     "nb01_response_logits", "nb01_ends_at", "nb01_perplexity", "nb02_agreement", "nb02_kappa",
     "nb02_expected_agreement", "nb02_length_bias", "nb03_choice_loss", "nb03_pairwise",
-    "nb03_last_real_token", "nb03_ceiling", "nb03_normalise", "nb04_best_of_n",
+    "nb03_uphill", "nb03_last_real_token", "nb03_ceiling", "nb03_normalise", "nb04_best_of_n",
     "nb04_policy_gradient_loss", "nb04_leave_one_out", "nb04_reweighted_mean", "nb04_optimum",
     "nb04_k3", "nb04_equal", "nb05_same", "nb05_kl_penalty",
     "nb05_place_score", "nb05_rescale", "nb05_gae", "nb05_policy_loss", "nb05_next_beta",

@@ -102,6 +102,60 @@ def nb03_pairwise(answer: Answer | None) -> str:
 
 
 @check
+def nb03_uphill(answer: Answer | None) -> str:
+    """Check the gradient of log P(clicks | w) + log P(w), a sum over clicks, by w."""
+    x = [  # features of 3 options in 4 comparisons
+        [[1.0, 0.5], [-0.5, 2.0], [0.0, -1.0]], [[2.0, 0.0], [0.5, 1.0], [-1.0, 0.25]],
+        [[0.5, -0.5], [1.5, 1.0], [-2.0, 0.0]], [[0.0, 1.0], [1.0, -1.0], [0.25, 0.75]],
+    ]  # fmt: skip
+    third = 1 / 3
+    targets = [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [third, third, third], [0.0, 0.0, 1.0]]
+    weights, variances = [0.8, -0.6], [2.0, 0.5]
+    rewards = [[option[0] * weights[0] + option[1] * weights[1] for option in row] for row in x]
+
+    def softmax(row: Sequence[float]) -> list[float]:
+        return [math.exp(r) / math.fsum(map(math.exp, row)) for r in row]
+
+    def pull(chances: Sequence[Sequence[float]]) -> list[float]:
+        return [
+            math.fsum(
+                (t - p) * option[d]
+                for row, told, expected in zip(x, targets, chances, strict=True)
+                for option, t, p in zip(row, told, expected, strict=True)
+            )
+            for d in (0, 1)
+        ]
+
+    clicks = pull([softmax(row) for row in rewards])
+    columns = [softmax(column) for column in zip(*rewards, strict=True)]
+    across = pull(list(zip(*columns, strict=True)))
+    prior = [-w / s for w, s in zip(weights, variances, strict=True)]
+
+    def both(scale: float, other: Sequence[float], first: Sequence[float] = clicks) -> Tensor:
+        return torch.tensor([scale * a + b for a, b in zip(first, other, strict=True)])
+
+    slips = [
+        ("the prior is missing: without it the weights may grow without end.", both(1, [0, 0])),
+        ("the prior pushes the wrong way: it pulls every weight back to 0.",
+         both(1, [-p for p in prior])),
+        ("you multiply by the variance: the wider the prior, the weaker its pull. Divide.",
+         both(1, [-w * s for w, s in zip(weights, variances, strict=True)])),
+        ("the pull of the prior is w / s, not half of it or twice: the derivative of w^2 / (2 s).",
+         both(1, [p / 2 for p in prior])),
+        ("the pull of the prior is w / s, not half of it or twice: the derivative of w^2 / (2 s).",
+         both(1, [2 * p for p in prior])),
+        ("this goes downhill: it is the gradient of the loss.", -both(1, prior)),
+        ("the clicks push the wrong way: targets minus probabilities.", both(-1, prior)),
+        ("you averaged over the clicks: sum them, or sixty clicks weigh no more than one.",
+         both(1 / len(x), prior)),
+        ("the softmax runs over the comparisons; it must run over the options.",
+         both(1, prior, across)),
+    ]  # fmt: skip
+    arguments = tuple(map(torch.tensor, (x, targets, weights, variances)))
+    return f"{judge(answer, arguments, both(1, prior), slips)}, with one answer of 'cannot tell'."
+
+
+@check
 def nb03_last_real_token(answer: Answer | None) -> str:
     """Check the column of the last True of every row, for pads on any side and any width."""
     _columns(answer, ["..####", "#####.", ".###..", "#.....", "######", "...##."])

@@ -7,7 +7,12 @@ the cell with `;` to show the figure and not the name of its axes.
 """
 
 from rlhf_helpers.course.plots.curves import CURVES, reward_fit, smooth, training_curves
-from rlhf_helpers.course.plots.labelers import labeler_consistency, labeler_pace, labeler_positions
+from rlhf_helpers.course.plots.labelers import (
+    labeler_consistency,
+    labeler_pace,
+    labeler_positions,
+    running_hits,
+)
 from rlhf_helpers.course.plots.memory import memory_bars
 from rlhf_helpers.course.plots.results import (
     calibration,
@@ -38,6 +43,6 @@ __all__ = [
     "pipeline", "token_strip", "memory_bars", "training_curves", "reward_fit", "smooth",
     "calibration", "reward_against_kl", "learning_curves", "win_rates", "score_histogram",
     "label_positions", "STAGES", "CURVES", "STYLE", "COLOURS", "labeler_pace", "labeler_positions",
-    "labeler_consistency", "BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "RED", "YELLOW", "BLACK",
-    "GREY", "PALE", "preferred", "taste_map",
+    "labeler_consistency", "running_hits", "BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "RED",
+    "YELLOW", "BLACK", "GREY", "PALE", "preferred", "taste_map",
 ]  # fmt: skip

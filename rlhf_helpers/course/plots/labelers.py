@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from rlhf_helpers import evaluation
 from rlhf_helpers.course.plots.style import (
     BLACK,
+    BLUE,
     COLOURS,
     DASHES,
+    GREEN,
+    GREY,
     MARKERS,
+    PALE,
     STYLE,
     Table,
     records_of,
@@ -134,6 +140,33 @@ def labeler_consistency(
     )
     ax.invert_yaxis()
     ax.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(1.01, 1))
+    return ax
+
+
+@plt.rc_context(STYLE)
+def running_hits(
+    hits: Sequence[bool], options: int, *, ceiling: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Draw how often clicks were foreseen, up to each of them, with Wilson's 95 % interval.
+
+    hits: whether the favourite was chosen, oldest first; chance is 1 / options. `ceiling`: between
+    which shares the best possible accuracy lies.
+    """
+    found = [evaluation.wilson(sum(hits[:n]), n) for n in range(1, len(hits) + 1)]
+    x = range(1, len(hits) + 1)
+    ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
+    band = {"color": PALE, "label": "95 % interval"}
+    ax.fill_between(x, [f.low for f in found], [f.high for f in found], **band)
+    ax.plot(x, [f.rate for f in found], color=BLUE, label="foreseen so far")
+    ax.axhline(1 / options, color=GREY, linestyle=":", label=f"chance: 1/{options}")
+    if ceiling is not None:
+        for bound, label in zip(ceiling, ("the ceiling lies between these", None), strict=True):
+            ax.axhline(bound, color=GREEN, linestyle="-.", linewidth=1.2, label=label)
+    ax.set(xlabel="choices", ylabel="share foreseen", ylim=(0, 1), xlim=(1, max(2, len(hits))))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_title("Each choice foretold before it was learned from")
+    ax.legend(fontsize=8.5, loc="upper right")
     return ax
 
 
