@@ -31,8 +31,16 @@ import torch
 from torch.nn.functional import pad
 
 from rlhf_helpers import (
-    beliefs, clicks, evaluation, labelers, models, reward, sampling, tasks, tensors,
-)  # fmt: skip
+    beliefs,
+    clicks,
+    evaluation,
+    labelers,
+    models,
+    reward,
+    sampling,
+    tasks,
+    tensors,
+)
 from rlhf_helpers.course import checks, learner, live, machine, plots, show
 from rlhf_helpers.course.profile import folder, profile, record
 from rlhf_helpers.records import Label

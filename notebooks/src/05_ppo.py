@@ -878,8 +878,9 @@ show.note(f"{full.episodes:,} answers are paid by **{whose}**.")
 # %% tags=["slow"]
 machine.announce("the full run of PPO")
 run = Run(folder() / f"ppo_{kind}_run-{size.name}-{gain.item():.5f}", seed=0, config=full)
-live.watch(run, full.steps, batch=full.batch)  # the curves as they come
 policy = models.Policy.load().to(device)
+# the curves as they come, and the same three prompts answered again and again
+live.watch(run, full.steps, batch=full.batch, policy=policy, task=task)
 start = time.time()
 metrics = ppo.tune(policy, paid, pool, task, full, run, reference=reference)
 
