@@ -68,6 +68,34 @@ def test_your_own_answers_are_read_as_soon_as_there_are_enough(runs):
     assert "by you" in str(mine) and not any(x.simulated for x in mine.labels)
 
 
+def test_answers_keep_their_order_and_say_what_was_given_with_the_mirror_on(runs):
+    """Ties came after all choices, so that predictions were made without them."""
+    store = LabelStore(runs / "labels.db")
+    store.add(asked(6))
+    session = Session(store, TASK.name, "me", asked(6))
+    kinds = []
+    while session.current is not None:
+        kind = "tie" if len(kinds) == 1 else "choose"
+        session.mirror = len(kinds) == 2
+        kinds.append((session.current.id, kind))
+        session.answer(kind, 0 if kind == "choose" else None, seconds=1.0)
+    store.close()
+    mine = learner.answers(asked(6), TASK, at_least=2)
+    assert [(i, "tie" if k is None else "choose") for i, k in mine.given] == kinds
+    assert mine.mirrored == {kinds[2][0]}
+
+
+def test_reading_answers_takes_no_item_from_a_card_in_another_window(runs):
+    store = LabelStore(runs / "labels.db")
+    store.add(asked(6))
+    session = Session(store, TASK.name, "me", asked(6), repeat_every=0)
+    for _ in range(4):
+        session.answer("choose", 0, seconds=1.0)
+    learner.answers(asked(6), TASK, at_least=2)
+    other = Session(store, TASK.name, "me", asked(6), cell="other", repeat_every=0)
+    assert other.current is not None  # one is open beside the one shown in the first window
+
+
 def test_second_answers_measure_agreement_and_are_no_labels(runs):
     answer_all(asked(12))
     mine = learner.answers(asked(12), TASK, at_least=4)

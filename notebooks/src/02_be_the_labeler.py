@@ -34,8 +34,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from rlhf_helpers import labelers, tasks
-from rlhf_helpers.course import checks, learner, plots, show
+from rlhf_helpers import labelers, models, tasks
+from rlhf_helpers.course import checks, learner, mirror, plots, show
 from rlhf_helpers.course.profile import folder, profile
 from rlhf_helpers.labels import agreement as measures  # you will write a function of that name
 from rlhf_helpers.labels import cards, frontend, handin, reports
@@ -136,6 +136,12 @@ pseudonym = cards.me("")
 print("Your labels carry the name", pseudonym)
 
 # %% [markdown]
+# **The card can answer back.** Its switch *What it learns* (key **m**) shows after each click what a small model had expected you to choose,
+# how often it was right so far, what it believes you like, and two sentences that it would pick for you. It is off at first, and with good
+# reason: who is told what they like begins to like it. Leave it off for the first forty, then switch it on and watch. (The first time it
+# reads all the texts, which takes half a minute; go on meanwhile.) Answers given with it on are marked, and notebook 03 leaves them out where it measures how
+# well you can be foreseen. **Past answers** (key **p**) lists what you answered; you can search and change it, and both versions are kept.
+#
 # *Before you begin, write down two guesses*: on how many of ten repeated comparisons will you choose the same text again? How often
 # would a stranger with the same question and rubric choose as you do?
 
@@ -144,7 +150,8 @@ held_out = comparisons[-1000:]  # notebook 03 does not train on these
 asked = learner.questions(comparisons, size.own_labels)  # the first of these
 store = LabelStore(folder() / "labels.db")
 own = {"question": question, "rubric": rubric}
-card = cards.label(asked, task, pseudonym, store=store, repeat_every=4, **own)
+answering = mirror.Mirror(models.Policy.load(), task, asked)  # does nothing until it is switched on
+card = cards.label(asked, task, pseudonym, store=store, repeat_every=4, mirror=answering, **own)
 card
 
 # %% [markdown]

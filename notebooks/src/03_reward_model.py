@@ -43,6 +43,7 @@ from rlhf_helpers import (
 )
 from rlhf_helpers.course import checks, learner, live, machine, plots, show
 from rlhf_helpers.course.profile import folder, profile, record
+from rlhf_helpers.features import Features
 from rlhf_helpers.records import Label
 from rlhf_helpers.runtime.runs import Run, default_device
 
@@ -310,9 +311,10 @@ known = own.comparisons + comparisons[-1_000 if full else -100 :]  # the others 
 print(own)
 
 # %%
-taste = clicks.fit(policy, task, known, own.labels, cannot_tell=own.cannot_tell)
-rows = taste.clicks.rows  # (comparison, choice), None for "cannot tell"
 by_id = {c.id: c for c in known}
+features = Features(policy, task, known)
+taste = clicks.learn(features, by_id, own.given)  # in the order in which they were given
+rows = taste.clicks.rows  # (comparison, choice), None for "cannot tell"
 x = taste.features([by_id[i] for i, _ in rows])
 targets = torch.stack([torch.full((4,), 0.25) if k is None else torch.eye(4)[k] for _, k in rows])
 variances = taste.clicks.variances().float()
@@ -331,7 +333,7 @@ print(f"steepest slope at weights 0: {start.abs().max():.2f}; at the fitted ones
 # ### How much has it understood?
 #
 # A few dozen labels are too few to put some aside for a test. There is a better way: **let the model foretell each choice before it learns
-# from it.** `clicks.fit` takes them one after the other: predict number 1, learn it, predict number 2, and so on. Every choice serves as a test
+# from it.** `clicks.learn` takes them one after the other: predict number 1, learn it, predict number 2, and so on. Every choice serves as a test
 # once, and nothing is wasted. The price: early predictions come from a model that had seen next to nothing.
 #
 # And against what? Below by chance, 25 %. Above by your own consistency: you were asked some comparisons twice. If you chose the same
@@ -341,7 +343,8 @@ print(f"steepest slope at weights 0: {start.abs().max():.2f}; at the fitted ones
 # **Predict**: how many of your choices were foreseen?
 
 # %%
-foreseen = clicks.accuracy(taste.guesses)
+unswayed = {i for i, _ in rows} - own.mirrored  # the card had not shown what the model believes
+foreseen = clicks.accuracy(taste.guesses, among=unswayed)
 same, twice = own.agreement()
 bounds = None
 if twice:

@@ -22,6 +22,7 @@ from rlhf_helpers.course import profile
 from rlhf_helpers.labels import cards, frontend
 from rlhf_helpers.labels.place import folder
 from rlhf_helpers.labels.sessions import Session
+from rlhf_helpers.labels.standing import JOIN, MIRROR
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Comparison, Label
 from rlhf_helpers.tasks import Task
@@ -74,13 +75,16 @@ def question(own: str = "", *, task: Task) -> str:
 class Answers:
     """What a learner answered, oldest first.
 
-    comparisons: those asked, and all others at hand; again: second choices, where one was asked
-    twice.
+    comparisons: those asked, and all others at hand; given: choices and ties in the order in which
+    they were given, as `clicks.learn` takes them; again: second choices, where one was asked twice;
+    mirrored: ids answered while the card showed what the model believes, which may have swayed.
     """
 
     comparisons: list[Comparison]
     labels: list[Label]
     cannot_tell: list[str]
+    given: list[tuple[str, int | None]]
+    mirrored: set[str]
     again: list[Label]
     simulated: bool
 
@@ -165,7 +169,12 @@ def _read(path: Path, task: Task, name: str, among: set[str] | None = None) -> A
         [x for x in store.labels(task.name, name, repeats=repeats) if x.comparison_id in ids]
         for repeats in (False, True)
     )
-    told = store.answered(name, task.name, ids)
-    ties = [i for i, kind, repeat in told if kind == "tie" and not repeat]
+    # a session would take an item that a card may be showing in another window
+    events = [e for e in store.events(task.name, name, standing=True) if e.comparison_id in ids]
+    rows = [(e.comparison_id, e.choice, e.kind) for e in events if not e.repeat]
+    chosen = {x.comparison_id for x in first}  # no gold
+    given = [(i, k) for i, k, kind in rows if kind == "tie" or kind == "choose" and i in chosen]
+    mirrored = {e.comparison_id for e in events if MIRROR in e.note.split(JOIN)}
+    ties = [i for i, choice in given if choice is None]
     store.close()
-    return Answers(known, first, ties, again, name == NAME)
+    return Answers(known, first, ties, given, mirrored, again, name == NAME)
