@@ -65,6 +65,8 @@ def test_your_own_answers_are_read_as_soon_as_there_are_enough(runs):
     mine = learner.answers(asked(), TASK, at_least=4)
     assert few.simulated and not mine.simulated
     assert [x.choice for x in mine.labels] == [0, 0, 0] and len(mine.cannot_tell) == 1
+    assert learner.of_whom(True) == "the taste of a SIMULATED learner"
+    assert learner.of_whom(False) == "your taste"  # notebook 07 said "the taste of you"
     assert "by you" in str(mine) and not any(x.simulated for x in mine.labels)
 
 

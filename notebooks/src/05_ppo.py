@@ -50,7 +50,7 @@ reward_model = models.RewardModel.load(artifact("reward_sentiment")).to(device)
 pool = tasks.queries(task, tokenizer, 2_000, seed=100)
 score = reward.scorer(reward_model, task)
 taste, is_simulated = learner.taste(reference)  # None where notebook 03 has not fitted one
-whose = f"the taste of {learner.who(is_simulated)}" if taste else "the reward model of sentiment"
+whose = learner.of_whom(is_simulated) if taste else "the reward model of sentiment"
 show.note(f"The full run of section 12 will tune on **{whose}**.")
 
 

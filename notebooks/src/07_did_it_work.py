@@ -64,7 +64,7 @@ yours = models.Policy.load(path).to(device) if path else tuned
 taste = taste if path else None
 
 # %%
-whose = f"the taste of {learner.who(is_simulated)}" if taste else "the reward model of sentiment"
+whose = learner.of_whom(is_simulated) if taste else "the reward model of sentiment"
 show.note(f"Section 2 judges the model that was tuned on **{whose}**.")
 
 # %% [markdown]
@@ -248,8 +248,8 @@ for x, zero in zip(your_pairs, your_zero):
 if judged_yours and told:
     in_eyes = evaluation.judge(your_pairs, your_zero, mine, undecided)
     show.note(
-        f"In the eyes of **{by}** the tuned model wins in **{in_eyes}**. {whose.capitalize()} had "
-        f"expected **{foretold.mean():.0%}**."
+        f"In the eyes of **{by}** the tuned model wins in **{in_eyes}**. Before that, "
+        f"{whose} had expected **{foretold.mean():.0%}**."
     )
 else:
     show.note("Not judged yet: judge the twenty pairs in section 2 first.")

@@ -145,6 +145,11 @@ def who(is_simulated: bool) -> str:
     return "a SIMULATED learner" if is_simulated else "you"
 
 
+def of_whom(is_simulated: bool) -> str:
+    """Name the learner's taste within a sentence."""
+    return f"the taste of {who(True)}" if is_simulated else "your taste"
+
+
 def taste(policy: models.Policy) -> tuple[clicks.Taste | None, bool]:
     """Load the taste that notebook 03 fitted; say what it is, and return whether it is simulated.
 
