@@ -166,7 +166,7 @@ def running_hits(
     ax.set(xlabel="choices", ylabel="share foreseen", ylim=(0, 1), xlim=(1, max(2, len(hits))))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_title("Each choice foretold before it was learned from")
-    ax.legend(fontsize=8.5, loc="upper right")
+    ax.legend(fontsize=8.5, loc="lower right", ncols=2)
     return ax
 
 
