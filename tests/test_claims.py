@@ -258,3 +258,17 @@ def test_without_the_penalty_a_policy_goes_further():
     assert free["kl_nats_per_response"] > 1.5 * bound["kl_nats_per_response"]
     assert record["settings"]["episodes"] == 10_000
     assert record["curve"][-1]["episodes"] == 156 * 64  # whole batches
+
+
+# ---- 11 ------------------------------------------------------------------------------------------
+
+
+def test_11_ran_at_full_size_and_choosing_beats_its_blind_twin():
+    table = shown("11", "digits =")
+    header, *_ = table.splitlines()
+    assert "KL per answer" in header and "KL per token" in header
+    wins = {name: row(table, name)[0] for name in ("best of 4", "one of 4, blind", "base model")}
+    assert wins["best of 4"] > wins["one of 4, blind"] and abs(wins["base model"] - 0.5) < 0.1
+    assert all(24_576 in row(table, name) for name in ("PPO", "RLOO", "GRPO"))
+    answer, token = row(table, "RLOO")[2:4]
+    assert abs(answer / 24 - token) < 0.001
