@@ -722,6 +722,8 @@ clicked = torch.eye(4)[held.choices]  # 1 where the click was
 plots.calibration(promise, clicked, bins=10 if full else 4);
 
 # %% [markdown]
+# **How to read it.** As in section 2: on the dashed line predictions come true, and the bars are 95 % intervals over the held-out comparisons.
+#
 # Where the model is calibrated, the *size* of a reward has a meaning: a difference of 1 says "$e$ times as likely to be clicked". Remember
 # this in the next section.
 #
