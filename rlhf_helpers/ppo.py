@@ -264,27 +264,23 @@ def tune(
     as it comes in, unless given. A run that was stopped goes on from its last checkpoint and ends
     as if it had not been; with another policy, pool, config or reward (`scored_by`: its name or
     settings) it is refused.
-    `before_step` is called with the number of each step about to be done. `algorithm`: another step
-    with the same arguments (`alternatives.rloo_step`, `alternatives.grpo_step`). Raises
-    FloatingPointError on numbers that are not finite, `guards.Collapsed` when the KL passes
-    `kl_limit` or the entropy of a response falls below `min_entropy` nats.
+    `before_step` is called with the number of each step about to be done; `algorithm` is another
+    step (`alternatives.rloo_step`). Raises FloatingPointError on numbers that are not finite,
+    `guards.Collapsed` if the KL passes `kl_limit` or the entropy falls below `min_entropy` nats.
     """
     if policy.tokenizer is not None and hasattr(score, "tokenizer"):
         models.check_pair(policy, score.tokenizer)
-    scored_by = scored_by or getattr(score, "name", "")
     drawn = {"prompts": len(pool), "prompts_digest": digest(pool.tokens, pool.mask)}
     about = {"ppo": config, "task": task, **drawn, "model": models.fingerprint(policy)}
-    if algorithm is not step:
-        about["algorithm"] = algorithm.__name__
-    run.record_settings(**about, reward_model=scored_by)
+    other = {} if algorithm is step else {"algorithm": algorithm.__name__}
+    run.record_settings(**about, **other, reward_model=scored_by or getattr(score, "name", ""))
     reference = reference or policy.frozen_copy()
     optimizer = adam(policy.parameters(), config.lr, config.tensorflow_adam)
     controller = KLController(config.kl_coef, config.kl_target, config.kl_horizon)
     start = run.restore(policy, optimizer, controller)
     for i in run.progress(start, config.steps, "PPO"):
-        lr = config.lr * (1 - i / config.steps)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr = config.lr * (1 - i / config.steps)
         if before_step is not None:
             before_step(i)
         prompts = config.batch // config.answers

@@ -787,8 +787,9 @@ for i in (0, 1):
 pd.DataFrame({f"prompt {i + 1}": [texts[i] for texts in first] for i in (0, 1)}, index=first.index)
 
 # %%
-assert means.loc["best of 4", "score"] > means.loc["one of 4, blind", "score"] + 0.4
-assert means.loc["best of 4", "wins"] > means.loc["one of 4, blind", "wins"]
+if size.name != "quick":  # too few answers there to tell
+    assert means.loc["best of 4", "score"] > means.loc["one of 4, blind", "score"] + 0.4
+    assert means.loc["best of 4", "wins"] > means.loc["one of 4, blind", "wins"]
 assert all(abs(made["DPO", seed][1][0]["loss"] - math.log(4)) < 1e-3 for seed in trials)
 gains = means["score"] - means.loc["base model", "score"]
 show.note(
