@@ -873,7 +873,8 @@ kind, gain = ("taste", taste.tensors["gain"]) if taste else ("sentiment", reward
 preset = presets.get(task.name, "bundled").ppo
 count = size.episodes // 2 if taste else size.episodes
 full = replace(preset, batch=size.batch, episodes=count)
-full = replace(full, lr=preset.lr * min(2, preset.steps / full.steps))  # fewer steps, longer ones
+longer = 1.5 if taste else 2  # a taste is climbed soon, and then only narrows the texts
+full = replace(full, lr=preset.lr * min(longer, preset.steps / full.steps))  # fewer steps
 show.note(f"{full.episodes:,} answers are paid by **{whose}**.")
 
 # %% tags=["slow"]
