@@ -29,8 +29,6 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTICED = Path(__file__).with_name("noticed.json")
 # one process imports what is slow to import, each run of tests is a fork of it
 FORKS = multiprocessing.get_context("forkserver")
-# added to pytest's exit codes: a process that dies for another reason ends with 1, too
-PYTEST = 100
 FORKS.set_forkserver_preload(
     ["pytest", "hypothesis", "torch", "datasets", "transformers.models.gpt2.modeling_gpt2"]
 )
@@ -2227,7 +2225,11 @@ def failing(tests: tuple[str, ...], mutant: Mutant | None = None) -> str:
         process = FORKS.Process(target=run_tests, args=(folder, tests))
         process.start()
         process.join()
-        code = process.exitcode - PYTEST
+        # Two threads that wait may take each other's exit code for their own, so a file says it.
+        ended = copy / "ended"
+        code = (
+            int(ended.read_text()) if ended.exists() else f"no code of pytest ({process.exitcode})"
+        )
         first = copy / "failed"
         name = first.read_text(encoding="utf-8") if first.exists() else ""
     if code not in (0, 1):
@@ -2248,8 +2250,8 @@ class FirstFailure:
 
 
 def run_tests(folder: str, tests: tuple[str, ...]) -> None:
-    """Run tests in a fork of its own, on the package in `folder`, without a word; exits with
-    pytest's code, plus `PYTEST`."""
+    """Run tests in a fork of its own, on the package in `folder`, without a word; leaves pytest's
+    code in the file `ended`."""
     os.chdir(folder)
     os.environ["PYTHONPATH"] = folder  # for processes that tests start
     sys.path.insert(0, folder)
@@ -2257,7 +2259,8 @@ def run_tests(folder: str, tests: tuple[str, ...]) -> None:
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     words = ["-x", "-q", "-p", "no:cacheprovider", *tests]
-    sys.exit(PYTEST + int(pytest.main(words, plugins=[FirstFailure()])))
+    code = int(pytest.main(words, plugins=[FirstFailure()]))
+    Path(folder, "ended").write_text(str(code))
 
 
 def hunt(mutant: Mutant, noticed: dict[str, str]) -> tuple[str, float]:

@@ -58,10 +58,17 @@ def test_tests_that_fail_without_a_fault_are_not_taken_for_watchful(world, capsy
 
 
 def test_a_fork_that_dies_before_its_tests_has_noticed_nothing(world):
-    """Its exit code is 1, as that of a test that fails; so pytest's own codes are moved out of its
-    way."""
+    """Its exit code is 1, as that of a test that fails; so pytest's own code stands in a file."""
     with pytest.raises(RuntimeError, match="neither passed nor failed"):
         world("import os; os._exit(1)")
+
+
+def test_an_exit_code_that_another_thread_took_is_not_missed(world, monkeypatch, capsys):
+    """Of two threads that wait for forks, one may read the other's exit code; the other gets 255
+    (multiprocessing reaps all children whenever one starts), which once stopped the whole hunt."""
+    monkeypatch.setattr(mutants.FORKS.Process, "exitcode", 255)
+    world("assert thing.x == 1")
+    assert "1 of 1 faults noticed" in capsys.readouterr().out
 
 
 def test_the_test_that_noticed_a_fault_runs_first_and_the_others_where_it_does_not(
