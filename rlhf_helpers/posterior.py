@@ -66,47 +66,50 @@ class Mode(NamedTuple):
 
         The others' posterior covariance is their prior covariance less V'V.
         """
-        return torch.linalg.solve_triangular(
-            self.chol, _times(cross.T, self.blocks).T, upper=False
-        )  # fmt: skip
+        return torch.linalg.solve_triangular(self.chol, _times(self.blocks.mT, cross), upper=False)
 
 
 def find_mode(gram: Tensor, targets: Tensor, start: Tensor | None = None) -> Mode:
     """Maximise sum targets . log softmax(f) - f' gram^-1 f / 2 over rewards f, by Newton's method.
 
     gram (n, n): prior covariance of the contrasts of N comparisons, float64. targets (N, K): one at
-    the choice, or 1 / K each for "cannot tell". `start`: the dual of an earlier fit.
+    the choice, or 1 / K each for "cannot tell". `start`: the dual of an earlier fit. The curvature
+    costs most by far: it is kept while steps shrink fast with it, and taken anew at the top.
     """
     (count, options), q = targets.shape, contrasts(targets.shape[1])
     dual = gram.new_zeros(len(gram)) if start is None else start
     rewards, tiny = gram @ dual, 1e-12 * torch.eye(options - 1, dtype=gram.dtype)
 
-    def value(dual: Tensor, rewards: Tensor) -> Tensor:
-        logp = (rewards.view(count, -1) @ q.T).log_softmax(-1)
-        return (targets * logp).sum() - dual @ rewards / 2
-
-    now, gain = value(dual, rewards), math.inf
-    while gain > 1e-7:
-        p = (rewards.view(count, -1) @ q.T).softmax(-1)
+    def curve(p: Tensor) -> tuple[Tensor, Tensor]:
         curvature = q.T @ (torch.diag_embed(p) - p.unsqueeze(2) * p.unsqueeze(1)) @ q
         blocks = torch.linalg.cholesky(curvature + tiny)
-        inner = _times(_times(gram, blocks).T, blocks)  # R' gram R
-        chol = torch.linalg.cholesky(inner + torch.eye(len(gram), dtype=gram.dtype))
-        b = (
-            torch.einsum("nij,nj->ni", curvature, rewards.view(count, -1)) + (targets - p) @ q
-        ).flatten()
-        solved = torch.cholesky_solve(_times((gram @ b)[None], blocks).T, chol).T
-        newton = b - _times(solved, blocks.mT)[0]
-        size, found, better = 1.0, rewards, now
+        half = _times(blocks.mT, gram).T  # gram R
+        inner = _times(blocks.mT, half.contiguous())
+        inner.diagonal().add_(1)
+        return blocks, torch.linalg.cholesky(inner)
+
+    def value(dual: Tensor, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        logp = (rewards.view(count, -1) @ q.T).log_softmax(-1)
+        return (targets * logp).sum() - dual @ rewards / 2, logp.exp()
+
+    (now, p), gain, slow = value(dual, rewards), math.inf, True
+    while True:
+        if fresh := slow or gain <= 1e-7:
+            blocks, chol = curve(p)
+        up = ((targets - p) @ q).flatten() - dual
+        solved = torch.cholesky_solve(_times(blocks.mT, (gram @ up)[:, None]), chol)
+        step = up - _times(blocks, solved)[:, 0]
+        moved, size = gram @ step, 1.0
         while size > 1e-6:  # a step is halved only far from the top
-            trial = dual + size * (newton - dual)
-            found = gram @ trial
-            better = value(trial, found)
+            better, p = value(dual + size * step, rewards + size * moved)
             if better >= now - 1e-9:
                 break
             size /= 2
-        dual, rewards, gain, now = trial, found, float(better - now), better
-    return Mode(dual, (now - chol.diagonal().log().sum()).item(), blocks, chol)
+        dual, rewards, before = dual + size * step, rewards + size * moved, gain
+        now, gain = better, float(better - now)
+        slow = gain > 0.1 * before
+        if fresh and gain <= 1e-7:
+            return Mode(dual, (now - chol.diagonal().log().sum()).item(), blocks, chol)
 
 
 def evidence_of_ties(gram: Tensor, options: int) -> float:
@@ -116,11 +119,9 @@ def evidence_of_ties(gram: Tensor, options: int) -> float:
     return -(len(gram) // (options - 1)) * math.log(options) - lost
 
 
-def _times(x: Tensor, blocks: Tensor) -> Tensor:
-    """Multiply x (m, n) by the block-diagonal matrix of `blocks` (N, K - 1, K - 1)."""
-    rows = x.view(len(x), *blocks.shape[:2])
-    columns = (rows[:, :, i, None] * blocks[:, i] for i in range(blocks.shape[1]))
-    return sum(columns).flatten(1)
+def _times(blocks: Tensor, x: Tensor) -> Tensor:
+    """Multiply the block-diagonal matrix of `blocks` (N, K - 1, K - 1) by x (n, m)."""
+    return (blocks @ x.view(*blocks.shape[:2], -1)).view(x.shape)
 
 
 # ---- one click after another ---------------------------------------------------------------------
@@ -178,10 +179,11 @@ class Clicks:
         at = len(self.x)
         self.rows, self.x = self.rows + list(rows), torch.cat([self.x, x])
         self.dual = torch.cat([self.dual, self.dual.new_zeros(len(x))])
-        for i, part in enumerate(self.x.split(list(self.sizes.values()), -1)):
+        parts, grams = self.x.split(list(self.sizes.values()), -1), []
+        for gram, part in zip(self.grams, parts, strict=True):
             side = part @ part[at:].T  # (n, m)
-            top = torch.cat([self.grams[i], side[:at]], 1)
-            self.grams[i] = torch.cat([top, side.T], 0)
+            grams.append(torch.cat([torch.cat([gram, side[:at]], 1), side.T], 0))
+        self.grams = grams
 
     def fit(self, *, choose_prior: bool = False) -> None:
         """Find the mode again, from where it was; `choose_prior`: under the likeliest prior.
@@ -189,10 +191,8 @@ class Clicks:
         Likeliest given which comparisons are told apart at all: where "cannot tell" is the answer
         to most, as for a taste for particular things, any width would else look too large.
         """
-        targets = torch.full((len(self.rows), self.options), 1 / self.options).double()
-        for target, (_, choice) in zip(targets, self.rows, strict=True):
-            if choice is not None:
-                target[:] = torch.eye(self.options)[choice]
+        each = [*torch.eye(self.options).double(), torch.full((self.options,), 1 / self.options)]
+        targets = torch.stack([each[-1 if choice is None else choice] for _, choice in self.rows])
         alike = [row for row, (_, choice) in enumerate(self.rows) if choice is None]
         at, found = self._at(alike), []
         for prior in PRIORS if choose_prior else (self.prior,):

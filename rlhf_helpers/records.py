@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -203,7 +204,7 @@ class Comparison:
         _check(len(self.options) >= 2, self, f"needs at least two options, got {len(self.options)}")
         _check(all(isinstance(o, str) for o in self.options), self, "options must be text")
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Hash of the content: the same comparison has the same id everywhere.
 

@@ -843,8 +843,8 @@ MUTANTS = [
     Mutant(
         "cannot tell is a choice of the first option",
         "posterior",
-        "            if choice is not None:\n                target[:] = torch.eye(self.options)[choice]",
-        "            target[:] = torch.eye(self.options)[choice or 0]",
+        "each[-1 if choice is None else choice]",
+        "each[choice or 0]",
     ),
     Mutant(
         "the prior forgotten in what is maximised",
@@ -875,6 +875,19 @@ MUTANTS = [
         "posterior",
         "side = part @ part[at:].T  # (n, m)",
         "side = torch.cat([0 * part[:at], part[at:]]) @ part[at:].T",
+    ),
+    Mutant(
+        "the curvature of the start for that of the mode",
+        "posterior",
+        "if fresh and gain <= 1e-7:",
+        "if gain <= 1e-7:",
+    ),
+    Mutant(
+        "clicks that go on change those they began with",
+        "posterior",
+        "self.grams = grams",
+        "self.grams[:] = grams",
+        ("clicks",),
     ),
     Mutant(
         "contexts AT a token in place of before it",

@@ -88,6 +88,17 @@ def test_going_on_is_the_same_as_starting_again(policy, task, pool):
     assert len(step.guesses) == 8
 
 
+def test_one_taste_can_be_gone_on_from_twice(policy, task, pool):
+    """Going on changed the earlier fit, and a second time failed with sizes that did not match."""
+    labels, _ = choose(pool[:14])
+    first = clicks.fit(policy, task, pool, labels[:4])
+    for end in (5, 6, 5):
+        again = clicks.fit(policy, task, pool, labels[:end], previous=first)
+        fresh = clicks.fit(policy, task, pool, labels[:end], features=first.features)
+        assert torch.allclose(again.tensors["weights"], fresh.tensors["weights"], atol=1e-4)
+    assert len(first.clicks.rows) == 4 and len(first.clicks.grams[0]) == 4 * 3
+
+
 def test_a_click_that_was_taken_back_or_changed_is_forgotten(policy, task, pool):
     labels, _ = choose(pool[:14])
     first = clicks.fit(policy, task, pool, labels[:6])
