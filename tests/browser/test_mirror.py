@@ -143,6 +143,25 @@ def test_the_card_answers_back(lab: Lab, page: Any, axe: Callable[[Any], list[st
     assert axe(nb.card) == [] and nb.complaints == []
 
 
+def test_a_card_that_was_narrow_for_a_while_is_not_tall_for_ever(lab: Lab, page: Any) -> None:
+    """What the parts needed in a narrow window once stayed their height in a wide one."""
+    nb = Notebook(lab, page, "narrow.ipynb", PLAIN.replace("NAME", "narrow"))
+    nb.press("m")
+    nb.wait(READ)
+    nb.press("1")
+    nb.done(1)
+    tall = "card => Math.round(card.getBoundingClientRect().height)"
+    wide = nb.card.evaluate(tall)
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.wait_for_function(
+        "tall => document.querySelector('.lm-card').offsetHeight > tall", arg=wide
+    )
+    page.set_viewport_size({"width": 1200, "height": 900})
+    page.wait_for_function(
+        "tall => document.querySelector('.lm-card').offsetHeight <= tall", arg=wide
+    )
+
+
 def test_past_answers_are_found_and_changed(
     lab: Lab, page: Any, axe: Callable[[Any], list[str]]
 ) -> None:

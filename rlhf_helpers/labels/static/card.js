@@ -238,10 +238,13 @@ class Card {
   fit() {
     const width = this.root.clientWidth;
     if (!width) return; // not on the page yet
-    if (this.width !== width) [this.width, this.heights] = [width, {}];
-    for (const name of ["lm-prompt", "lm-options", "lm-body", ...["expected", "accuracy", "beliefs", "writes"].map((x) => `lm-part-${x}`)]) {
-      const part = (name.startsWith("lm-part") ? this.below : this.content).querySelector(`.${name}`);
-      if (!part) continue;
+    const names = ["lm-prompt", "lm-options", "lm-body", ...["expected", "accuracy", "beliefs", "writes"].map((x) => `lm-part-${x}`)];
+    const parts = names.map((name) => [name, this.root.querySelector(`.${name}`)]).filter(([, part]) => part);
+    if (this.width !== width) { // at another width the longest so far says nothing
+      [this.width, this.heights] = [width, {}];
+      for (const [, part] of parts) part.style.minHeight = "";
+    }
+    for (const [name, part] of parts) {
       if (name === "lm-prompt" && part.scrollHeight > part.clientHeight) { // a long one must scroll without a mouse
         part.tabIndex = 0;
         part.setAttribute(SUPPRESS, "true");
