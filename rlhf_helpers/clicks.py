@@ -52,8 +52,8 @@ class Taste:
 
     weights (D,) and factor (n, D), float32: the posterior of w is N(weights, S - factor' factor)
     with S the diagonal of `variances` (D,). gain and bias give the answers to the comparisons of
-    the fit mean 0 and deviation 1. width: what deviations are multiplied by, from the clicks that
-    were predicted. guesses: those predictions, oldest first.
+    the fit mean 0 and deviation 1; ladder: theirs, ascending. width: what deviations are multiplied
+    by, from the clicks that were predicted. guesses: those predictions, oldest first.
     """
 
     def __init__(
@@ -83,23 +83,40 @@ class Taste:
 
     @property
     def score(self) -> Score:
-        """What PPO maximises: `taste.score(rollout)`, and nothing off for uncertainty."""
+        """Score a rollout, `taste.score(rollout)`: plain rewards, nothing off for uncertainty."""
         return self.scorer()
 
-    def scorer(self, *, lower_bound: float = 0.0) -> Score:
-        """Make the function that PPO maximises: the reward of each truncated response, or the
-        task's penalty for one without an end. `lower_bound` deviations are taken off."""
+    def scorer(self, *, lower_bound: float = 0.0, ranked: bool = False) -> Score:
+        """Make a score: the reward of each truncated response, or the task's penalty for one
+        without an end.
+
+        `lower_bound` deviations are taken off. ranked: not the reward but its rank, the share of
+        the reference's answers below it (mean 0 and deviation 1 again, so at most sqrt(3)). A few
+        words that weigh much give one sentence a reward that no other has, and PPO then says
+        nothing else; a rank makes it worth hardly more than the other good ones. (The expected
+        rank is how often the taste prefers an answer to the reference's, as in Azar et al. 2023.)
+        """
 
         def score(rollout: Rollout) -> Tensor:
             task, tokenizer = self.features.task, self.features.policy.tokenizer
             kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
             x = self.features.of_rollout(rollout, kept)
             rewards = self._reward(x) - (lower_bound * self.deviation(x) if lower_bound else 0)
+            if ranked:
+                rewards = self.rank(rewards)
             return torch.where(finished, rewards.to(finished.device), task.penalty)
 
         score.tokenizer = self.features.policy.tokenizer  # `ppo.tune` compares it with its policy's
-        score.name = f"{self.name}, lower bound {lower_bound:g}"  # and goes on with no other
+        kind = ", ranked" if ranked else ""
+        score.name = f"{self.name}, lower bound {lower_bound:g}{kind}"  # and goes on with no other
         return score
+
+    def rank(self, rewards: Tensor) -> Tensor:
+        """Return for each reward the share of the reference's answers below it, brought to mean 0
+        and deviation 1: from -sqrt(3) to sqrt(3)."""
+        ladder = self.tensors["ladder"]
+        share = torch.searchsorted(ladder, rewards.contiguous()) / len(ladder)
+        return math.sqrt(12) * (share - 0.5)
 
     @property
     def name(self) -> str:
@@ -126,6 +143,11 @@ class Taste:
                 f"{models.fingerprint(policy)}: load the model that it was fitted on"
             )
         mine = {k.removeprefix("taste_"): v for k, v in tensors.items() if k.startswith("taste_")}
+        if "ladder" not in mine:
+            raise ValueError(
+                f"the taste in {path} was fitted by an older version and cannot rank answers: fit "
+                "it again (notebook 03)"
+            )
         others = {k: v for k, v in tensors.items() if not k.startswith("taste_")}
         task = Task(**json.loads(about["task"]))
         return cls(Features.of_tensors(policy, task, others), mine)
@@ -239,9 +261,10 @@ def _taste(features: Features, clicks: Clicks, guesses: Sequence[Guess]) -> Tast
     weights, factor = clicks.weights()
     rewards = features.pool.flatten(0, -2) @ weights.float()
     deviation = rewards.std(correction=0).clamp(min=1e-6)
+    gain, bias = 1 / deviation, -rewards.mean() / deviation
     numbers = {
         "weights": weights, "factor": factor, "variances": clicks.variances(),
-        "gain": 1 / deviation, "bias": -rewards.mean() / deviation,
+        "gain": gain, "bias": bias, "ladder": (rewards * gain + bias).sort().values,
         "prior": torch.tensor(clicks.prior), "width": torch.tensor(calibrated_width(guesses)),
     }  # fmt: skip
     return Taste(features, {k: v.float() for k, v in numbers.items()}, clicks, guesses)

@@ -933,6 +933,18 @@ MUTANTS = [
         "self._reward(x) + (lower_bound",
     ),
     Mutant(
+        "a rank without bounds",
+        "clicks",
+        "rewards = self.rank(rewards)",
+        "rewards = math.sqrt(12) * rewards",
+    ),
+    Mutant(
+        "ranks among the wrong end",
+        "clicks",
+        "math.sqrt(12) * (share - 0.5)",
+        "math.sqrt(12) * (0.5 - share)",
+    ),
+    Mutant(
         "asked again",
         "clicks",
         "c.id not in asked and not c.has_equal_options]\n    if not open_",

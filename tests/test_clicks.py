@@ -259,6 +259,21 @@ def test_a_lower_bound_takes_off_deviations_but_not_from_the_penalty(taste, roll
     assert (low[~finished] == task.penalty).all()
 
 
+def test_a_rank_is_the_share_of_the_references_answers_below(taste, pool, rollout, task, letters):
+    """It is bounded: one answer in a thousand that the taste adores once was all PPO would say."""
+    rewards = taste.rewards(pool)
+    known = sorted(rewards.flatten().tolist())
+    wanted = [sum(k < r for k in known) / len(known) for r in rewards[0].tolist()]
+    found = taste.rank(rewards[0]) / 12**0.5 + 0.5
+    assert found.tolist() == pytest.approx(wanted, abs=1e-5)
+    extremes = taste.rank(torch.tensor([-1e9, 1e9])).tolist()
+    assert extremes == pytest.approx([-(3**0.5), 3**0.5])
+    scores, plain = taste.scorer(ranked=True)(rollout), taste.score(rollout)
+    _, finished = tasks.truncate(task, rollout.responses, letters)
+    assert torch.equal(scores[finished], taste.rank(plain[finished]))
+    assert (scores[~finished] == task.penalty).all()
+
+
 def test_ppo_takes_a_taste_and_knows_it_by_name(taste, policy, task, pool, rollout, tmp_path):
     config = ppo.PPOConfig(episodes=32, batch=16, minibatches=1)
     run = Run(tmp_path, quiet=True, device="cpu")
@@ -267,8 +282,8 @@ def test_ppo_takes_a_taste_and_knows_it_by_name(taste, policy, task, pool, rollo
     assert taste.score.name in settings
     labels, ties = choose(pool[:41])
     other = clicks.fit(policy, task, pool, labels, cannot_tell=ties, previous=taste)
-    names = {taste.score.name, other.score.name, taste.scorer(lower_bound=1.0).name}
-    assert len(names) == 3
+    more = {taste.scorer(lower_bound=1.0).name, taste.scorer(ranked=True).name}
+    assert len({taste.score.name, other.score.name} | more) == 4
 
 
 def test_a_saved_taste_scores_alike_and_only_with_its_model(
@@ -279,9 +294,14 @@ def test_a_saved_taste_scores_alike_and_only_with_its_model(
     assert torch.allclose(again.rewards(pool), taste.rewards(pool), atol=1e-5)
     assert torch.allclose(again.uncertainty(pool), taste.uncertainty(pool), atol=1e-5)
     assert torch.allclose(again.score(rollout), taste.score(rollout), atol=1e-5)
+    assert torch.equal(again.rank(torch.arange(-3.0, 3)), taste.rank(torch.arange(-3.0, 3)))
     assert again.name == taste.name and again.prior == taste.prior
     with pytest.raises(ValueError, match="was fitted on"):
         Taste.load(tmp_path / "mine" / "taste.safetensors", make_policy(seed=5))
+    del taste.tensors["ladder"]
+    taste.save(tmp_path / "old.safetensors")
+    with pytest.raises(ValueError, match="an older version and cannot rank answers: fit it again"):
+        Taste.load(tmp_path / "old.safetensors", policy)
 
 
 # ---- how good, and what next ---------------------------------------------------------------------

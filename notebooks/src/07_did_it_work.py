@@ -298,7 +298,7 @@ if taste and is_simulated:
 # %%
 if size.name == "laptop" and taste and is_simulated:
     assert sure.low > 0.5
-paid_by = taste.score if taste else reward.scorer(reward_model, task)
+paid_by = taste.scorer(ranked=True) if taste else reward.scorer(reward_model, task)
 moved_yours = evaluation.measure(yours, base, test, task, paid_by)
 show.note(
     f"It stands **{moved_yours['kl_nats_per_response']:.1f} nats** from the base model, with a "
