@@ -1,5 +1,6 @@
 """Training on the endless stream: the optimizer, the schedule, the rows, a run that is resumed."""
 
+import math
 import random
 import sys
 from pathlib import Path
@@ -85,6 +86,33 @@ def test_losses_are_those_of_transformers_and_pads_count_for_nothing(tokenizer):
     torch.testing.assert_close(ours.sum(), sum(parts), rtol=1e-5, atol=1e-4)
 
 
+def test_an_untrained_model_says_again_what_followed_before(tokenizer):
+    """Head 0 looks one place back, and the second time a token is a hundred times as likely."""
+    model, size = train.build(tokenizer), len(tokenizer)
+    phrase = torch.stack([torch.randperm(size)[:12] for _ in range(20)])
+    rows = phrase.repeat(1, 3)
+    losses = train.token_losses(model, rows).view(20, -1)
+    assert losses[:, :11].mean() - losses[:, 12:].mean() > math.log(100)
+    model.set_attn_implementation("eager")
+    seen = model(rows, output_attentions=True).attentions[0][:, 0]  # (20, T, T)
+    assert seen.diagonal(-1, 1, 2)[:, 1:].min() > 0.9
+
+
+def test_an_untrained_model_begins_at_the_frequencies_of_tokens(tokenizer):
+    """So training does not begin by learning them, which tears down whatever else stands."""
+    shares = stream.frequencies(tokenizer)
+    rows = [row[:60] for row in stream.encoded(tokenizer, "stories", "validation", range(20))]
+    loss = train.token_losses(train.build(tokenizer), stream.pad(rows)).mean()
+    plain = -shares[torch.cat([torch.tensor(row[1:]) for row in rows])].log().mean()
+    assert abs(loss - plain) < 0.5 and plain < 7.5 < torch.tensor(len(tokenizer)).log()
+
+
+def test_heads_that_copy_need_the_width_they_are_written_for(tokenizer, monkeypatch):
+    monkeypatch.setattr(train, "WIDTH", 96)
+    with pytest.raises(ValueError, match="written for a width of 192"):
+        train.build(tokenizer)
+
+
 def test_a_block_holds_fresh_documents_of_its_own(tokenizer, monkeypatch):
     monkeypatch.setattr(stream, "BLOCK", {"stories": 5, "posts": 6, "reports": 6})
     first, second = (stream.block(tokenizer, n, random.Random(n)) for n in (0, 1))
@@ -94,8 +122,7 @@ def test_a_block_holds_fresh_documents_of_its_own(tokenizer, monkeypatch):
 
 
 def test_stopped_and_resumed_equals_straight_through(tokenizer, tmp_path, monkeypatch):
-    for name, value in {"WIDTH": 24, "LAYERS": 1, "HEADS": 2}.items():
-        monkeypatch.setattr(train, name, value)
+    monkeypatch.setattr(train, "LAYERS", 3)
     monkeypatch.setattr(stream, "DRILLS_ONLY", 1)
     monkeypatch.setattr(stream, "BLOCK", {"stories": 6, "posts": 6, "reports": 6})
     monkeypatch.setattr(train, "perplexity", lambda *_: 1.0)

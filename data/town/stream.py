@@ -22,8 +22,8 @@ SEED, VOCABULARY, CONTEXT = 2019, 3072, 256
 END, PAD = "<|endoftext|>", "<|pad|>"
 BATCH_TOKENS = 4096  # a step, about
 BLOCK = {"stories": 600, "posts": 600, "reports": 350}  # documents that are shuffled together
-DRILLS_ONLY, DRILL_ROWS, DRILL_LENGTH = 250, 32, 40
-DRILLS_AMONG = 8  # rows of a batch, a twelfth of its tokens: with fewer, copying is forgotten
+DRILLS_ONLY, DRILL_ROWS, DRILL_LENGTH = 20, 32, 40
+DRILLS_AMONG = 4  # rows of a batch
 IGNORED = -100  # cross_entropy's mark for targets that do not count
 
 
@@ -65,6 +65,15 @@ def encoded(tokenizer, kind: str, split: str, numbers: Sequence[int]) -> list[li
     end = tokenizer.eos_token_id
     texts = [document(kind, split, n) for n in numbers]
     return [[end, *ids, end] for ids in tokenizer(texts)["input_ids"]]
+
+
+def frequencies(tokenizer, size: int = 300) -> torch.Tensor:
+    """Return the share of each token in the first documents, (V,); none has 0."""
+    counts = torch.full((len(tokenizer),), 0.3)
+    for kind in BLOCK:
+        for row in encoded(tokenizer, kind, "train", range(size)):
+            counts += torch.bincount(torch.tensor(row), minlength=len(tokenizer))
+    return counts / counts.sum()
 
 
 def name_tokens(tokenizer) -> list[int]:

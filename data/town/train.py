@@ -5,13 +5,9 @@ the same command is given again, and ends as if it had not been stopped.
 
 A story needs the names it began with, and a small model finds that out too late: names are
 interchangeable, so with tied embeddings they all fall into one point, and then nothing can tell
-which of them to repeat. Five things let it copy from the start: the output layer is not tied (words
-may be alike for the output and stay apart for the input, where embeddings start large); the output
-starts as a small copy of the input embeddings, so that passing a word on is already a guess that it
-comes again; in two layers attention starts by passing words on as they are, and only where to look
-is to be learned; drills, first alone and then in each batch: rows of random words that repeat each
-other, where copying is all there is to learn; rows start at a random position, so that no position
-means anything.
+which of them to repeat. So the output layer is not tied; the model begins with heads that copy
+(`induction.py`); and each batch holds a few drills, rows of random words that repeat each other.
+Rows start at a random position, so that no position means anything.
 """
 
 from __future__ import annotations
@@ -33,15 +29,15 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rlhf_helpers.runtime import bf16, files  # noqa: E402
-from town import stream  # noqa: E402
+from town import induction, stream  # noqa: E402
 
 WIDTH, LAYERS, HEADS = 192, 4, 6
-MUON_LR, EMBEDDING_LR, OUTPUT_LR, OTHER_LR = 0.02, 0.005, 0.004, 0.003  # peaks
-WARMUP_TOKENS = 120_000
+MUON_LR, ADAM_LR = 0.03, 0.004  # peaks
+WARMUP_TOKENS = 200_000
 
 
 def build(tokenizer) -> GPT2LMHeadModel:
-    """Make the untrained model, its output layer a small copy of its embeddings."""
+    """Make the untrained model, with heads that copy."""
     torch.manual_seed(stream.SEED)
     config = GPT2Config(
         vocab_size=len(tokenizer),
@@ -59,15 +55,9 @@ def build(tokenizer) -> GPT2LMHeadModel:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = GPT2LMHeadModel(config)
-    with torch.no_grad():
-        model.transformer.wte.weight.normal_(0, 0.5)
-        model.lm_head.weight.copy_(0.15 * model.transformer.wte.weight)
-        for block in model.transformer.h:  # every block starts by adding nothing
-            block.attn.c_proj.weight.zero_()
-            block.mlp.c_proj.weight.zero_()
-        for block in list(model.transformer.h)[1:3]:  # but two pass on what they look at
-            block.attn.c_attn.weight[:, 2 * WIDTH :] = torch.eye(WIDTH)
-            block.attn.c_proj.weight.copy_(4 * torch.eye(WIDTH))
+    for block in model.transformer.h:  # every block starts by adding nothing
+        torch.nn.init.zeros_(block.mlp.c_proj.weight)
+    induction.write(model, stream.frequencies(tokenizer))
     return model
 
 
@@ -149,16 +139,12 @@ def optimizers(model: GPT2LMHeadModel) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks (it needed half the tokens of AdamW here), AdamW for
     the rest."""
     matrices = [p for name, p in model.named_parameters() if ".h." in name and p.dim() == 2]
-    embeddings = [model.transformer.wte.weight, model.transformer.wpe.weight]
-    taken = {id(p) for p in [*matrices, *embeddings, model.lm_head.weight]}
-    groups = [
-        {"params": embeddings, "lr": EMBEDDING_LR},
-        {"params": [model.lm_head.weight], "lr": OUTPUT_LR},
-        {"params": [p for p in model.parameters() if id(p) not in taken], "lr": OTHER_LR},
-    ]
+    rest = [model.transformer.wte.weight, model.transformer.wpe.weight, model.lm_head.weight]
+    taken = {id(p) for p in [*matrices, *rest]}
+    rest += [p for p in model.parameters() if id(p) not in taken]
     return [
         Muon(matrices, lr=MUON_LR),
-        torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(rest, lr=ADAM_LR, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
