@@ -20,6 +20,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ import tastes
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlhf_helpers import clicks, evaluation, labelers, models, ppo, sampling, tasks
+from rlhf_helpers import clicks, evaluation, labelers, models, ppo, presets, sampling, tasks
 from rlhf_helpers.features import Features
 from rlhf_helpers.records import Comparison, Label
 from rlhf_helpers.runtime.runs import Run
@@ -214,9 +215,8 @@ def run_ppo(world: World, arm: str, name: str, seed: int) -> dict[str, Any]:
     """Tune on the taste of 100 and of 200 clicks; wins in the hidden taste's eyes, and the KL."""
     generator = torch.Generator().manual_seed(derive(seed, "comparisons to label"))
     order = torch.randperm(len(world.pool), generator=generator).tolist()
-    config = ppo.PPOConfig(
-        episodes=2_048, answers=4, leave_one_out=True, value_coef=0.0, kl_target=5.0
-    )
+    kept = presets.KEPT  # as notebook 05 tunes on a taste
+    config = replace(kept, episodes=4_096, kl_coef=0.25, lr=1.5 * kept.lr)
     row: dict[str, Any] = {}
     for size in (100, 200):
         labels, ties = world.answers(name, "told", seed, order[:size])
@@ -227,7 +227,7 @@ def run_ppo(world: World, arm: str, name: str, seed: int) -> dict[str, Any]:
         policy = models.Policy.load()
         pool = tasks.queries(TASK, policy.tokenizer, 1_000, seed=seed)
         run, began = Run(seed=seed, device="cpu", quiet=True), time.process_time()
-        ppo.tune(policy, fitted.score, pool, TASK, config, run)
+        ppo.tune(policy, fitted.scorer(ranked=True), pool, TASK, config, run)
         row[f"seconds_{size}"] = time.process_time() - began
         test = tasks.queries(TASK, policy.tokenizer, 256, split="test", seed=seed)
         measured = evaluation.measure(policy, world.policy, test, TASK, fitted.score, seed=seed)
@@ -238,6 +238,8 @@ def run_ppo(world: World, arm: str, name: str, seed: int) -> dict[str, Any]:
             wins += 0.5 if a == b else float((a > b) == is_zero)
         row[f"ppo_wins_{size}"] = wins / len(pairs)
         row[f"kl_{size}"] = measured["kl_nats_per_response"]
+        ours = {p.options[0 if z else 1] for p, z in zip(pairs, first_is_zero, strict=True)}
+        row[f"different_{size}"] = len(ours) / len(pairs)
     return row
 
 
