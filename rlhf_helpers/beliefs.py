@@ -25,6 +25,7 @@ from rlhf_helpers.posterior import Guess
 from rlhf_helpers.records import Comparison
 
 WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|[^\w\s]")  # a word of any language, or a mark
+PART = 64  # traits whose deviations are computed together
 FEWEST = 5  # answers that must hold a word, and that must not, before anything is said of it
 MARKS = {
     '"': "quotation marks", "\u201c": "quotation marks", "\u201d": "quotation marks",
@@ -123,25 +124,38 @@ def traits(features: Features, comparisons: Sequence[Comparison]) -> Traits:
     return Traits(list(more), list(less), between, [len(f) for f in holders], len(texts))
 
 
-def believe(taste: Taste, known: Traits) -> list[Belief]:
+def believe(taste: Taste, known: Traits, most: int | None = None) -> list[Belief]:
     """Say which traits a taste rewards or punishes: those that weigh most, for sure, come first.
 
     What is less than its deviation is not said. The rest is ordered by effect less deviation, times
     the deviation over answers of having the trait: by how much of all rewards goes with it. A word
-    in few answers would else come before the manner that those few have in common.
+    in few answers would else come before the manner that those few have in common. `most`: so many
+    of what is rewarded and of what is punished will do, which is found sooner; others may lack.
     """
     effects = known.between @ taste.tensors["weights"] * taste.tensors["gain"]
-    deviations = taste.deviation(known.between)
-    sure = effects.abs() - deviations
-    beliefs = []
-    for i in (sure * known.spread()).argsort(descending=True).tolist():
-        if sure[i] <= 0:
+    spread = known.spread()
+    bound = effects.abs() * spread  # nothing weighs more than if it were sure
+    found: list[tuple[float, Belief]] = []
+    for part in bound.argsort(descending=True).split(PART):
+        if most is not None and _enough(found, most, bound[part[0]].item()):
             break
-        effect, opposite = effects[i].item(), known.less[i]
-        turned = effect < 0 and opposite
-        what, effect = (opposite, -effect) if turned else (known.more[i], effect)
-        beliefs.append(Belief(what, effect, deviations[i].item(), known.answers[i]))
-    return beliefs
+        deviations = taste.deviation(known.between[part])
+        for i, deviation in zip(part.tolist(), deviations.tolist(), strict=True):
+            effect, opposite = effects[i].item(), known.less[i]
+            if (sure := abs(effect) - deviation) <= 0:
+                continue
+            turned = effect < 0 and opposite
+            what, effect = (opposite, -effect) if turned else (known.more[i], effect)
+            belief = Belief(what, effect, deviation, known.answers[i])
+            found.append((sure * spread[i].item(), belief))
+        found.sort(key=lambda x: -x[0])
+    return [belief for _, belief in found]
+
+
+def _enough(found: Sequence[tuple[float, Belief]], most: int, bound: float) -> bool:
+    """Tell whether `most` beliefs of each sign weigh at least `bound`."""
+    signs = [b.effect > 0 for weight, b in found if weight >= bound]
+    return min(sum(signs), len(signs) - sum(signs)) >= most
 
 
 def of(

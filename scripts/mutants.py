@@ -978,8 +978,14 @@ MUTANTS = [
     Mutant(
         "a belief that is less than its uncertainty is said",
         "beliefs",
-        "        if sure[i] <= 0:\n",
-        "        if sure[i] <= -1:\n",
+        "abs(effect) - deviation) <= 0:",
+        "abs(effect) - deviation) <= -1:",
+    ),
+    Mutant(
+        "what weighs most is looked for among the first traits only",
+        "beliefs",
+        "if weight >= bound]",
+        "if bound]",
     ),
     Mutant(
         "what was expected said by the taste that knows the answer",

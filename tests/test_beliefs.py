@@ -1,5 +1,7 @@
 """What a taste is, in words."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from test_clicks import asked, choose
@@ -62,6 +64,26 @@ def test_nothing_is_said_that_is_less_than_its_uncertainty(policy, task, pool):
         for b, p in zip(said, shares, strict=True)
     ]
     assert weights == pytest.approx(sorted(weights, reverse=True), abs=1e-4)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_first_of_each_sign_are_found_without_all_deviations(most):
+    """A thousand traits, of which the hundred largest effects are hardly surer than a guess."""
+    effects = torch.linspace(-1, 1, 1_000)
+    deviations = torch.where(effects.abs() > 0.9, 0.98 * effects.abs(), 0.01)
+    names, answers = [f"trait {i}" for i in range(1_000)], [100 + i % 97 for i in range(1_000)]
+    opposites = [f"no {name}" if i % 3 == 0 else "" for i, name in enumerate(names)]
+    known = beliefs.Traits(names, opposites, torch.stack([effects, deviations], 1), answers, 320)
+    counted = []
+    taste = SimpleNamespace(
+        tensors={"weights": torch.tensor([1.0, 0.0]), "gain": torch.tensor(1.0)},
+        deviation=lambda x: counted.append(len(x)) or x[:, 1],
+    )
+    whole, few = beliefs.believe(taste, known), beliefs.believe(taste, known, most)
+    assert len(whole) > 900 and sum(counted[:16]) == 1_000 and 100 < sum(counted[16:]) < 1_000
+    for sign in (1, -1):
+        first, other = ([b for b in x if b.effect * sign > 0][:most] for x in (whole, few))
+        assert len(first) == most and first == other
 
 
 def test_a_taste_for_short_answers_is_said_as_one(policy, task):

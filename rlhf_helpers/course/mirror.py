@@ -11,6 +11,7 @@ all that was said.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -166,7 +167,7 @@ class Mirror:
 
     def _beliefs(self, taste: Taste) -> dict[str, Any]:
         assert self.traits is not None
-        said = beliefs.believe(taste, self.traits)
+        said = beliefs.believe(taste, self.traits, MOST)
         more = [_plain(b) for b in said if b.effect > 0][:MOST]
         less = [_plain(b) for b in said if b.effect < 0][:MOST]
         return {"more": more, "less": less, "line": "Nothing yet that is surer than a guess."}
@@ -205,20 +206,18 @@ def _accuracy(taste: Taste) -> dict[str, Any] | None:
     """Draw the share guessed so far, each click before it was learned from."""
     if not taste.guesses:
         return None
-    hits, running = 0.0, []
-    for count, guess in enumerate(taste.guesses, 1):
-        hits += guess.hit
-        running.append(wilson(hits, count))
-    stride = -(-len(running) // POINTS)
-    shown = running[::-1][::stride][::-1]  # the latest is always among them
+    hits = list(itertools.accumulate(guess.hit for guess in taste.guesses))
+    stride = -(-len(hits) // POINTS)
+    counts = range(len(hits), 0, -stride)[::-1]  # the latest is always among them
+    running = [wilson(hits[count - 1], count) for count in counts]
     now, chance = running[-1], 1 / len(taste.guesses[0].probabilities)
     line = (
         f"{now.rate:.0%} of {now.total} so far (95 % interval {now.low:.0%} to {now.high:.0%}); "
         f"chance is {chance:.0%}."
     )
     return {
-        "line": line, "chance": chance, "count": now.total, "rates": [x.rate for x in shown],
-        "lows": [x.low for x in shown], "highs": [x.high for x in shown],
+        "line": line, "chance": chance, "count": now.total, "rates": [x.rate for x in running],
+        "lows": [x.low for x in running], "highs": [x.high for x in running],
     }  # fmt: skip
 
 
