@@ -335,14 +335,14 @@ def next(
 def _draws(taste: Taste, count: int, generator: torch.Generator) -> Tensor:
     """Draw weights from the posterior: (count, D).
 
-    With M = factor S^-1/2 and M M' = U L U', a draw is w + S^1/2 (z - M' U c U' M z), in which
-    c = (1 - sqrt(1 - L)) / L takes off what the clicks have settled.
+    A draw from the prior is corrected by what the clicks say of it, noise included: with F the
+    factor, w + v - F' (F S^-1 v + C e), v ~ N(0, S), C C' = I - F S^-1 F' (Matheron's rule).
     """
     t = taste.tensors
-    root = t["variances"].sqrt()
-    m = t["factor"] / root
-    values, u = torch.linalg.eigh(m @ m.T)
-    values = values.clamp(1e-6, 1)
-    half = u.T @ m * ((1 - (1 - values).sqrt()) / values).sqrt().unsqueeze(1)
+    root, factor = t["variances"].sqrt(), t["factor"]
+    m = factor / root
+    left = torch.eye(len(m)) * (1 + 1e-6) - m @ m.T
     z = torch.randn(count, len(root), generator=generator)
-    return t["weights"] + root * (z - z @ half.T @ half)
+    e = torch.randn(count, len(m), generator=generator)
+    seen = z @ m.T + e @ torch.linalg.cholesky(left).T
+    return t["weights"] + z * root - seen @ factor
