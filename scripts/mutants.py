@@ -2087,6 +2087,33 @@ MUTANTS = [
         ("sessions",),
     ),
     Mutant(
+        "what was chosen is asked though another window has answered it",
+        "labels/asking",
+        "or chosen[0].id in self._answered:",
+        "or False:",
+        ("asking",),
+    ),
+    Mutant(
+        "how an item was picked is forgotten when it comes back",
+        "labels/sessions",
+        "self.way, self.flags = way or self.way, 0",
+        "self.flags = 0",
+        ("asking",),
+    ),
+    Mutant(
+        "what was asked at random counts as picked",
+        "labels/standing",
+        'not in ("", RANDOM)}',
+        'not in ("",)}',
+        ("asking",),
+    ),
+    Mutant(
+        "what the model picked is in the share guessed",
+        "course/mirror",
+        "if g.comparison_id not in picked]",
+        "if g.comparison_id]",
+    ),
+    Mutant(
         "the count stands still at a repeat",
         "labels/sessions",
         "return p.done + p.skipped + p.repeats, p.left + again",

@@ -84,7 +84,21 @@ def test_answers_keep_their_order_and_say_what_was_given_with_the_mirror_on(runs
     store.close()
     mine = learner.answers(asked(6), TASK, at_least=2)
     assert [(i, "tie" if k is None else "choose") for i, k in mine.given] == kinds
-    assert mine.mirrored == {kinds[2][0]}
+    assert mine.mirrored == {kinds[2][0]} and mine.picked == set()
+
+
+def test_what_a_model_picked_is_told_from_what_chance_did(runs):
+    store = LabelStore(runs / "labels.db")
+    store.add(asked(6))
+    how = {asked(6)[0].id: "random", asked(6)[2].id: "thompson", asked(6)[3].id: "thompson"}
+    session = Session(store, TASK.name, "me", asked(6), how=how, repeat_every=0)
+    session.mirror = True
+    for _ in range(4):
+        session.answer("choose", 0, seconds=1.0)
+    store.close()
+    mine = learner.answers(asked(6), TASK, at_least=2)
+    answered = {i for i, _ in mine.given}
+    assert mine.picked == {i for i in answered if how.get(i) == "thompson"} != set()
 
 
 def test_reading_answers_takes_no_item_from_a_card_in_another_window(runs):

@@ -203,6 +203,96 @@ def test_nothing_is_read_before_it_is_switched_on_and_labelling_goes_on_meanwhil
     assert len(mirror.taste.clicks.rows) == 3 and store.events()[-1].note == ""
 
 
+@pytest.fixture
+def choosing(policy, task, pool, features, store, monkeypatch):
+    """Make a card that asks what its mirror chooses, in a new kernel each time it is called."""
+    monkeypatch.setenv("RLHF_HEADLESS", "1")
+
+    def made(**more):
+        mirror = Mirror(policy, task, pool, features=features, prompts=[], wait=True)
+        more = {"repeat_every": 0, "choose_next": "thompson", **more}
+        return mirror, cards.label(pool, labeler="ann", store=store, mirror=mirror, **more)
+
+    return made
+
+
+def answer_c(card, count):
+    """Choose the option with most c, so often; return the items that were shown."""
+    seen = []
+    for _ in range(count):
+        s = card.session
+        seen.append(s.current)
+        assert card.answer("choose", max(range(4), key=lambda i: shown_text(s, i).count("c")))
+    return seen
+
+
+def test_the_card_asks_what_the_last_fit_chooses(choosing, features, pool, store):
+    """By a fit from scratch to all answers but the latest, which is learned after the question."""
+    mirror, card = choosing()
+    known, seen, hows = {c.id: c for c in pool}, [], []
+    for count in range(16):
+        seen += answer_c(card, 1)
+        hows.append(card.session.way)
+        rows = card.session.answers()[:count]
+        taste = clicks.learn(features, known, rows) if rows else None
+        expected = clicks.next(taste, pool, {c.id for c in seen})
+        assert (card.session.current, card.session.way) == expected
+        assert len(mirror.taste.clicks.rows) == count + 1
+    assert len({c.id for c in seen}) == 16
+    assert hows[0] == "random" and 1 <= hows[1:].count("random") <= 8  # of 15, a quarter on average
+    assert card.reflection == {} and not card.session.mirrored()  # learned, and not shown
+    notes = [e.note for e in store.events()]
+    assert set(notes) == {"random", "thompson"} and notes[0] == "random"
+
+
+def test_nobody_waits_for_a_question_while_the_taste_is_fitted(choosing):
+    mirror, card = choosing()
+    answer_c(card, 6)
+    before = mirror.taste
+    with mirror.lock:  # as if another thread were at it
+        seen = [card.session.current]
+        while len(seen) < 6:
+            assert card.session.answer("choose", 0)
+            seen.append(card.session.current)
+    assert mirror.taste is before and len({c.id for c in seen}) == 6
+
+
+def test_all_is_asked_once_by_one_kernel_after_another(choosing, store, pool):
+    seen = []
+    for _ in range(4):
+        mirror, card = choosing()
+        assert mirror.taste is None and card.session.way == "random"  # nothing is read before
+        seen += answer_c(card, 10)
+        assert len(mirror.taste.clicks.rows) == len(seen)
+    assert card.session.current is None
+    assert sorted(c.id for c in seen) == sorted(c.id for c in pool)
+    # what was chosen to be asked, taken back by yet another kernel, is still that
+    _, card = choosing(choose_next="random")
+    notes = [e.note for e in store.events()]
+    assert card.answer("undo") and card.session.current == seen[-1]
+    assert card.answer("tie") and [e.note for e in store.events()][-1] == notes[-1]
+
+
+def test_the_share_guessed_is_of_what_was_asked_at_random(choosing):
+    mirror, card = choosing()
+    card.look()
+    answer_c(card, 20)
+    picked = card.session.picked()
+    hits = [g.hit for g in mirror.taste.guesses if g.comparison_id not in picked]
+    assert 2 <= len(hits) <= 12 and len(mirror.taste.guesses) == 20
+    chart = card.reflection["parts"]["accuracy"]
+    assert chart["count"] == len(hits)
+    assert chart["rates"][-1] == pytest.approx(sum(hits) / len(hits))
+    assert f"of {len(hits)} asked at random so far" in chart["line"]
+
+
+def test_only_a_mirror_can_choose_and_only_in_known_ways(store, task, pool):
+    with pytest.raises(ValueError, match="needs a mirror"):
+        cards.label(pool, store=store, labeler="ann", choose_next="thompson")
+    with pytest.raises(ValueError, match="'entropy': choose 'random' or"):
+        cards.label(pool, store=store, labeler="ann", choose_next="entropy")
+
+
 def test_a_mirror_that_fails_says_so_and_answers_are_saved(store, task, monkeypatch):
     monkeypatch.setenv("RLHF_HEADLESS", "1")
 

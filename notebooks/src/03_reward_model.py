@@ -343,8 +343,15 @@ print(f"steepest slope at weights 0: {start.abs().max():.2f}; at the fitted ones
 # **Predict**: how many of your choices were foreseen?
 
 # %%
-unswayed = {i for i, _ in rows} - own.mirrored  # the card had not shown what the model believes
-foreseen = clicks.accuracy(taste.guesses, among=unswayed)
+# asked at random, and answered before the card showed what the model believes
+fair = {i for i, _ in rows} - own.mirrored - own.picked
+tested = [g for g in taste.guesses if g.comparison_id in fair]
+if len(tested) < len(taste.guesses):
+    print(f"{len(taste.guesses)} choices; measured on the {len(tested)} that nothing swayed")
+if not tested:
+    print("WARNING: the card showed or picked something each time; measured on all all the same")
+    tested = taste.guesses
+foreseen = clicks.accuracy(tested)
 same, twice = own.agreement()
 bounds = None
 if twice:
@@ -352,7 +359,7 @@ if twice:
     bounds = tuple(clicks.ceiling(a, 4) for a in (again.low, again.high))
     print(f"the same again: {same} of {twice}; so the ceiling lies within", end=" ")
     print(f"{bounds[0]:.0%} and {bounds[1]:.0%}")
-plots.running_hits([g.hit for g in taste.guesses], 4, ceiling=bounds);
+plots.running_hits([g.hit for g in tested], 4, ceiling=bounds);
 # %% [markdown]
 # **How to read it.** The line is the share of choices foreseen up to this one, the band its 95 % interval. Where the band lies above the
 # dotted line, chance is no explanation any more. With sixty choices it is still some 25 points wide: that is all that sixty can
@@ -383,8 +390,8 @@ print(beliefs.of(taste, known[:300]))
 # option was chosen.
 
 # %%
-promised = torch.stack([g.probabilities for g in taste.guesses])  # (choices, 4)
-chosen = torch.eye(4)[[g.choice for g in taste.guesses]]
+promised = torch.stack([g.probabilities for g in tested])  # (choices, 4)
+chosen = torch.eye(4)[[g.choice for g in tested]]
 plots.calibration(promised, chosen, bins=4);
 # %% [markdown]
 # **How to read it.** On the dashed line the predictions come true: a model whose predictions do is **calibrated**. If the points climb less

@@ -22,7 +22,7 @@ from rlhf_helpers.course import profile
 from rlhf_helpers.labels import cards, frontend
 from rlhf_helpers.labels.place import folder
 from rlhf_helpers.labels.sessions import Session
-from rlhf_helpers.labels.standing import JOIN, MIRROR
+from rlhf_helpers.labels.standing import JOIN, MIRROR, RANDOM, picked_by
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.records import Comparison, Label
 from rlhf_helpers.tasks import Task
@@ -77,7 +77,8 @@ class Answers:
 
     comparisons: those asked, and all others at hand; given: choices and ties in the order in which
     they were given, as `clicks.learn` takes them; again: second choices, where one was asked twice;
-    mirrored: ids answered while the card showed what the model believes, which may have swayed.
+    mirrored: ids answered while the card showed what the model believes, which may have swayed;
+    picked: ids that a model chose to ask, and not chance.
     """
 
     comparisons: list[Comparison]
@@ -85,6 +86,7 @@ class Answers:
     cannot_tell: list[str]
     given: list[tuple[str, int | None]]
     mirrored: set[str]
+    picked: set[str]
     again: list[Label]
     simulated: bool
 
@@ -180,6 +182,7 @@ def _read(path: Path, task: Task, name: str, among: set[str] | None = None) -> A
     chosen = {x.comparison_id for x in first}  # no gold
     given = [(i, k) for i, k, kind in rows if kind == "tie" or kind == "choose" and i in chosen]
     mirrored = {e.comparison_id for e in events if MIRROR in e.note.split(JOIN)}
+    picked = {e.comparison_id for e in events if picked_by(e.note) not in ("", RANDOM)}
     ties = [i for i, choice in given if choice is None]
     store.close()
-    return Answers(known, first, ties, given, mirrored, again, name == NAME)
+    return Answers(known, first, ties, given, mirrored, picked, again, name == NAME)

@@ -4,16 +4,17 @@
 
 Nothing is read and nothing is shown before the labeler switches it on at the card. Then the base
 model reads all comparisons once, on a thread of its own, while labelling goes on; from then on each
-click, once it is saved, refits the taste in about a tenth of a second. All is computed from the
+click, once it is saved, refits the taste in less than a tenth of a second. All is computed from the
 answers that stand in the store, so what was taken back is forgotten, and a new kernel begins with
-all that was said.
+all that was said. With `choose_next="thompson"` it picks what the card asks, and for that it reads
+after the first answer and learns from each, also while it is not to be seen.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 
 from rlhf_helpers import beliefs, clicks, labelers, tasks
 from rlhf_helpers.beliefs import Belief, Traits
-from rlhf_helpers.clicks import Taste
+from rlhf_helpers.clicks import Question, Taste
 from rlhf_helpers.evaluation import wilson
 from rlhf_helpers.features import Features
 from rlhf_helpers.labels.sessions import Given, Session
@@ -80,15 +81,30 @@ class Mirror:
                 return
         with self.lock:
             self.prepare()
-            show(self.reflect(session))
+            self._follow(session, show)
 
     def _prepare_and_show(self, session: Session, show: Show) -> None:
         try:
             with self.lock:
                 self.prepare(last=lambda: self.learn(session))
-                show(self.reflect(session))
+                self._follow(session, show)
         except Exception as error:
             show({"state": "failed", "said": f"The mirror failed: {type(error).__name__}: {error}"})
+
+    def _follow(self, session: Session, show: Show) -> None:
+        """Learn, and show what there is to say, unless it is only to choose what is asked."""
+        if session.choose is None or session.mirror:
+            show(self.reflect(session))
+        else:
+            self.learn(session)
+
+    def next(self, pool: Sequence[Comparison], asked: Collection[str]) -> Question | None:
+        """Pick what to ask next, as `clicks.next` does, for `labels.asking.Choose`.
+
+        By the latest fit, even if another click is just being learned: nobody waits for a question.
+        At random before there is one.
+        """
+        return clicks.next(self.taste, [c for c in pool if c.id in self.known], asked)
 
     def prepare(self, last: Callable[[], object] = lambda: None) -> None:
         """Read everything that does not depend on any click; once. `last` is done before clicks
@@ -126,7 +142,7 @@ class Mirror:
             said = "Nothing to learn from yet: it begins with your first choice."
             return {"state": "ready", "said": said}
         expected = self._expected(given, before, taste)
-        guessed = _accuracy(taste)
+        guessed = _accuracy(taste, session.picked())
         waiting = {"line": "Choose, and you see what it expected of you.", "options": []}
         parts = {
             "expected": expected or waiting, "accuracy": guessed, "beliefs": self._beliefs(taste),
@@ -202,18 +218,21 @@ def _guess_line(
     return f"{guessed}; you chose option {slots[chosen]} ({p[chosen]:.0%})."
 
 
-def _accuracy(taste: Taste) -> dict[str, Any] | None:
-    """Draw the share guessed so far, each click before it was learned from."""
-    if not taste.guesses:
+def _accuracy(taste: Taste, picked: Collection[str]) -> dict[str, Any] | None:
+    """Draw the share guessed so far, each click before it was learned from, of those comparisons
+    that the taste has not picked itself."""
+    guesses = [g for g in taste.guesses if g.comparison_id not in picked]
+    if not guesses:
         return None
-    hits = list(itertools.accumulate(guess.hit for guess in taste.guesses))
+    hits = list(itertools.accumulate(guess.hit for guess in guesses))
     stride = -(-len(hits) // POINTS)
     counts = range(len(hits), 0, -stride)[::-1]  # the latest is always among them
     running = [wilson(hits[count - 1], count) for count in counts]
-    now, chance = running[-1], 1 / len(taste.guesses[0].probabilities)
+    now, chance = running[-1], 1 / len(guesses[0].probabilities)
+    which = "" if len(guesses) == len(taste.guesses) else " asked at random"
     line = (
-        f"{now.rate:.0%} of {now.total} so far (95 % interval {now.low:.0%} to {now.high:.0%}); "
-        f"chance is {chance:.0%}."
+        f"{now.rate:.0%} of {now.total}{which} so far (95 % interval {now.low:.0%} to "
+        f"{now.high:.0%}); chance is {chance:.0%}."
     )
     return {
         "line": line, "chance": chance, "count": now.total, "rates": [x.rate for x in running],

@@ -1,10 +1,11 @@
-"""What a labeler is asked next: the first comparison that is open and in no other window, or an
-earlier one once more."""
+"""What a labeler is asked next: the first comparison that is open and in no other window, or the
+one of those that a model chooses, or an earlier one once more."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rlhf_helpers.labels.orders import shuffled
 from rlhf_helpers.labels.store import LabelStore, Progress
@@ -12,6 +13,8 @@ from rlhf_helpers.records import Comparison
 
 REMEMBERED = 1_000  # items that are asked again come from so many latest answers
 FRESH = 3  # the latest choices, which the labeler still remembers, are not asked again
+# picks one of some comparisons, but none with these ids, and says how: "random", "thompson"
+Choose = Callable[[Sequence[Comparison], Collection[str]], tuple[Comparison, str] | None]
 
 
 class Asking:
@@ -29,8 +32,11 @@ class Asking:
     progress: Progress
     current: Comparison | None
     repeat: bool
+    choose: Choose | None
+    way: str  # how the current item was picked
     _total: int
     _answered: dict[str, str]
+    _following: tuple[Comparison, str] | None  # chosen and claimed when the last answer was saved
 
     def _count(self) -> Progress:
         if self.items is not None:
@@ -61,9 +67,10 @@ class Asking:
     def _take(self, prefer: str | None) -> tuple[Comparison | None, bool]:
         """Claim and return the next item, and whether it is asked again.
 
-        That is the preferred one, one that is due again, or the first that is open and in no other
+        That is the preferred one, one that is due again, or one that is open and in no other
         window.
         """
+        chosen, self._following, self.way = self._following, None, ""
         if prefer is not None and prefer not in self.equal:
             # if the first answer stands, the second was taken back
             repeat = bool(self.store.answered(self.labeler, self.task, [prefer]))
@@ -73,10 +80,14 @@ class Asking:
         if again is not None and self._claim(again.id, repeat=True):
             return again, True
         taken = self._shown_elsewhere()
-        while (item := self._first_open(taken)) is not None:
-            if self._claim(item.id):
-                return item, False
-            taken.add(item.id)
+        if chosen is None or chosen[0].id in taken or chosen[0].id in self._answered:
+            chosen = self._pick(taken)
+        while chosen is not None:
+            if self._claim(chosen[0].id):
+                self.way = chosen[1]
+                return chosen[0], False
+            taken.add(chosen[0].id)
+            chosen = self._pick(taken)
         self.store.release(self.labeler, self.window)
         return None, False
 
@@ -86,6 +97,20 @@ class Asking:
     def _shown_elsewhere(self) -> set[str]:
         claimed = self.store.claimed(self.labeler, but=self.window)
         return {i for i, repeat in claimed if not repeat}
+
+    def _pick(self, taken: set[str]) -> tuple[Comparison, str] | None:
+        """Pick an open item that is not taken, and say how: by `choose`, or else the first one."""
+        if self.choose is not None and self.items is not None:
+            closed = taken | set(self._answered)
+            try:
+                chosen = self.choose(list(self.items.values()), closed)
+                if chosen is not None and chosen[0].id not in closed:
+                    return chosen[0], chosen[1]
+            except Exception as error:  # labelling goes on, and the note says that nobody chose
+                said = f"the next question was not chosen: {error!r}"
+                warnings.warn(said, RuntimeWarning, stacklevel=2)
+        first = self._first_open(taken)
+        return None if first is None else (first, "")
 
     def _first_open(self, taken: set[str]) -> Comparison | None:
         if self.items is not None:

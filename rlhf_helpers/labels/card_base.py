@@ -74,8 +74,9 @@ class CardBase(Typed):
 
     def reflect(self) -> None:
         """Ask what there is to show after an answer, if the mirror is on. It may come later, and
-        from another thread; if it fails, labelling goes on."""
-        if self.listener is None or not self.session.mirror:
+        from another thread; if it fails, labelling goes on. Where a model chooses what is asked, it
+        is to learn in any case."""
+        if self.listener is None or not (self.session.mirror or self.session.choose):
             return
         try:
             self.listener(self.session, self.show)

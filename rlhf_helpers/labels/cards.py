@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_helpers.labels import card_base, frontend, place, typed
+from rlhf_helpers.labels.asking import Choose
 from rlhf_helpers.labels.card_base import Listener
 from rlhf_helpers.labels.frontend import QUESTIONS, RUBRICS
 from rlhf_helpers.labels.orders import balanced_sides
@@ -23,7 +24,7 @@ def label(
     labeler: str | None = None, *, store: LabelStore | str | Path | None = None,
     question: str | None = None, rubric: str | None = None, repeat_every: int = 10,
     gold: Mapping[str, int] | None = None, how: Mapping[str, str] | None = None,
-    mirror: Listener | None = None,
+    mirror: Listener | None = None, choose_next: str = "random",
 ) -> Any:  # fmt: skip
     """Show the labelling card for a task of a store, or for a list of comparisons.
 
@@ -34,8 +35,10 @@ def label(
     right option of items (by id) whose answer is known; the store keeps it. Gold items measure
     attention, and no labels are read from them. Comparisons whose options are all equal are left
     out, and the card says how many. `how` says of items that a model picked how it did. With a
-    `mirror` (`course.mirror`) the card answers back, if its labeler switches that on. A task may be
-    a question of your own: what was asked of it the last time is asked again.
+    `mirror` (`course.mirror`) the card answers back, if its labeler switches that on.
+    `choose_next`: "random" asks items as they come, "thompson" lets the mirror choose three of
+    four, by what it is unsure of. A task may be a question of your own: what was asked of it the
+    last time is asked again.
     `card.answer("choose", 0)` labels without a browser, `card.answer_by_typing()` with text alone,
     which begins by itself in a terminal. In a headless run (RLHF_HEADLESS=1) the card is only a
     picture.
@@ -49,12 +52,22 @@ def label(
         repeat_every=repeat_every,
         gold=gold,
         how=how,
+        choose=_chooser(choose_next, mirror),
         cell=frontend.cell(),
     )
     before = asked(where, name, session.labeler)
     rubric = RUBRICS.get(name, before[1]) if rubric is None else rubric
     question = question or QUESTIONS.get(name) or before[0] or "Which one is the best?"
     return typed.ask_if_typed(card_base.make(session, question, rubric, listener=mirror))
+
+
+def _chooser(how: str, mirror: Any) -> Choose | None:
+    """Return what chooses the next item; None to ask them as they come."""
+    if how not in ("random", "thompson"):
+        raise ValueError(f"choose_next is {how!r}: choose 'random' or 'thompson'")
+    if how == "thompson" and not hasattr(mirror, "next"):
+        raise ValueError("choose_next='thompson' needs a mirror that chooses: course.mirror.Mirror")
+    return mirror.next if how == "thompson" else None
 
 
 def asked(store: LabelStore, task: str, labeler: str | None = None) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rlhf_helpers.labels.frontend import visible
 from rlhf_helpers.labels.sessions import IDLE_SECONDS, Session, reason
+from rlhf_helpers.labels.standing import picked_by
 from rlhf_helpers.labels.store import ANSWERS, AlreadyAnswered, Event
 
 
@@ -57,7 +58,7 @@ def change(
         if (found[0].kind, found[0].choice) == (kind, choice):
             session.message = "That is your answer already."
             return False
-        note = session.note(found[0].comparison_id)
+        note = session.note(picked_by(found[0].note))
         try:
             session.store.change(
                 session.labeler, answer, kind, choice, seconds=min(seconds, IDLE_SECONDS), note=note

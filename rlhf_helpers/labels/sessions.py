@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rlhf_helpers.labels.asking import FRESH, Asking
-from rlhf_helpers.labels.standing import JOIN, MIRROR, Standing
+from rlhf_helpers.labels.asking import FRESH, Asking, Choose
+from rlhf_helpers.labels.standing import JOIN, MIRROR, Standing, picked_by
 from rlhf_helpers.labels.store import ANSWERS, AlreadyAnswered, LabelStore
 from rlhf_helpers.records import Comparison
 
@@ -49,17 +49,18 @@ class Session(Asking, Standing):
     `orders` fixes for some items (by id) the order of their options; the others are shuffled by
     labeler and item. `gold` names the right option of items whose answer is known. It is kept in
     the store; gold items measure attention, and no labels are read from them. `how` says for items
-    that a model picked how it did; it is kept as the note of their answers, and so is that the
-    mirror was on (`mirror`), which may sway who looks into it. `cell` names the notebook's cell:
-    when it runs again, its new session takes over from the old one, and the sessions of other cells
-    go on.
+    that a model picked how it did, and `choose` picks each next one (`asking.Choose`) of those that
+    are there now. How is kept as the note of the answer, and so is that the mirror was on
+    (`mirror`), which may sway who looks into it. `cell` names the notebook's cell: when it runs
+    again, its new session takes over from the old one, and the sessions of other cells go on.
     """
 
     def __init__(
         self, store: LabelStore, task: str, labeler: str, items: Sequence[Comparison] | None = None,
         *, repeat_every: int = 10, orders: Mapping[str, Sequence[int]] | None = None,
         gold: Mapping[str, int] | None = None, how: Mapping[str, str] | None = None,
-        simulated: bool = False, cell: str = "", clock: Callable[[], float] = time.monotonic,
+        choose: Choose | None = None, simulated: bool = False, cell: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         if not labeler:
             raise ValueError("a session needs the name or pseudonym of its labeler")
@@ -67,8 +68,11 @@ class Session(Asking, Standing):
             raise ValueError(
                 f"{store.name} holds no comparisons of task {task!r}: add() some first"
             )
+        if items is None and choose is not None:
+            items = store.comparisons(task)
         self.store, self.task, self.labeler = store, task, labeler
         self.simulated, self.clock = simulated, clock
+        self.choose, self._following, self._answered = choose, None, {}
         self._total = -1  # comparisons of the task when `equal` was read
         self.items = None if items is None else {c.id: c for c in items if not c.has_equal_options}
         self.equal = {c.id for c in items or () if c.has_equal_options}
@@ -95,7 +99,8 @@ class Session(Asking, Standing):
         self.progress = self._count()
         self.current, self.repeat = self._take(prefer)
         self.order = self._order()
-        self.was, self.flags = self._taken_back(), 0
+        self.was, way = self._said_before()
+        self.way, self.flags = way or self.way, 0
         # every answer must carry the token; `showing` outlives a flag
         self.token = self.showing = secrets.token_hex(8)
         self.shown_at = self.clock()
@@ -210,13 +215,14 @@ class Session(Asking, Standing):
             # it was shown here for so long that another window was given it
             if not self._claim(self.current.id, self.repeat):
                 return False, "Nothing was saved: another window of yours shows that one now.", None
-            following = self._first_open(self._shown_elsewhere() | {self.current.id})
+            following = self._pick(self._shown_elsewhere() | {self.current.id})
             self.store.record(
                 self.labeler, self.current.id, kind, choice, self.order, took,
-                note=self.note(self.current.id), simulated=self.simulated,
+                note=self.note(self.way), simulated=self.simulated,
                 repeat=self.repeat, holder=self.window,
-                following=None if following is None else following.id,
+                following=None if following is None else following[0].id,
             )  # fmt: skip
+            self._following = following if self.choose is not None else None
         except AlreadyAnswered:
             return False, "You answered that one in another window; that answer stands.", None
         counts = not self.repeat and self.current.id not in self.gold
@@ -225,10 +231,9 @@ class Session(Asking, Standing):
             self.pace.append(took)
         return True, SAID.get(kind, f"Saved: option {(slot or 0) + 1}"), None
 
-    def note(self, comparison_id: str) -> str:
+    def note(self, way: str) -> str:
         """Say what is kept with an answer: how its item was picked, whether the mirror was on."""
-        said = (self.how.get(comparison_id, ""), MIRROR if self.mirror else "")
-        return JOIN.join(filter(None, said))
+        return JOIN.join(filter(None, (way, MIRROR if self.mirror else "")))
 
     def _flag(self, slot: int | None, note: str) -> bool:
         """Save a remark; the item stays, and its clock runs on."""
@@ -256,17 +261,20 @@ class Session(Asking, Standing):
         self.message, self.error, self.pending = message, "", None
         self.token = secrets.token_hex(8)
 
-    def _taken_back(self) -> tuple[str, int | None] | None:
-        """Read what was said of the item that is shown before it was taken back, as (kind, choice);
-        None if it was never answered."""
+    def _said_before(self) -> tuple[tuple[str, int | None] | None, str]:
+        """Read what was said of the item that is shown before it was taken back, as (kind, choice),
+        None if it was never answered; and how it was picked first, "" if nobody says."""
         if self.current is None:
-            return None
+            return None, ""
         said = self.store.history(self.labeler, self.current.id)
         undone = {e.undoes for e in said if e.kind == "undo"}
         before = [
             e for e in said if e.id in undone and e.kind in ANSWERS and e.repeat == self.repeat
         ]
-        return (before[-1].kind, before[-1].choice) if before else None
+        ways = [self.how.get(self.current.id, "")]
+        ways += [picked_by(e.note) for e in said if e.kind in ANSWERS]
+        was = (before[-1].kind, before[-1].choice) if before else None
+        return was, next(filter(None, ways), "")
 
     def _move_on(self, message: str, back: str | None) -> None:
         self.message, self.error, self.pending = message, "", None

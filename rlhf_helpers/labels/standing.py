@@ -6,6 +6,12 @@ from rlhf_helpers.labels.store import Event, LabelStore
 from rlhf_helpers.records import Comparison, Label
 
 MIRROR, JOIN = "mirror", "; "  # the note of an answer may say several things
+RANDOM = "random"  # how an item was picked that a model might have picked
+
+
+def picked_by(note: str) -> str:
+    """Read how an item was picked off the note of an answer; "" if it was asked as it came."""
+    return JOIN.join(said for said in note.split(JOIN) if said != MIRROR)
 
 
 class Standing:
@@ -45,6 +51,11 @@ class Standing:
         """Name the comparisons answered while the mirror was on: leave them out of what is
         measured on this labeler."""
         return {e.comparison_id for e in self._standing() if MIRROR in e.note.split(JOIN)}
+
+    def picked(self) -> set[str]:
+        """Name the comparisons that a model picked, and not chance: they are harder or easier than
+        others, so leave them out of what is measured too."""
+        return {e.comparison_id for e in self._standing() if picked_by(e.note) not in ("", RANDOM)}
 
     def _standing(self) -> list[Event]:
         events = self.store.events(self.task, self.labeler, standing=True)
