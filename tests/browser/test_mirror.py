@@ -241,3 +241,45 @@ def test_a_mirror_obeys_no_markup_and_two_tabs_agree(lab: Lab, new_page: Any) ->
     tab.locator(".lm-card[data-done='2']").wait_for()
     notes = lab.rows("select note from events order by id", "evil.db")
     assert notes == [("mirror",), ("",)] and nb.complaints == []
+
+
+def test_the_card_asks_what_the_model_chooses(lab: Lab, page: Any) -> None:
+    """Seen or not it picks questions, keeps how, and goes on after an undo and a killed kernel."""
+    cell = ANSWERS.replace("NAME", "chosen").replace(
+        "repeat_every=0,", 'repeat_every=4, choose_next="thompson",'
+    )
+    nb = Notebook(lab, page, "chosen.ipynb", [MODEL, cell])
+    nb.press("2")
+    nb.done(1)
+    nb.press("m")  # to see when it has read everything, and off again
+    nb.wait(READ)
+    nb.press("m")
+    nb.wait(".lm-card [data-tool=mirror][aria-pressed=false]")
+    for done in range(2, 13):
+        nb.press("2")
+        nb.done(done)
+    assert nb.card.locator(MIRROR).count() == 0
+    nb.press("u")
+    nb.done(11)
+    assert nb.card.locator(".lm-option.lm-was").count() == 1
+    nb.press("1")
+    nb.done(12)
+
+    os.kill(nb.pid(), signal.SIGKILL)
+    page.locator(".jp-Dialog", has_text="died").locator("button.jp-mod-accept").click()
+    nb.kernel()
+    nb.run_all()
+    assert nb.card.get_attribute("data-done") == "12"
+    for done in range(13, 16):
+        nb.press("3")
+        nb.done(done)
+    columns = "id, kind, comparison_id, repeat, note, undoes"
+    events = lab.rows(f"select {columns} from events order by id", "chosen.db")
+    undone = {undoes for *_, undoes in events}
+    stands = [e for e in events if e[1] == "choose" and e[0] not in undone]
+    first = [item for _, _, item, repeat, _, _ in stands if not repeat]
+    assert len(stands) == 15 and len(first) == len(set(first)) == 12  # three came back
+    notes = [note for *_, note, _ in stands]
+    assert notes[0] == "random" and set(notes) == {"random", "thompson"}
+    again = [note for _, kind, _, _, note, _ in events if kind == "choose"]
+    assert again[11] == again[12] and nb.complaints == []  # taken back, and answered once more
