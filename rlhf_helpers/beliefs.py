@@ -160,18 +160,20 @@ def _enough(found: Sequence[tuple[float, Belief]], most: int, bound: float) -> b
 
 def of(
     taste: Taste, comparisons: Sequence[Comparison], *, count: int = 12,
-    known: Traits | None = None,
+    known: Traits | None = None, among: Collection[str] | None = None,
 ) -> Beliefs:  # fmt: skip
     """Say what a taste believes, measured on the options of all `comparisons`.
 
-    `known` are their traits, if they were read before.
+    `known` are their traits, if they were read before. Predictions are counted `among` these ids,
+    as in `clicks.accuracy`.
     """
     asked: Collection[str] = {i for i, _ in taste.clicks.rows} if taste.clicks else set()
     new = [c for c in comparisons if c.id not in asked] or list(comparisons)
     unseen, rewards = [o for c in new for o in c.options], taste.rewards(new).flatten()
+    counted = [g for g in taste.guesses if among is None or g.comparison_id in among]
     return Beliefs(
         taste.guesses[-1] if taste.guesses else None,
-        accuracy(taste.guesses) if taste.guesses else None,
+        accuracy(counted) if counted else None,
         believe(taste, known or traits(taste.features, comparisons))[:count],
         unseen[int(rewards.argmax())], unseen[int(rewards.argmin())],
     )  # fmt: skip

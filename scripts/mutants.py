@@ -2226,7 +2226,7 @@ MUTANTS = [
     Mutant(
         "two writes for one click",
         "labels/sessions",
-        "following=None if following is None else following.id,",
+        "following=None if following is None else following[0].id,",
         "following=None,",
     ),
 ]

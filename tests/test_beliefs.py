@@ -34,6 +34,10 @@ def test_beliefs_name_the_letter_that_is_liked(taste, pool):
     assert found.best.count("c") > found.worst.count("c")
     assert "c +" in str(found) and found.expected is taste.guesses[-1]
     assert f"{found.accuracy}" in str(found)
+    some = {g.comparison_id for g in taste.guesses[::3]}
+    counted = beliefs.of(taste, pool, among=some).accuracy
+    assert counted.successes == sum(g.hit for g in taste.guesses[::3])
+    assert counted.total == len(some) and beliefs.of(taste, pool, among=set()).accuracy is None
 
 
 def test_a_belief_is_as_unsure_as_the_difference_of_means_of_many_draws(taste, pool):

@@ -346,11 +346,11 @@ print(f"steepest slope at weights 0: {start.abs().max():.2f}; at the fitted ones
 # asked at random, and answered before the card showed what the model believes
 fair = {i for i, _ in rows} - own.mirrored - own.picked
 tested = [g for g in taste.guesses if g.comparison_id in fair]
-if len(tested) < len(taste.guesses):
-    print(f"{len(taste.guesses)} choices; measured on the {len(tested)} that nothing swayed")
 if not tested:
-    print("WARNING: the card showed or picked something each time; measured on all all the same")
+    print("WARNING: a model had a hand in every one of them; this is measured on all")
     tested = taste.guesses
+elif len(tested) < len(taste.guesses):
+    print(f"{len(taste.guesses)} choices; measured on the {len(tested)} that no model had a hand in")
 foreseen = clicks.accuracy(tested)
 same, twice = own.agreement()
 bounds = None
@@ -380,7 +380,7 @@ show.note(f"Of {name} choices the taste foresaw **{foreseen}**: {better}.")
 # one deviation of the *posterior*, of what the clicks leave open.
 
 # %%
-print(beliefs.of(taste, known[:300]))
+print(beliefs.of(taste, known[:300], among=fair))
 
 # %% [markdown]
 # Do you recognise yourself? Two warnings. A word may stand in for a manner: *said* is liked wherever speech is liked. And the ± knows only
