@@ -27,6 +27,7 @@ from rlhf_helpers.records import Comparison
 WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|[^\w\s]")  # a word of any language, or a mark
 PART = 64  # traits whose deviations are computed together
 FEWEST = 5  # answers that must hold a word, and that must not, before anything is said of it
+COMMON = 0.5  # share of answers above which nothing is said of a word: "the" is liked for others
 MARKS = {
     '"': "quotation marks", "\u201c": "quotation marks", "\u201d": "quotation marks",
     "!": "exclamation marks", "?": "question marks", ",": "commas", ";": "semicolons",
@@ -101,7 +102,7 @@ def traits(features: Features, comparisons: Sequence[Comparison]) -> Traits:
     """Read the words and manners of all options, labelled or not.
 
     Manners are the longer half of the answers, that with longer words and that with longer
-    sentences. Words in fewer than five answers are left out, and so are those in nearly all.
+    sentences. Words in fewer than five answers are left out, and so are those in more than half.
     """
     x = features(comparisons).flatten(0, 1)  # (M, D)
     texts = [option for c in comparisons for option in c.options]
@@ -110,7 +111,10 @@ def traits(features: Features, comparisons: Sequence[Comparison]) -> Traits:
         for n, word in enumerate(words := WORD.findall(text.lower())):
             if word != "." or n < len(words) - 1:  # the end of an answer is none of its words
                 found.setdefault(MARKS.get(word, word), set()).add(i)
-    held = [(w, "", f) for w, f in found.items() if FEWEST <= len(f) <= len(texts) - FEWEST]
+    most = {w: len(texts) - FEWEST for w in MARKS.values()}
+    held = [
+        (w, "", f) for w, f in found.items() if FEWEST <= len(f) <= most.get(w, COMMON * len(texts))
+    ]
     for name, measure in (("answers", len), ("words", _word), ("sentences", _sentence)):
         order = sorted(range(len(texts)), key=lambda i: measure(texts[i]))
         held.append((f"longer {name}", f"shorter {name}", set(order[len(order) // 2 :])))

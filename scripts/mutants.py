@@ -976,6 +976,12 @@ MUTANTS = [
         ("clicks",),
     ),
     Mutant(
+        "beliefs about words that everything holds",
+        "beliefs",
+        "most.get(w, COMMON * len(texts))",
+        "most.get(w, len(texts))",
+    ),
+    Mutant(
         "a belief that is less than its uncertainty is said",
         "beliefs",
         "abs(effect) - deviation) <= 0:",

@@ -51,6 +51,20 @@ def test_a_belief_is_as_unsure_as_the_difference_of_means_of_many_draws(taste, p
     assert best.deviation == pytest.approx(by_hand.item(), rel=0.05)
 
 
+def test_nothing_is_said_of_a_word_that_most_answers_hold(policy, task, pool):
+    """Who asked for dark texts was once told that they like the word "a"."""
+    most = [
+        Comparison(c.task, c.query, (c.options[0], *("a" + o[1:] for o in c.options[1:])))
+        for c in pool
+    ]
+    labels, ties = choose(most[:10])
+    fitted = clicks.fit(policy, task, most, labels, cannot_tell=ties)
+    held = sum("a" in o for c in most for o in c.options)
+    assert held > 0.75 * 4 * len(most)
+    named = beliefs.traits(fitted.features, most).more
+    assert "a" not in named and {"b", "c", "d"} <= set(named)
+
+
 def test_nothing_is_said_that_is_less_than_its_uncertainty(policy, task, pool):
     """One click tells next to nothing; forty coherent ones tell something."""
     labels, ties = choose(pool[:40])
