@@ -853,9 +853,11 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 # - **Each token is paid for what it adds** to the score (section 5), if a reward model pays. A taste pays on the last token; but it is a
 #   weighted sum of what was there before PPO, and so quickly climbed that it needs only half as many answers.
 # - **A taste pays by rank**: the share of the base model's answers that it likes less, on a scale from -1.7 to 1.7 with mean 0. The plain
-#   reward has no upper end. Somebody asked sixty times for the darkest text; a few words such as *shuddered* then weighed so much that
-#   a single sentence lay far above all others. PPO on the plain reward wrote that sentence under every prompt. Paid by rank, the same clicks
-#   gave 127 different sentences to 256 prompts, at half the nats: from a certain point on, better is hardly worth more.
+#   reward has no upper end. In a trial a large language model sat in the learner's place (so its labels are simulated ones) and asked for the
+#   darkest text; a few words such as *shuddered* then weighed so much that a single sentence lay far above all others. PPO on the plain reward
+#   wrote that sentence under nearly every prompt, and won 19 of 20 blind pairs with it: a win rate says nothing about variety. Paid by rank,
+#   the same sixty answers gave 127 different sentences to 256 prompts, at half
+#   the nats: from a certain point on, better is hardly worth more.
 # - **Beta stays at 0.15.** A controller lowers beta as long as the KL is below its target. By the time the policy takes off, beta is low, and
 #   it is raised too slowly to hold it. With a target of 4.5 nats and a reward model that this course's notebook 03 had fitted, a run as long as this one stood
 #   at 4 nats after 4,200 answers and at 10 a thousand later; of the pairs of tokens in its last batches, 10 to 20 % were different. The paper fixed beta, too, where it tuned summarizers.
