@@ -143,8 +143,8 @@ print("Your labels carry the name", pseudonym)
 # well you can be foreseen. **Past answers** (key **p**) lists what you answered; you can search and change it, and both versions are kept.
 #
 # **It can also choose what it asks.** With `choose_next="thompson"` in the cell below the small model asks three times in four for what it is
-# unsure of, and learns a little faster from the first few dozen answers (give it `4 * size.own_labels` questions to choose from, and stop after
-# sixty). The fourth question stays random, and notebook 03 measures on those alone, in a wider interval: who picks their own exam questions
+# unsure of (give it `4 * size.own_labels` questions to choose from, and stop after sixty; whether it learns faster so depends on the taste, and
+# `benchmarks/clicks.py --arms next` measures it). The fourth question stays random, and notebook 03 measures on those alone, in a wider interval: who picks their own exam questions
 # cannot grade themselves on them.
 #
 # *Before you begin, write down two guesses*: on how many of ten repeated comparisons will you choose the same text again? How often

@@ -150,16 +150,12 @@ def test_a_card_that_was_narrow_for_a_while_is_not_tall_for_ever(lab: Lab, page:
     nb.wait(READ)
     nb.press("1")
     nb.done(1)
-    tall = "card => Math.round(card.getBoundingClientRect().height)"
-    wide = nb.card.evaluate(tall)
+    height = "() => document.querySelector('.lm-card').offsetHeight"
+    wide = page.evaluate(height)
     page.set_viewport_size({"width": 420, "height": 900})
-    page.wait_for_function(
-        "tall => document.querySelector('.lm-card').offsetHeight > tall", arg=wide
-    )
+    lab.until(lambda: page.evaluate(height) > wide, "it stayed wide", page.wait_for_timeout)
     page.set_viewport_size({"width": 1200, "height": 900})
-    page.wait_for_function(
-        "tall => document.querySelector('.lm-card').offsetHeight <= tall", arg=wide
-    )
+    assert lab.until(lambda: page.evaluate(height) <= wide, "it stayed tall", page.wait_for_timeout)
 
 
 def test_past_answers_are_found_and_changed(
