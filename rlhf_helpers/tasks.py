@@ -46,8 +46,8 @@ class Task:
 
 # The bundled variants scale lengths to a model of three million parameters with 256 tokens of
 # context; rules and penalty are the paper's.
-SENTIMENT = Task("sentiment", "stories", 48, 24, ".", 12, start_text=".", end_text=".")
-DESCRIPTIVENESS = Task("descriptiveness", "stories", 48, 24, ".", 12, start_text=".", end_text=".")
+SENTIMENT = Task("sentiment", "stories", 48, 32, ".", 12, start_text=".", end_text=".")
+DESCRIPTIVENESS = Task("descriptiveness", "stories", 48, 32, ".", 12, start_text=".", end_text=".")
 TLDR = Task("tldr", "posts", 192, 32, ".", 8, suffix="\n\nTL;DR:")
 CNNDM = Task(
     "cnndm",

@@ -256,8 +256,8 @@ def test_without_the_penalty_a_policy_goes_further():
     record = json.loads(path.read_text(encoding="utf-8"))
     bound, free = record["measured"]["with the penalty"], record["measured"]["without"]
     assert free["kl_nats_per_response"] > 1.5 * bound["kl_nats_per_response"]
-    assert record["settings"]["episodes"] == 10_000
-    assert record["curve"][-1]["episodes"] == 156 * 64  # whole batches
+    assert record["settings"]["episodes"] == 12_288
+    assert record["curve"][-1]["episodes"] == 12_288
 
 
 # ---- 11 ------------------------------------------------------------------------------------------

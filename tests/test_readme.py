@@ -33,7 +33,7 @@ def test_the_base_models_numbers_are_those_measured(place):
         (ROOT / place).read_text(encoding="utf-8"),
         json.loads((ROOT / "data/base/measured.json").read_text()),
     )
-    for name in ("well_formed", "consistent"):
+    for name in ("well_formed", "kept", "consistent"):
         number = (
             rf"{100 * measured[name]:.0f} ?%"
             if place == "README.md"
@@ -68,7 +68,7 @@ def test_local_links_lead_somewhere(name):
     assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
 
 
-def test_the_models_kept_are_those_of_the_seed_whose_answers_vary_most(
+def test_a_result_takes_the_place_of_an_older_one_and_one_run_is_kept(
     make_recorded, tmp_path, monkeypatch
 ):
     """Running the kept seed again, or another task, once left no seed marked, and notebook 06 could
@@ -79,28 +79,18 @@ def test_the_models_kept_are_those_of_the_seed_whose_answers_vary_most(
     )
     monkeypatch.setattr(make_recorded, "RECORDED", recorded)
     monkeypatch.setattr(make_recorded, "DATA", tmp_path / "data")
-    monkeypatch.setattr(make_recorded, "waiting", lambda name, seed: tmp_path / f"{name}-{seed}")
-    numbers = dict.fromkeys(
-        "accuracy share_of_ceiling ceiling win_rate low high kl_nats fit_seconds "
-        "fit_tokens_per_second tune_seconds episodes_per_second".split(),
-        1.0,
-    )
+    (numbers,) = json.loads((ROOT / "data/recorded/results.json").read_text())[:1]
+    numbers.pop("kept", None)
 
-    def record(task, seed, entropy, choose=True):
-        (tmp_path / f"{task}-{seed}").mkdir(exist_ok=True)
-        (tmp_path / f"{task}-{seed}" / "model").write_text(f"{seed}")
-        make_recorded.write_down(
-            {"task": task, "seed": seed, "entropy_nats": entropy} | numbers, choose
-        )
-        kept = [
-            r["seed"] for r in json.loads((recorded / "results.json").read_text()) if r.get("kept")
-        ]
-        return kept, (recorded / "model").read_text()
+    def record(task, seed, score):
+        make_recorded.write_down(numbers | {"task": task, "seed": seed, "score": score})
+        known = json.loads((recorded / "results.json").read_text())
+        return [(r["task"], r["seed"], r["score"]) for r in known if r.get("kept")], len(known)
 
-    assert record("sentiment", 0, 3.0) == ([0], "0")
-    assert record("sentiment", 1, 5.0) == ([1], "1") and record("sentiment", 2, 4.0) == ([1], "1")
-    assert record("descriptiveness", 0, 9.0, choose=False) == ([1], "1")
-    assert record("sentiment", 1, 5.5) == ([1], "1") and record("sentiment", 1, 2.0) == ([2], "2")
+    assert record("sentiment", 1, 5.0) == ([], 1)
+    assert record("sentiment", 0, 3.0) == ([("sentiment", 0, 3.0)], 2)
+    assert record("descriptiveness", 0, 9.0) == ([("sentiment", 0, 3.0)], 3)
+    assert record("sentiment", 0, 2.0) == ([("sentiment", 0, 2.0)], 3)
     assert (tmp_path / "README.md").read_text().count("(kept)") == 1
 
 

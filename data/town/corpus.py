@@ -16,9 +16,10 @@ from town.narrator import Tale  # noqa: E402
 from town.papers import POST_FACTS, REPORT_FACTS, post, report  # noqa: E402
 from town.simulation import happen  # noqa: E402
 
+DATA = Path(__file__).resolve().parent.parent
 SEED = 2019
 SIZES = {
-    "stories": {"train": 24_000, "validation": 1_000, "test": 1_000},
+    "stories": {"train": 16_000, "validation": 1_000, "test": 1_000},
     "posts": {"train": 10_000, "validation": 500, "test": 500},
     "reports": {"train": 8_000, "validation": 500, "test": 500},
 }
@@ -79,7 +80,7 @@ def main() -> None:
     import pandas as pd
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=DATA / "corpus")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     hashes = {}
