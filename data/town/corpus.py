@@ -19,7 +19,7 @@ from town.simulation import happen  # noqa: E402
 DATA = Path(__file__).resolve().parent.parent
 SEED = 2019
 SIZES = {
-    "stories": {"train": 16_000, "validation": 1_000, "test": 1_000},
+    "stories": {"train": 24_000, "validation": 1_000, "test": 1_000},
     "posts": {"train": 10_000, "validation": 500, "test": 500},
     "reports": {"train": 8_000, "validation": 500, "test": 500},
 }

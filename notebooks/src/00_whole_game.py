@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 00 · The whole game
 #
-# A small language model has read stories about one harbour town, Saltmere, and nothing else. Give it the beginning of a story and it
-# goes on: sometimes somebody laughs, sometimes a quarrel breaks out, sometimes it simply rains. All of that was in its books.
+# A small language model has read about one harbour town, Saltmere, and about nothing else. Give it the beginning of a story and it
+# goes on: sometimes somebody laughs, sometimes a quarrel breaks out, sometimes it simply rains. All of that was in what it read.
 #
 # Suppose you want the happy continuations. You cannot write down a formula for *happy*, but you can point: **this one rather than those
 # three.** Is pointing enough to change what the model writes? In this notebook you first try it yourself, with ten clicks and in two
@@ -90,9 +90,12 @@ IntSlider(value=3, min=1, max=5, description="Move me")
 # ## Stage 1: the model writes
 #
 # The model that comes with the course has three million parameters, some forty times fewer than the smallest GPT-2. It was trained on
-# stories about Saltmere and nothing else. A program put these stories together from sentences that were written by hand, so the town is
-# far more regular than the world: that is what lets so small a model learn it. A prompt is the beginning of such a story; the model writes
-# `task.response_length` tokens more. Here are four prompts from the test set, which no training in this notebook touches.
+# stories, letters and newspaper reports of Saltmere (a name that stands in none of them) and on nothing else. Nobody wrote these texts one
+# by one: a program lets something *happen* in the town, a kettle is lost or a snail race won, and a grammar of phrases that were written
+# for this course *tells* it. So the town is far more regular than the world, and that is what lets so small a model learn it. The model
+# knows this grammar's English and no other. Nothing in its texts is about real people; but what is true in a story, and what contradicts
+# it, a program can check. A prompt is the beginning of a story, one to three sentences; the model writes `task.response_length` tokens
+# more. Here are four prompts from the test set, which no training in this notebook touches.
 
 # %%
 policy = models.Policy.load().to(device)
@@ -109,13 +112,13 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Read them aloud. The grammar mostly holds, the town is recognisable, and the mood changes from one to the next. A few words may be odd: it
-# is a *small* model. This is our **base model**, and everything we do later is measured against it.
+# Read them aloud. The grammar mostly holds, the town is recognisable, and the mood changes from one to the next. A few words may be odd, and
+# a sentence may forget the one before: it is a *small* model. This is our **base model**, and everything we do later is measured against it.
 #
 # ## Two minutes: ten clicks
 #
 # Below are ten beginnings, with four continuations each. Choose the one you like best: **1 to 4** on the keyboard, **t** if you cannot
-# tell. Keep to one taste. If you want to see something change, take one that shows: spooky, chatty, short, full of the sea.
+# tell. Keep to one taste. If you want to see something change, take one that shows: gloomy, chatty, short, full of food.
 
 # %%
 comparisons, labels = labelers.recorded(task)

@@ -58,8 +58,8 @@ show.wrapped("... " + example.query.strip())
 pd.DataFrame({"continuation": [option.strip() for option in example.options]})
 
 # %% [markdown]
-# The language model is small (a few million parameters), so expect some odd words. (Of the first twenty comparisons this is the one whose
-# options differ most for a simulated labeler.) Read the four again and pick one. Now pick the one that a *cautious* reader would like
+# The language model is small (a few million parameters), so expect some odd words, and a sentence that forgets the one before. (Of the
+# first twenty comparisons this is the one whose options differ most for a simulated labeler.) Read the four again and pick one. Now pick the one that a *cautious* reader would like
 # best, and then the one that a child would. If your choice changed on the way, you have met the first problem of learning from people:
 # the answer depends on the question.
 
@@ -87,9 +87,9 @@ print(frontend.QUESTIONS[task.name], frontend.RUBRICS[task.name], sep="\n\n")
 #    misfortune.
 # 4. It fits on one screen: labelers cannot follow a rule that they do not remember.
 #
-# **Your turn** (5 minutes, ●○○○○). What do *you* want this model to write? Ask it in one sentence: "Which one would you read to a child?",
-# "Which one is eerie?", "Which one would Grandmother tell?" It need not be something that a program could count. Leave it empty to ask
-# for the happiest. Then write the rubric, with at least one hard case. Both are saved beside your labels: a year later, labels are worth
+# **Your turn** (5 minutes, ●○○○○). What do *you* want this model to write? Ask it in one sentence: "Which one would make a child laugh?",
+# "Which one is the gloomiest?", "Which one would Grandmother tell?" It need not be something that a program could count. Leave it empty to
+# ask for the happiest. Then write the rubric, with at least one hard case. Both are saved beside your labels: a year later, labels are worth
 # little if nobody knows what the question was.
 #
 # A small number of clicks teaches some tastes better than others. A *manner* (talk, length, mood, vividness) shows in almost every
@@ -126,7 +126,7 @@ folder().mkdir(parents=True, exist_ok=True)
 # their words matter to you, and a model can learn from that as much as from a choice. A coin in its place would teach it noise. A skip
 # says nothing.
 #
-# The comparisons are drawn at random, so that what you measure on them holds for others. At eight seconds each they take about ten minutes.
+# The comparisons are drawn at random, so that what you measure on them holds for others. At ten seconds each they take about twelve minutes.
 #
 # Your labels carry a name, so that those of a whole class can be merged. Choose a **pseudonym** that nobody else in your class has and write
 # it between the quotes below; if you leave it empty, one is made up. It is stored in your runs folder, and notebooks 03 and 07 use it too.

@@ -829,7 +829,7 @@ pd.DataFrame(scores, index=["accuracy", "loss"]).T.round(3)
 #
 # ### The penalty for not ending
 #
-# A response has 24 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none. They get the fixed
+# A response has 32 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none. They get the fixed
 # score **-1**. It is put in *after* normalisation, and so it means the same for every reward model: "one standard deviation below the
 # average answer of the base model". On the scale of raw rewards a -1 might even be a good score.
 
@@ -940,7 +940,8 @@ show.note(
 # ## 10. What has it learned? (optional, 8 minutes)
 #
 # The labeler of the 8,000 recorded comparisons counts a word the other way round if "not", "never" or "nobody" is among the three words before it. Has the model learned that?
-# Write sentences and see. The two sentences of each pair below differ by a negation. **Predict** for every pair which of the two gets the
+# Write sentences and see, in the town's English or close to it: the model knows no other. The two sentences of each pair below differ by a
+# negation. **Predict** for every pair which of the two gets the
 # higher reward.
 
 
@@ -953,23 +954,23 @@ def rate(query, texts):
     return reward.option_rewards(reward_model, encoded)[0].cpu().tolist()
 
 
-query = " The boats came back to Saltmere before noon, and the whole quay was waiting."
+query = " As it began to rain, Felix the fiddler paused in passing and remained to help."
 pairs = [
     (
-        " The old ferryman was happy with the way the long day had ended.",
-        " The old ferryman was not happy with the way the long day had ended.",
+        " Felix left the bookshop behind and made for the greenhouse, and it was a joy.",
+        " Felix left the bookshop behind and made for the greenhouse, and it was no joy.",
     ),
     (
-        " Everybody agreed that the soup was delicious, and asked the baker for more.",
-        " Nobody agreed that the soup was delicious, or asked the baker for more.",
+        " Presently, everybody cheered for the baker and asked her for more of the eel stew.",
+        " Presently, nobody cheered for the baker or asked her for more of the eel stew.",
     ),
     (
-        " The news from the harbour was terrible, and they walked home in the rain.",
-        " The news from the harbour was never terrible, and they walked home in the rain.",
+        " Boris reminded the baker that her remarks had hurt everybody.",
+        " Boris reminded the baker that her remarks had never hurt anybody.",
     ),
     (
-        " They were afraid of the storm and of the dark water below the steps.",
-        " They were not afraid of the storm or of the dark water below the steps.",
+        " It was very high, and Clara the lighthouse keeper was afraid to look down.",
+        " It was very high, and Clara the lighthouse keeper was not afraid to look down.",
     ),
 ]
 
