@@ -23,6 +23,7 @@ import torch
 
 DATA = Path(__file__).resolve().parent
 sys.path[:0] = [str(DATA.parent), str(DATA)]
+from town.corpus import SMALL  # noqa: E402
 from town.tracker import Tracker  # noqa: E402
 from town.variety import follows, variety  # noqa: E402
 
@@ -75,10 +76,7 @@ def record_comparisons(names: list[str]) -> None:
             for c, x in zip(comparisons, labels, strict=True)
         ]
         pd.DataFrame(rows).to_parquet(
-            RECORDED / f"{name}_comparisons.parquet",
-            compression="zstd",
-            compression_level=19,
-            index=False,
+            RECORDED / f"{name}_comparisons.parquet", index=False, **SMALL
         )
 
 

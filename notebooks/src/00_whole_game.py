@@ -370,8 +370,8 @@ curves = pd.DataFrame(metrics)[["step", "score", "kl_nats_per_response", "beta"]
 curves.iloc[[0, len(metrics) // 2, -1]].round(2)
 
 # %% [markdown]
-# The first row is your `base_score` and your `first_kl`. Then look at the curves. The grey dashed line is a recorded run of full length;
-# your short run is the blue piece at its beginning.
+# The first row is your `base_score` and your `first_kl`. Then look at the curves. The blue piece is your short run, the grey dashed line a
+# recorded run of full length (with the knobs of notebook 05's full run, so the two need not coincide).
 
 # %%
 whole = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_text().splitlines()]

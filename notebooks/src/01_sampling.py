@@ -647,7 +647,7 @@ plots.token_strip(pieces[1:], surprise).get_legend().remove();
 # %% [markdown]
 # *How to read it:* the number under a token is its surprise in nats, $-\ln p$; the stronger the colour, the greater the surprise. A few
 # tokens carry nearly all of it: those at which the story could have gone another way. Who is it, what do they do, and where? In between,
-# one word follows from the other.
+# one word follows from another.
 #
 # ## 7. Do not read everything again: the cache
 #

@@ -939,10 +939,9 @@ show.note(
 #
 # ## 10. What has it learned? (optional, 8 minutes)
 #
-# The labeler of the 8,000 recorded comparisons counts a word the other way round if "not", "never" or "nobody" is among the three words before it. Has the model learned that?
-# Write sentences and see, in the town's English or close to it: the model knows no other. The two sentences of each pair below differ by a
-# negation. **Predict** for every pair which of the two gets the
-# higher reward.
+# The labeler of the 8,000 recorded comparisons counts a word the other way round if "not", "never" or "nobody" is among the three words
+# before it. Has the model learned that? Write sentences and see, in the town's English or close to it: the model knows no other. The two
+# sentences of each pair below differ by a negation. **Predict** for every pair which of the two gets the higher reward.
 
 
 # %%

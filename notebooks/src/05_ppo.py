@@ -215,8 +215,9 @@ checks.nb05_same("scores", by_hand, scores, tolerance=1e-3)
 # %% [markdown]
 # **PPO does not care where its scores come from.** A reward model is one source; any Python function of texts is another.
 # `reward.from_texts` turns a function of two lists, prompts and answers as a labeler sees them, into what `ppo.tune` takes; an answer that
-# never ends still gets the penalty. The example rewards short answers in which somebody asks something. Write your own instead, and tune
-# on it at the end of this notebook. Whatever you can compute, you can optimise. But you will get what you wrote down, and that may not be what you meant.
+# never ends still gets the penalty. The example rewards short answers in which somebody asks something. Write your own instead, and tune on
+# it at the end of this notebook. Whatever you can compute, you can optimise. But you will get what you wrote down, and that may not be what
+# you meant.
 
 
 # %%
@@ -395,8 +396,8 @@ plots.token_strip(pieces, gains[row].cpu());
 # few tokens decide, and often they are the ones that you would have underlined yourself.
 #
 # In `benchmarks/nats.py`, on an earlier base model of this course whose texts were simpler, one run of each kind ended with a score of 1.16
-# at 4.4 nats, and with this change of 1.50 at 5.3. We keep the paper's way while we take the step apart. A full run on a reward model pays token by token: `reward.scorer(..., each_token=True)`. A
-# taste reads a whole answer at once, so a run on a taste pays on the last token.
+# at 4.4 nats, and with this change of 1.50 at 5.3. We keep the paper's way while we take the step apart. A full run on a reward model pays
+# token by token: `reward.scorer(..., each_token=True)`. A taste reads a whole answer at once, so a run on a taste pays on the last token.
 
 # %% [markdown]
 # ## 6. Rescale keeps the mean, standardize removes it
@@ -865,12 +866,11 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 #   On a taste it is 0.25: on the plain reward of another taste a run at 0.15 went to 6.7 nats, and wrote less than half as many different
 #   texts as the base model.
 #
-# Runs of 12,288 answers with these knobs, on the reward model of that time, ended at about 1.3 with 4.5 nats and some 230 different
-# answers to 400 prompts (the base model: 364). At a price of 0.1 a run went on to 2.1 at 9 nats and wrote 16. The recorded run, which you
-# have seen at the start, took the knobs above: four epochs, the score on the last token,
-# a target of 9 nats. It goes further, to 8 nats, and repeats itself more. Two things to watch: with one epoch the policy hardly moves between
-# sampling and learning, so that the ratio stays near 1 and the clip of section 9 has little to do; and the variety of the answers falls
-# less. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no good model.)
+# Runs of 12,288 answers with these knobs, on the reward model of that time, ended at about 1.3 with 4.5 nats and some 230 different answers
+# to 400 prompts (the base model: 364). At a price of 0.1 a run went on to 2.1 at 9 nats and wrote 16. The recorded run, which you have seen
+# at the start, has these knobs, too. Two things to watch: with one epoch the policy hardly moves between sampling and learning, so that the
+# ratio stays near 1 and the clip of section 9 has little to do; and the variety of the answers falls less than with four. (In
+# `RLHF_PROFILE=quick` the run is a check that everything works, and gives no good model.)
 #
 # You may stop the kernel at any time: a checkpoint is written every 25 steps, and running the cell again continues from there, bit for bit.
 # The folder's name contains your reward's gain, so a new taste or reward model starts a new run.

@@ -69,9 +69,9 @@ show.note(f"Section 2 judges the model that was tuned on **{whose}**.")
 
 # %% [markdown]
 # The prompts come from the **test** split. No model in this course has been trained on these stories, neither the base model nor the reward
-# model nor PPO. (They tell of wagers, mysteries and confessions, of which no training story tells, and hardly a sentence of theirs stands in
-# one; but the same grammar tells both.) Both policies answer the same prompts. Do not print the answers yet: once you have seen which model writes what, you can
-# no longer judge blind.
+# model nor PPO. (They tell of wagers, mysteries and confessions, of which no training story tells, and hardly a sentence of theirs stands
+# in one; but the same grammar tells both.) Both policies answer the same prompts. Do not print the answers yet: once you have seen which
+# model writes what, you can no longer judge blind.
 
 # %%
 test = tasks.queries(task, tokenizer, size.judged, split="test", seed=0)
