@@ -89,13 +89,13 @@ def test_00_a_noisy_judge_sees_less_than_one_without_noise():
 # ---- 01, 02 --------------------------------------------------------------------------------------
 
 
-def test_01_the_storys_perplexity_is_close_to_1_and_the_others_are_not():
+def test_01_the_storys_perplexity_is_small_and_the_others_are_not():
     table = shown("01", "def text_logprobs")
     story, shuffled, foreign = (
         row(table, name)[-1]
         for name in ("a story of Saltmere", "the same words, shuffled", "not of this town")
     )
-    assert 1 < story < 2 < 100 < shuffled < foreign
+    assert 2 < story < 12 < 1_000 < shuffled < foreign
 
 
 def test_02_those_who_never_read_agree_more_than_those_who_do():
@@ -164,8 +164,8 @@ def test_05_the_value_loss_of_the_recorded_run_is_as_the_text_says():
     assert (low, high) == (f"{min(loss):.1f}", f"{max(loss):.1f}")
 
 
-def test_05_an_answer_of_the_base_model_has_about_13_nats_of_entropy():
-    assert 12 < lines("ppo_sentiment.jsonl")[0]["entropy_nats_per_response"] < 14
+def test_05_an_answer_of_the_base_model_has_about_40_nats_of_entropy():
+    assert 36 < lines("ppo_sentiment.jsonl")[0]["entropy_nats_per_response"] < 44
 
 
 def test_05_the_two_horizons_let_beta_grow_differently():
@@ -269,6 +269,6 @@ def test_11_ran_at_full_size_and_choosing_beats_its_blind_twin():
     assert "KL per answer" in header and "KL per token" in header
     wins = {name: row(table, name)[0] for name in ("best of 4", "one of 4, blind", "base model")}
     assert wins["best of 4"] > wins["one of 4, blind"] and abs(wins["base model"] - 0.5) < 0.1
-    assert all(24_576 in row(table, name) for name in ("PPO", "RLOO", "GRPO"))
+    assert all(32_768 in row(table, name) for name in ("PPO", "RLOO", "GRPO"))
     answer, token = row(table, "RLOO")[2:4]
-    assert abs(answer / 24 - token) < 0.001
+    assert abs(answer / 32 - token) < 0.001
