@@ -183,7 +183,7 @@ def table(results: list[dict]) -> str:
     names = (
         "task, seed", "reward accuracy, of the ceiling", "score", "KL, nats",
         "wins, noiseless judge (95 %)", "wins, noisy judge (95 %)", "different answers (base)",
-        "most frequent", "distinct-2 (base)", "prompt kept (base)", "fit + PPO",
+        "most frequent opening (base)", "distinct-2 (base)", "prompt kept (base)", "fit + PPO",
     )  # fmt: skip
     rows = [
         [
@@ -192,7 +192,7 @@ def table(results: list[dict]) -> str:
             f"{r['kl_nats']:.1f}", f"{r['win_rate']:.1%} ({r['low']:.1%} to {r['high']:.1%})",
             f"{r['noisy_win_rate']:.1%} ({r['noisy_low']:.1%} to {r['noisy_high']:.1%})",
             f"{r['tuned_different']:.0%} ({r['base_different']:.0%})",
-            f"{r['tuned_most_frequent']:.1%}",
+            f"{r['tuned_most_frequent_opening']:.0%} ({r['base_most_frequent_opening']:.0%})",
             f"{r['tuned_distinct_2']:.2f} ({r['base_distinct_2']:.2f})",
             f"{r['tuned_kept']:.0%} ({r['base_kept']:.0%})",
             f"{r['fit_seconds']:.0f} + {r['tune_seconds']:.0f} s",

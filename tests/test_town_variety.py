@@ -25,6 +25,7 @@ def test_one_sentence_under_many_names_is_one_sentence():
     )
     found = variety.variety(answers)
     assert found["different"] == 3 / 4 and found["most_frequent"] == 2 / 4
+    assert found["most_frequent_opening"] == 3 / 4  # "* found the *"
     # 6 + 6 + 6 + 1 pairs; said again: "found the" and "under the" twice each, "Nora found",
     # "the lantern", "lantern under" and "the counter." once each
     assert found["distinct_2"] == 11 / 19

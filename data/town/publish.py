@@ -14,20 +14,21 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+SPLITS = ("validation", "test")
 DATA = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(DATA.parent))
 
 from rlhf_helpers.runtime import files  # noqa: E402
 
-# Bar, what is wanted, what `examine.py` calls it; all but the first three are shares.
+# Bar, what is wanted of the validation split, what `examine.py` calls it before the split's name.
 BARS = (
-    ("perplexity of stories, validation split", "3.3 to 6", "perplexity_validation_stories"),
-    ("choice, nats a token of the same", "1.2 to 1.8", "nats_a_token_validation"),
-    ("an answer of 24 tokens at temperature 0.7 holds, nats", "at least 22", "answer_nats"),
-    ("whole sentences that the grammar can have made", "at least 95 %", "well_formed"),
-    ("people, thing and place of the beginning are kept", "at least 90 %", "kept"),
-    ("no contradiction at all", "at least 85 %", "consistent"),
-    ("zero-shot `TL;DR:` states a fact and only true ones", "30 to 80 %", "truthful"),
+    ("perplexity of stories", "3.3 to 6", "perplexity_{}_stories"),
+    ("choice, nats a token of stories", "1.2 to 1.8", "nats_a_token_{}"),
+    ("nats in an answer of 24 tokens at temperature 0.7", "at least 22", "answer_nats_{}"),
+    ("whole sentences that the grammar can have made", "at least 95 %", "well_formed_{}"),
+    ("people, thing and place of the beginning are kept", "at least 90 %", "kept_{}"),
+    ("no contradiction at all", "at least 85 %", "consistent_{}"),
+    ("zero-shot `TL;DR:` states a fact and only true ones", "30 to 80 %", "truthful_{}"),
 )
 
 
@@ -35,13 +36,16 @@ def bars(measured: dict[str, float]) -> str:
     """Write the bars as a Markdown table, with the 95 % interval over seeds where there is one."""
     rows = []
     for says, wanted, name in BARS:
-        share = "%" in wanted
-        shown = f"{measured[name]:.1%}" if share else f"{measured[name]:.2f}"
-        spread = measured.get(f"{name}_interval")
-        if spread is not None:
-            shown += f" ± {100 * spread:.1f}" if share else f" ± {spread:.2f}"
-        rows.append(f"| {says} | {wanted} | {shown} |")
-    return "\n".join(["| bar | wanted | measured |", "|---|---|---|", *rows])
+        shown = [_shown(measured, name.format(split), "%" in wanted) for split in SPLITS]
+        rows.append(f"| {says} | {wanted} | {' | '.join(shown)} |")
+    return "\n".join(["| bar | wanted | validation | test |", "|---|---|---|---|", *rows])
+
+
+def _shown(measured: dict[str, float], name: str, share: bool) -> str:
+    shown = f"{measured[name]:.1%}" if share else f"{measured[name]:.2f}"
+    if (spread := measured.get(f"{name}_interval")) is not None:
+        shown += f" ± {100 * spread:.1f}" if share else f" ± {spread:.2f}"
+    return shown
 
 
 def card(measured: dict[str, float], training: dict) -> str:

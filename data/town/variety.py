@@ -29,12 +29,15 @@ def masked(text: str) -> str:
 
 def variety(answers: Sequence[str]) -> dict[str, float]:
     """Return the share of answers that differ once names and things are masked, the share of the
-    most frequent one, and distinct-2 over words."""
+    most frequent one, that of the most frequent first four words (an opening can be repeated under
+    other names of trades, too), and distinct-2 over words."""
     counts = Counter(map(masked, answers))
+    openings = Counter(" ".join(masked(a).split()[:4]) for a in answers)
     pairs = [p for a in answers for p in zip(a.split(), a.split()[1:], strict=False)]
     return {
         "different": len(counts) / len(answers),
         "most_frequent": counts.most_common(1)[0][1] / len(answers),
+        "most_frequent_opening": openings.most_common(1)[0][1] / len(answers),
         "distinct_2": len(set(pairs)) / max(1, len(pairs)),
     }
 
