@@ -860,16 +860,23 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 #   wrote that sentence under nearly every prompt, and won 19 of 20 blind pairs with it: a win rate says nothing about variety. Paid by rank,
 #   the same sixty answers gave 127 different sentences to 256 prompts, at half
 #   the nats: from a certain point on, better is hardly worth more.
-# - **Beta stays at 0.15.** A controller lowers beta as long as the KL is below its target. By the time the policy takes off, beta is low, and
-#   it is raised too slowly to hold it. With a target of 4.5 nats and a reward model that this course's notebook 03 had fitted, a run as long as this one stood
-#   at 4 nats after 4,200 answers and at 10 a thousand later; of the pairs of tokens in its last batches, 10 to 20 % were different. The paper fixed beta, too, where it tuned summarizers.
-#   On a taste it is 0.25: on the plain reward of another taste a run at 0.15 went to 6.7 nats, and wrote less than half as many different
-#   texts as the base model.
+# - **Beta stays at 0.35.** A controller lowers beta as long as the KL is below its target. By the time the policy takes off, beta is low, and
+#   it is raised too slowly to hold it: with a target of 4.5 nats a run on the earlier model stood at 4 nats after 4,200 answers and at 10 a
+#   thousand later. The paper fixed beta, too, where it tuned summarizers. On a taste, which pays by rank, it is 0.25.
 #
-# Runs of 12,288 answers with these knobs, on the reward model of that time, ended at about 1.3 with 4.5 nats and some 230 different answers
-# to 400 prompts (the base model: 364). At a price of 0.1 a run went on to 2.1 at 9 nats and wrote 16. The recorded run, which you have seen
-# at the start, has these knobs, too. Two things to watch: with one epoch the policy hardly moves between sampling and learning, so that the
-# ratio stays near 1 and the clip of section 9 has little to do; and the variety of the answers falls less than with four. (In
+# How dear a nat is decides what becomes of the texts. Three runs of 12,288 answers with these knobs on the recorded reward model, one seed
+# each, 512 prompts of the test split, two simulated judges (`python benchmarks/nats.py`):
+#
+# | beta | score | nats | wins, judge without noise | wins, noisy judge | answers that begin with *What is all this* |
+# |---|---|---|---|---|---|
+# | 0.15 | 4.9 | 17.0 | 99.6 % | 97 % | 43 of 60 |
+# | 0.3 | 2.8 | 6.1 | 89 % | 81 % | 28 of 60 |
+# | 0.4 | 1.7 | 2.8 | 81 % | 70 % | 17 of 60 |
+# | base model | 0 | 0 | 50 % | 50 % | 4 of 60 |
+#
+# The first run wins nearly every pair, and says nearly everywhere *"What is all this about, my dear?" laughed Nora heartily, to delight the
+# generous dentist*, with other people each time. The recorded run, which you have seen at the start, has beta 0.35. With one epoch the policy
+# hardly moves between sampling and learning, so that the ratio stays near 1 and the clip of section 9 has little to do. (In
 # `RLHF_PROFILE=quick` the run is a check that everything works, and gives no good model.)
 #
 # You may stop the kernel at any time: a checkpoint is written every 25 steps, and running the cell again continues from there, bit for bit.
