@@ -45,14 +45,18 @@ KEPT = ("sentiment", 0)  # the run whose models notebooks use
 
 
 def record_comparisons(names: list[str]) -> None:
-    """Collect 8,000 comparisons of the base model (the last 3,000 held out) and let each task's
+    """Collect 8,000 comparisons of the base model (all but 5,000 held out) and let each task's
     labeler choose; written as parquet.
 
     The style tasks share prompts, lengths and temperature, so they share the samples too.
     """
     policy, tokenizer, task = models.Policy.load(), models.load_tokenizer(), tasks.get(names[0])
     queries = tasks.queries(task, tokenizer, COMPARISONS + HELD_OUT, split="train", seed=1)
-    collected = labelers.collect(policy, task, queries, seed=1)
+    # a few beginnings are the same in two stories; a prompt must not be fitted and held out
+    firsts: dict[str, Comparison] = {}
+    for c in labelers.collect(policy, task, queries, seed=1):
+        firsts.setdefault(c.query, c)
+    collected = list(firsts.values())
     RECORDED.mkdir(exist_ok=True)
     for name in names:
         comparisons = [replace(c, task=name) for c in collected]

@@ -107,7 +107,7 @@ def test_02_those_who_never_read_agree_more_than_those_who_do():
 
 def test_02_the_pupil_overtakes_the_teacher():
     few, many, teacher = percents(shown("02", "found[-1] > one_person"))
-    assert 50 < few < many and many > teacher + 5
+    assert 30 < few < many and many > teacher + 5
 
 
 def test_02_the_places_reveal_the_gull_and_no_column_is_empty():

@@ -864,20 +864,21 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 #   it is raised too slowly to hold it: with a target of 4.5 nats a run on the earlier model stood at 4 nats after 4,200 answers and at 10 a
 #   thousand later. The paper fixed beta, too, where it tuned summarizers. On a taste, which pays by rank, it is 0.25.
 #
-# How dear a nat is decides what becomes of the texts. Three runs of 12,288 answers with these knobs on the recorded reward model, one seed
-# each, 512 prompts of the test split, two simulated judges (`python benchmarks/nats.py`):
+# How dear a nat is decides what becomes of the texts. Runs of 12,288 answers with these knobs on the recorded reward model, one seed each, 512
+# prompts of the test split, two simulated judges (`python benchmarks/nats.py`):
 #
-# | beta | score | nats | wins, judge without noise | wins, noisy judge | answers that begin with *What is all this* |
+# | beta | score | nats | wins, judge without noise | wins, noisy judge | answers with the most frequent first four words |
 # |---|---|---|---|---|---|
-# | 0.15 | 4.9 | 17.0 | 99.6 % | 97 % | 43 of 60 |
-# | 0.3 | 2.8 | 6.1 | 89 % | 81 % | 28 of 60 |
-# | 0.4 | 1.7 | 2.8 | 81 % | 70 % | 17 of 60 |
-# | base model | 0 | 0 | 50 % | 50 % | 4 of 60 |
+# | 0.15 | 4.9 | 17.0 | 99.6 % | 97 % | 77 % |
+# | 0.3 | 2.8 | 6.1 | 89 % | 81 % | 54 % |
+# | 0.35, the recorded run | 2.0 | 3.7 | 85 % | 74 % | 39 % |
+# | 0.4 | 1.7 | 2.8 | 81 % | 70 % | OPEN40 % |
+# | base model | 0 | 0 | 50 % | 50 % | 4 % |
 #
 # The first run wins nearly every pair, and says nearly everywhere *"What is all this about, my dear?" laughed Nora heartily, to delight the
-# generous dentist*, with other people each time. The recorded run, which you have seen at the start, has beta 0.35. With one epoch the policy
-# hardly moves between sampling and learning, so that the ratio stays near 1 and the clip of section 9 has little to do. (In
-# `RLHF_PROFILE=quick` the run is a check that everything works, and gives no good model.)
+# generous dentist*, with other people each time. With one epoch the policy hardly moves between sampling and learning, so that the ratio
+# stays near 1 and the clip of section 9 has little to do. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no
+# good model.)
 #
 # You may stop the kernel at any time: a checkpoint is written every 25 steps, and running the cell again continues from there, bit for bit.
 # The folder's name contains your reward's gain, so a new taste or reward model starts a new run.
