@@ -33,7 +33,7 @@ def test_the_base_models_numbers_are_those_measured(place):
         (ROOT / place).read_text(encoding="utf-8"),
         json.loads((ROOT / "data/base/measured.json").read_text()),
     )
-    for name in ("well_formed", "kept", "consistent"):
+    for name in ("well_formed_validation", "kept_validation", "consistent_validation"):
         number = (
             rf"{100 * measured[name]:.0f} ?%"
             if place == "README.md"
