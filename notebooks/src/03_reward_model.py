@@ -69,7 +69,7 @@ tokenizer = models.load_tokenizer()
 comparisons, labels = labelers.recorded(task)
 labeler = labelers.simulated(task)
 
-n, m = (min(size.comparisons, 5_000), 1_000) if full else (size.comparisons, 64)
+n, m = (min(size.comparisons, 5_000), 3_000) if full else (size.comparisons, 64)
 fit_comparisons, fit_labels = comparisons[:n], labels[:n]
 held_comparisons, held_labels = comparisons[5_000 : 5_000 + m], labels[5_000 : 5_000 + m]
 # no prompt is on both sides; in a file of your own, `reward.hold_out` sees to that
@@ -705,7 +705,7 @@ percent(table.set_index("who"))
 
 # %%
 if full:
-    assert agreement < accuracy and 0.8 * top < accuracy < 1.1 * top
+    assert agreement < accuracy and 0.7 * top < accuracy < top
 loss = choice_loss(held_rewards, held.choices)
 show.note(
     f"The reward model, fitted on {n:,} labels, names the click in **{accuracy:.0%}** (chance "
@@ -716,12 +716,13 @@ show.note(
 # %% [markdown]
 # With 5,000 labels the model agrees with the labeler *more often than a second labeler does*, although that second labeler has exactly the
 # same taste. The reason is that the second labeler adds noise of its own to every click. The model has seen thousands of clicks; their
-# noise averages out, and what is left is the taste. (On the 256 labels of the `quick` profile this does not happen: the model does worse
-# than the second labeler there, and its held-out loss may be above chance.)
+# noise averages out, and what is left is the taste. But look at the ceiling, too: about a fifth of the way is missing. Five thousand noisy
+# clicks are not enough to learn every word of this town that can gladden or hurt. (On the 256 labels of the `quick` profile the model does
+# worse than the second labeler, and its held-out loss may be above chance.)
 #
 # ## 7. Does it mean what it says?
 #
-# The same question as in section 2, now with a thousand held-out comparisons: do its probabilities come true?
+# The same question as in section 2, now with some three thousand held-out comparisons: do its probabilities come true?
 
 # %%
 promise = held_rewards.softmax(-1)  # (comparisons, 4)
