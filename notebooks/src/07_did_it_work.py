@@ -696,7 +696,8 @@ show.note(
 # - PPO on reward models that have seen 300, 1,000, 5,000 and 20,000 of these simulated labels;
 #
 # each at several KL targets, and judge them all by $r_s$. That is many runs, three quarters of an hour on two cores, so it is recorded; the
-# command is `python data/make_mock_sentiment.py --targets 3 6 --seeds 0 1`. Our $r_s$ is the sentiment score of the simulated labeler, in
+# command is `python data/make_mock_sentiment.py --targets 3 6 --seeds 0 1`. (What is recorded stems from an earlier base model, whose answers held
+# 13 nats; the command measures today's.) Our $r_s$ is the sentiment score of the simulated labeler, in
 # units of its spread over the base model's responses.
 #
 # **Predict**: in which order will the lines be? Is the step from 300 to 1,000 labels larger than the one from 5,000 to 20,000?
