@@ -47,13 +47,13 @@ browser: setup-dev ## the cards and the playground in a real JupyterLab and Chro
 data: setup ## write the bundled texts again, byte for byte
 	$(PY) data/town/corpus.py
 
-base: setup ## train the tokenizer and the bundled base model again, and measure it (some two hours)
+base: setup ## train the tokenizer and the bundled base model again, and measure it (some three and a half hours of training)
 	$(PY) data/town/train.py --out build/base --tokens 22000000 --decay 9000000
 	$(PY) data/town/examine.py build/base
 	$(PY) data/town/publish.py build/base
 
-recorded: setup ## label, fit and tune again what notebooks fall back on (about an hour)
-	$(PY) data/make_recorded.py --collect --seeds 0 1 2 $(ARGS)
+recorded: setup ## label, fit and tune again what notebooks fall back on (about 40 minutes)
+	$(PY) data/make_recorded.py --collect --seeds 0 $(ARGS)
 	$(PY) data/make_no_penalty.py
 
 notebooks: setup ## build the notebooks from notebooks/src

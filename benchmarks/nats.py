@@ -1,10 +1,10 @@
 """What PPO buys for its nats: one change at a time, score, wins and variety at equal KL.
 
-    python benchmarks/nats.py --arms paper answers --seeds 0 1    some runs, added to the file
-    python benchmarks/nats.py --table                             the table of all that was run
+    python benchmarks/nats.py --arms kept "paper's way" --seeds 0 1    some runs, added to the file
+    python benchmarks/nats.py --table                                 the table of what was run
 
 Every arm tunes the bundled model against the recorded reward model of the sentiment task. A run
-that is in the file already is not done again. Scores at 2, 4 and 6 nats are read off each run's own
+that is in the file already is not done again; rows of another base or reward model are left out. Scores at 2, 4 and 6 nats are read off each run's own
 path (running means of ten steps), so that arms are compared at the same KL; wins (simulated judge
 without noise, and as noisy as the labeler; 512 pairs), the share of the most frequent first four
 words (names masked) and distinct-2 (relative to the base model's) are those of the policy at the
@@ -42,7 +42,7 @@ GROUPED = replace(START, answers=4)
 ONE_EPOCH = replace(GROUPED, epochs=1, episodes=12_288, lr=2e-4)  # as long as 4 epochs of 7,000
 LEFT_OUT = replace(GROUPED, leave_one_out=True, value_coef=0.0)
 ARMS = {
-    "as recorded": START,
+    "paper's way": START,
     "4 answers a prompt": GROUPED,
     "leave one out": LEFT_OUT,
     "leave one out, batch 128": replace(LEFT_OUT, batch=128),
@@ -76,11 +76,16 @@ def at_kl(lines: list[dict[str, float]], nats: float) -> float | None:
     return None
 
 
+def load(precision: str) -> tuple[models.Policy, models.RewardModel]:
+    """Load the base model and the recorded reward model."""
+    model = models.RewardModel.load(RECORDED / "reward_sentiment", precision=precision)
+    return models.Policy.load(precision=precision), model
+
+
 def run_arm(arm: str, seed: int, precision: str) -> dict[str, object]:
     """Tune and measure one policy; returns a line for the file."""
-    base = models.Policy.load(precision=precision)
+    base, model = load(precision)
     policy = models.Policy.load(precision=precision)
-    model = models.RewardModel.load(RECORDED / "reward_sentiment", precision=precision)
     score, config = reward.scorer(model, TASK, each_token=arm in EACH_TOKEN), ARMS[arm]
     pool = tasks.queries(TASK, base.tokenizer, 2_000, seed=100 + seed)
     began = time.process_time()
@@ -98,6 +103,7 @@ def run_arm(arm: str, seed: int, precision: str) -> dict[str, object]:
     )
     return {
         "arm": arm, "seed": seed, "precision": precision, "seconds": seconds,
+        "models": [models.fingerprint(x) for x in (base, model)],
         "score": measured["score"], "kl_nats": measured["kl_nats_per_response"],
         "wins": sharp.rate, "noisy_wins": noisy.rate, "different": ours["different"],
         "opening": ours["most_frequent_opening"], "opening_base": theirs["most_frequent_opening"],
@@ -143,7 +149,8 @@ def main() -> None:
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     lines = args.out.read_text().splitlines() if args.out.exists() else []
-    rows = [json.loads(line) for line in lines]
+    ours = [models.fingerprint(x) for x in load(args.precision)]
+    rows = [row for row in map(json.loads, lines) if row.get("models") == ours]
     for seed in [] if args.table else args.seeds:
         for arm in args.arms:
             if any((row["arm"], row["seed"]) == (arm, seed) for row in rows):

@@ -1,8 +1,8 @@
 """Record what notebooks fall back on: comparisons with simulated labels, a reward model, a tuned
 policy, its curves (`make recorded`).
 
-Also the figures of merit of the bundled world: run with several seeds (`--seeds 0 1 2 3 4`) it
-measures, for both style tasks, the reward model against the labeler's ceiling, score, KL, wins, how
+Also the figures of merit of the bundled world: for both style tasks and each seed (one is
+recorded; `--seeds 0 1 2` would run three) it measures the reward model against the labeler's ceiling, score, KL, wins, how
 much the tuned answers differ and whether they keep to their prompts, and writes all of it to
 `data/recorded/results.json` and the README. The models that notebooks use are those of the first
 seed, whatever came out.
@@ -187,7 +187,8 @@ def table(results: list[dict]) -> str:
     names = (
         "task, seed", "reward accuracy, of the ceiling", "score", "KL, nats",
         "wins, noiseless judge (95 %)", "wins, noisy judge (95 %)", "different answers (base)",
-        "most frequent opening (base)", "distinct-2 (base)", "prompt kept (base)", "fit + PPO",
+        "most frequent opening (base)", "distinct-2 (base)", "can be read (base)",
+        "prompt kept (base)", "fit + PPO",
     )  # fmt: skip
     rows = [
         [
@@ -198,6 +199,7 @@ def table(results: list[dict]) -> str:
             f"{r['tuned_different']:.0%} ({r['base_different']:.0%})",
             f"{r['tuned_most_frequent_opening']:.0%} ({r['base_most_frequent_opening']:.0%})",
             f"{r['tuned_distinct_2']:.2f} ({r['base_distinct_2']:.2f})",
+            f"{r['tuned_readable']:.0%} ({r['base_readable']:.0%})",
             f"{r['tuned_kept']:.0%} ({r['base_kept']:.0%})",
             f"{r['fit_seconds']:.0f} + {r['tune_seconds']:.0f} s",
         ]

@@ -107,7 +107,7 @@ def test_02_those_who_never_read_agree_more_than_those_who_do():
 
 def test_02_the_pupil_overtakes_the_teacher():
     few, many, teacher = percents(shown("02", "found[-1] > one_person"))
-    assert 30 < few < many and many > teacher + 5
+    assert 30 < few < many and many > teacher + 5  # few: 200 labels, 43 % on the town
 
 
 def test_02_the_places_reveal_the_gull_and_no_column_is_empty():
@@ -156,7 +156,7 @@ def lines(name):
 
 
 def test_05_the_value_loss_of_the_recorded_run_is_as_the_text_says():
-    """The text let it fall from half the spread of the returns; it spikes to 3.2."""
+    """The text let it fall from half the spread of the returns; it more than doubles on the way."""
     loss = [line["value_loss"] for line in lines("ppo_sentiment.jsonl")]
     text = (ROOT / "notebooks/src/05_ppo.py").read_text(encoding="utf-8")
     assert f"({loss[0]:.2f} at the start of the recorded run)" in text
@@ -165,7 +165,9 @@ def test_05_the_value_loss_of_the_recorded_run_is_as_the_text_says():
 
 
 def test_05_an_answer_of_the_base_model_has_about_40_nats_of_entropy():
-    assert 36 < lines("ppo_sentiment.jsonl")[0]["entropy_nats_per_response"] < 44
+    record = json.loads((RECORDED / "no_penalty.json").read_text(encoding="utf-8"))
+    measured = record["measured"]["base"]["entropy_nats_per_response"]
+    assert 38 < measured < 42  # 39.4 over 512 test prompts
 
 
 def test_05_the_two_horizons_let_beta_grow_differently():
@@ -255,7 +257,8 @@ def test_without_the_penalty_a_policy_goes_further():
         pytest.skip("not recorded: python data/make_no_penalty.py")
     record = json.loads(path.read_text(encoding="utf-8"))
     bound, free = record["measured"]["with the penalty"], record["measured"]["without"]
-    assert free["kl_nats_per_response"] > 1.5 * bound["kl_nats_per_response"]
+    # 102 nats against 3.7, 27 times as many
+    assert free["kl_nats_per_response"] > 10 * bound["kl_nats_per_response"]
     assert record["settings"]["episodes"] == 12_288
     assert record["curve"][-1]["episodes"] == 12_288
 

@@ -93,7 +93,7 @@ def test_bars_by_hand():
     measured |= {"kept_validation": 0.9123, "kept_validation_interval": 0.021}
     table = publish.bars(measured)
     assert "place of the beginning are kept | at least 90 % | 91.2% ± 2.1 | 50.0% |" in table
-    assert "| choice, nats a token of stories | 1.2 to 1.8 | 0.50 | 0.50 |" in table
+    assert "| loss, nats a token of stories | 1.2 to 1.8 | 0.50 | 0.50 |" in table
 
 
 def test_publishing_needs_measurements_and_leaves_what_transformers_opens(tmp_path, monkeypatch):

@@ -141,8 +141,11 @@ def test_bundled_presets_keep_the_rules_and_scale_the_lengths_down():
         for name_of_rule in ("temperature", "penalty", "prefix", "suffix"):
             assert getattr(preset.task, name_of_rule) == getattr(paper, name_of_rule)
         assert preset.task.query_length <= paper.query_length
-        bundled, theirs = (t.query_length + t.response_length for t in (preset.task, paper))
-        assert bundled <= theirs
+        # the one exception: a style answer has 32 tokens, as the small vocabulary cuts words up
+        longer = preset.task.response_length > paper.response_length
+        assert longer == (paper.dataset == "bookcorpus")
+        if longer:
+            assert (preset.task.response_length, paper.response_length) == (32, 24)
         assert preset.ppo.episodes <= 12_288
 
 

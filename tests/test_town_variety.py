@@ -37,3 +37,10 @@ def test_an_answer_that_brings_strangers_does_not_follow():
     same, other = (f" Nora found the {x} under the counter." for x in ("lantern", "kettle"))
     found = variety.follows(tracker, [prompt] * 4, [same, same, other, " Of the and."])
     assert found == {"readable": 3 / 4, "kept": pytest.approx(2 / 3)}
+
+
+def test_an_answer_without_a_sentence_is_not_readable():
+    """An empty answer counted as readable, and as one that kept its prompt."""
+    prompt, said = "Nora found the lantern.", " Nora found the lantern under the counter."
+    found = variety.follows(Tracker(), [prompt] * 2, [said, " "])
+    assert found["readable"] == 1 / 2

@@ -27,13 +27,13 @@ from rlhf_helpers import models, sampling, tasks  # noqa: E402
 from town import corpus, stream, train  # noqa: E402
 from town.facts import FactReader  # noqa: E402
 from town.tracker import Tracker  # noqa: E402
+from town.variety import LOST  # noqa: E402
 from town.words import sentences  # noqa: E402
 
 SPLITS = ("validation", "test")
 SAMPLES, TEMPERATURE, SEEDS = 100, 0.7, range(5)  # samples a seed
 LONGEST = 64  # tokens of a beginning
 PROMPT = tasks.Task("beginning or post", "stories", 192, 24, ".", 12)
-KEPT = {"people", "thing", "place"}  # the violations that lose somebody or something
 SPREAD = 2.78 / math.sqrt(len(SEEDS))  # Student's t, four degrees of freedom, 95 %
 
 
@@ -79,7 +79,7 @@ def read(tracker: Tracker, prompts: list[str], texts: list[str]) -> dict[str, fl
         readable = " ".join(s for s, fine in zip(said, well, strict=True) if fine)
         wrong = {kind for _, kind in tracker.continues(prompt, readable)} - {"unreadable"}
         kinds.update(wrong)
-        kept += not wrong & KEPT
+        kept += not wrong & LOST
         sound += not wrong
     print(f"contradictions by kind: {dict(kinds)}", file=sys.stderr)
     return {

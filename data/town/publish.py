@@ -14,16 +14,16 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-SPLITS = ("validation", "test")
 DATA = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(DATA.parent))
+sys.path[:0] = [str(DATA.parent), str(DATA)]
 
 from rlhf_helpers.runtime import files  # noqa: E402
+from town.examine import SPLITS  # noqa: E402
 
 # Bar, what is wanted of the validation split, what `examine.py` calls it before the split's name.
 BARS = (
     ("perplexity of stories", "3.3 to 6", "perplexity_{}_stories"),
-    ("choice, nats a token of stories", "1.2 to 1.8", "nats_a_token_{}"),
+    ("loss, nats a token of stories", "1.2 to 1.8", "nats_a_token_{}"),
     ("nats in an answer of 24 tokens at temperature 0.7", "at least 22", "answer_nats_{}"),
     ("whole sentences that the grammar can have made", "at least 95 %", "well_formed_{}"),
     ("people, thing and place of the beginning are kept", "at least 90 %", "kept_{}"),

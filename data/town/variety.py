@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 from .files import load
 from .tracker import Tracker
@@ -28,12 +29,16 @@ def masked(text: str) -> str:
 
 
 def variety(answers: Sequence[str]) -> dict[str, float]:
-    """Return the share of answers that differ once names and things are masked, the share of the
-    most frequent one, that of the most frequent first four words (an opening can be repeated under
-    other names of trades, too), and distinct-2 over words."""
+    """Measure how much answers differ.
+
+    Shares of all answers, names and things masked: `different`, those that are left when each is
+    counted once; `most_frequent`; `most_frequent_opening`, by the first four words (an opening can
+    come back with another trade or mood behind it). `distinct_2`: different pairs of neighbouring
+    words within answers, names as they are, over all such pairs.
+    """
     counts = Counter(map(masked, answers))
     openings = Counter(" ".join(masked(a).split()[:4]) for a in answers)
-    pairs = [p for a in answers for p in zip(a.split(), a.split()[1:], strict=False)]
+    pairs = [pair for answer in answers for pair in pairwise(answer.split())]
     return {
         "different": len(counts) / len(answers),
         "most_frequent": counts.most_common(1)[0][1] / len(answers),
@@ -44,10 +49,11 @@ def variety(answers: Sequence[str]) -> dict[str, float]:
 
 def follows(tracker: Tracker, prompts: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
     """Return the share of answers whose sentences the grammar can read, and of these the share
-    that keep the people, the thing and the place of their prompt."""
+    that keep the people, the thing and the place of their prompt. An empty answer cannot be read."""
     readable = kept = 0
     for prompt, answer in zip(prompts, answers, strict=True):
-        if all(map(tracker.recogniser.well_formed, sentences(answer.strip()))):
+        said = sentences(answer.strip())
+        if said and all(map(tracker.recogniser.well_formed, said)):
             readable += 1
             wrong = {kind for _, kind in tracker.continues(prompt.strip(), answer.strip())}
             kept += not LOST & wrong

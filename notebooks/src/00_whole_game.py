@@ -94,8 +94,8 @@ IntSlider(value=3, min=1, max=5, description="Move me")
 # by one: a program lets something *happen* in the town, a kettle is lost or a snail race won, and a grammar of phrases that were written
 # for this course *tells* it. So the town is far more regular than the world, and that is what lets so small a model learn it. The model
 # knows this grammar's English and no other. Nothing in its texts is about real people; but what is true in a story, and what contradicts
-# it, a program can check. A prompt is the beginning of a story, one to three sentences; the model writes `task.response_length` tokens
-# more. Here are four prompts from the test set, which no training in this notebook touches.
+# it, a program can check. A prompt is a piece of a story, from its second sentence on, one to three sentences long; the model writes
+# `task.response_length` tokens more. Here are four prompts from the test set, which no training in this notebook touches.
 
 # %%
 policy = models.Policy.load().to(device)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · Be the labeler
 #
-# Below you will see the beginning of a story and four ways to go on, all written by the same small language model. Which one is
+# Below you will see a piece of a story and four ways to go on, all written by the same small language model. Which one is
 # best? As it stands, the question has no answer. Best at what, and for whom? Somebody has to decide that, write it down, and then choose,
 # again and again. In the paper that this course follows, people made about 5,000 such choices for each style. In this notebook the person
 # who chooses is you.

@@ -72,6 +72,7 @@ labeler = labelers.simulated(task)
 n, m = (min(size.comparisons, 5_000), 3_000) if full else (size.comparisons, 64)
 fit_comparisons, fit_labels = comparisons[:n], labels[:n]
 held_comparisons, held_labels = comparisons[5_000 : 5_000 + m], labels[5_000 : 5_000 + m]
+m = len(held_labels)  # or fewer
 # no prompt is on both sides; in a file of your own, `reward.hold_out` sees to that
 assert not {c.query for c in comparisons[:5_000]} & {c.query for c in comparisons[5_000:]}
 simulated = all(x.simulated for x in labels)
@@ -684,7 +685,7 @@ clicked = zip(held_comparisons, held_labels)
 agreement = sum(labeler.probabilities(c.options)[x.choice] for c, x in clicked) / len(held)
 
 
-def interval(share, count=len(held)):
+def interval(share, count=m):
     """Wilson's interval around a share of `count` comparisons."""
     return evaluation.wilson(round(share * count), count)
 

@@ -865,7 +865,7 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 #   thousand later. The paper fixed beta, too, where it tuned summarizers. On a taste, which pays by rank, it is 0.25.
 #
 # How dear a nat is decides what becomes of the texts. Runs of 12,288 answers with these knobs on the recorded reward model, one seed each, 512
-# prompts of the test split, two simulated judges (`python benchmarks/nats.py`):
+# prompts of the test split, two simulated judges (`python benchmarks/nats.py`; only the recorded run's files come with the course):
 #
 # | beta | score | nats | wins, judge without noise | wins, noisy judge | answers with the most frequent first four words |
 # |---|---|---|---|---|---|
@@ -873,10 +873,10 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 # | 0.3 | 2.8 | 6.1 | 89 % | 81 % | 54 % |
 # | 0.35, the recorded run | 2.0 | 3.7 | 85 % | 74 % | 39 % |
 # | 0.4 | 1.7 | 2.8 | 81 % | 70 % | 32 % |
-# | base model | 0 | 0 | 50 % | 50 % | 4 % |
+# | base model | 0 (by construction) | 0 | 50 % | 50 % | 4 % |
 #
-# The first run wins nearly every pair, and says nearly everywhere *"What is all this about, my dear?" laughed Nora heartily, to delight the
-# generous dentist*, with other people each time. With one epoch the policy hardly moves between sampling and learning, so that the ratio
+# The first run wins nearly every pair, and three of its answers in four begin with *What is all this*: *"What is all this about, my dear?"
+# laughed Nora heartily, to delight the generous dentist*, with other people each time. With one epoch the policy hardly moves between sampling and learning, so that the ratio
 # stays near 1 and the clip of section 9 has little to do. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no
 # good model.)
 #
@@ -923,7 +923,7 @@ plots.training_curves(metrics, kl_target=full.kl_target);
 # | entropy | how undecided the policy is, per response | falls, as the policy learns what pays | falls to nearly 0: one answer for everything |
 # | variety | distinct-2: the share of different pairs of neighbouring tokens in the batch | falls with the entropy, and levels off | less than half of its start: answers grow alike, and a line of text says so |
 # | policy loss | the clipped loss | a little below 0, shrinks with the learning rate | large |
-# | value loss | half the squared error of the values | as long as the values predict nothing, half the variance of the returns (0.48 at the start of the recorded run). It need not fall: as that policy moves, its returns vary more, and the loss ranges from 0.3 to 3.2 until the end | near 0 or exactly constant from the start; growing without end |
+# | value loss | half the squared error of the values | as long as the values predict nothing, half the variance of the returns (0.44 at the start of the recorded run). It need not fall: as that policy moves, its returns vary more, and the loss ranges from 0.4 to 1.0 until the end | near 0 or exactly constant from the start; growing without end |
 # | clip fraction | share of tokens beyond the clip range | highest at the start, then small | stays high, or rises |
 # | explained variance | the share of the returns' variance that the values predict | rises slowly from 0 | stays at 0 to the end, or below |
 #
