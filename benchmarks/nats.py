@@ -4,8 +4,9 @@
     python benchmarks/nats.py --table                                 the table of what was run
 
 Every arm tunes the bundled model against the recorded reward model of the sentiment task. A run
-that is in the file already is not done again; rows of another base or reward model are left out. Scores at 2, 4 and 6 nats are read off each run's own
-path (running means of ten steps), so that arms are compared at the same KL; wins (simulated judge
+that is in the file already is not done again; rows of another base or reward model, or of another
+precision, are left out. Scores at 2, 4 and 6 nats are read off each run's own path (running means
+of ten steps), so that arms are compared at the same KL; wins (simulated judge
 without noise, and as noisy as the labeler; 512 pairs), the share of the most frequent first four
 words (names masked) and distinct-2 (relative to the base model's) are those of the policy at the
 end.
@@ -112,6 +113,11 @@ def run_arm(arm: str, seed: int, precision: str) -> dict[str, object]:
     }  # fmt: skip
 
 
+def fitting(lines: list[str], ours: list[str]) -> list[dict]:
+    """Return the rows that were measured on these models, given by their fingerprints."""
+    return [row for row in map(json.loads, lines) if row.get("models") == ours]
+
+
 def table(rows: list[dict]) -> str:
     """Lay out one line per arm: means over seeds, how many seeds, and the range of the wins."""
     head = "| arm | seeds | score at 2, 4, 6 nats | end: score at KL | wins | noisy wins | "
@@ -149,8 +155,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     lines = args.out.read_text().splitlines() if args.out.exists() else []
-    ours = [models.fingerprint(x) for x in load(args.precision)]
-    rows = [row for row in map(json.loads, lines) if row.get("models") == ours]
+    rows = fitting(lines, [models.fingerprint(x) for x in load(args.precision)])
     for seed in [] if args.table else args.seeds:
         for arm in args.arms:
             if any((row["arm"], row["seed"]) == (arm, seed) for row in rows):

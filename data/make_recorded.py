@@ -2,10 +2,10 @@
 policy, its curves (`make recorded`).
 
 Also the figures of merit of the bundled world: for both style tasks and each seed (one is
-recorded; `--seeds 0 1 2` would run three) it measures the reward model against the labeler's ceiling, score, KL, wins, how
-much the tuned answers differ and whether they keep to their prompts, and writes all of it to
-`data/recorded/results.json` and the README. The models that notebooks use are those of the first
-seed, whatever came out.
+recorded; `--seeds 0 1 2` runs three) it measures the reward model against the labeler's ceiling,
+score, KL, wins, how much the tuned answers differ, whether they can be read and keep to their
+prompts, and writes all of it to `data/recorded/results.json` and the README. The models that
+notebooks use are those of sentiment's seed 0, whatever came out.
 """
 
 from __future__ import annotations

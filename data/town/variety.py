@@ -49,7 +49,7 @@ def variety(answers: Sequence[str]) -> dict[str, float]:
 
 def follows(tracker: Tracker, prompts: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
     """Return the share of answers whose sentences the grammar can read, and of these the share
-    that keep the people, the thing and the place of their prompt. An empty answer cannot be read."""
+    that keep the people, the thing and the place of their prompt; an empty answer is not read."""
     readable = kept = 0
     for prompt, answer in zip(prompts, answers, strict=True):
         said = sentences(answer.strip())

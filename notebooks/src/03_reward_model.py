@@ -719,9 +719,9 @@ show.note(
 # %% [markdown]
 # With 5,000 labels the model agrees with the labeler *more often than a second labeler does*, although that second labeler has exactly the
 # same taste. The reason is that the second labeler adds noise of its own to every click. The model has seen thousands of clicks; their
-# noise averages out, and what is left is the taste. But look at the ceiling, too: it reaches four fifths of the ceiling, or three fifths of the
-# way up from chance. Five thousand noisy clicks are not enough to learn every word of this town that can gladden or hurt. (On the 256 labels of the `quick` profile the model does
-# worse than the second labeler, and its held-out loss may be above chance.)
+# noise averages out, and what is left is the taste. But look at the ceiling, too: it reaches four fifths of the ceiling, or three fifths of
+# the way up from chance. Five thousand noisy clicks are not enough to learn every word of this town that can gladden or hurt. (On the 256
+# labels of the `quick` profile the model does worse than the second labeler, and its held-out loss may be above chance.)
 #
 # ## 7. Does it mean what it says?
 #
