@@ -358,7 +358,8 @@ if not solved:
 # %%
 score = reward.scorer(scorer, task)  # the reward of the answer, or -1 if it never ends
 
-config = ppo.PPOConfig(episodes=size.episodes // 4, batch=size.batch, answers=size.answers)
+sizes = {"episodes": size.episodes // 4, "batch": size.batch, "answers": size.answers}
+config = ppo.PPOConfig(**sizes, kl_coef=0.35, kl_target=4.0)  # a nat is dear in a short run
 pool = tasks.queries(task, tokenizer, config.episodes // config.answers, seed=100)
 print(f"{config.steps} steps with {config.batch} answers each, {config.answers} to a prompt")
 
