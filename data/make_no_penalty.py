@@ -21,12 +21,12 @@ from rlhf_helpers.runtime import seeds  # noqa: E402
 from rlhf_helpers.runtime.runs import Run  # noqa: E402
 
 SHOWN, JUDGED = 8, 512
-KEPT = ("episodes", "score", "kl_nats_per_response", "entropy_nats_per_response")
+COLUMNS = ("episodes", "score", "kl_nats_per_response", "entropy_nats_per_response")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--episodes", type=int, default=presets.KEPT.episodes)
+    parser.add_argument("--episodes", type=int, default=presets.COLUMNS.episodes)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     args = parser.parse_args()
     task = tasks.SENTIMENT
@@ -62,7 +62,7 @@ def main() -> None:
         "judged": JUDGED,
         "measured": measured,
         "texts": texts,
-        "curve": [{name: line[name] for name in KEPT} for line in lines],
+        "curve": [{name: line[name] for name in COLUMNS} for line in lines],
     }
     (RECORDED / "no_penalty.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(measured, indent=1))

@@ -101,9 +101,9 @@ def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict
     model = models.RewardModel.from_policy(policy, seed)
     pool = tasks.queries(task, tokenizer, 2_000, seed=100 + seed)
     # before and after, as in the paper
-    reward.normalize(model, policy, pool[slice(0, 512)], task, seed=seed)
+    reward.normalize(model, policy, pool[:512], task, seed=seed)
     history = reward.fit(model, fitted, reward.RewardConfig(), Run(seed=seed))
-    reward.normalize(model, policy, pool[slice(0, 512)], task, seed=seed)
+    reward.normalize(model, policy, pool[:512], task, seed=seed)
     fit_seconds = time.time() - start
     accuracy = reward.accuracy(reward.predictions(model, held_out), held_out.choices)
 

@@ -717,7 +717,7 @@ show.wrapped(
 plots.training_curves(recorded);
 # %% [markdown]
 # *How to read it:* the nine curves of notebook 05, of the recorded run of the bundled model. Its beta was fixed, so there is no KL target.
-# A run of GPT-2 logs the same nine, over some hundred times as many episodes. We have made no such run, so we cannot say how they will look.
+# A run of GPT-2 logs the same nine, over about a hundred times as many episodes. We have made no such run, so we cannot say how they will look.
 #
 # And what it wrote, before and after, on prompts that training has not seen:
 
