@@ -563,15 +563,15 @@ assert max(shortfall(p) for p in ended["best of n"]) < 0.1 < shortfall(path[400]
 # becomes sure of itself, the price falls. (Elsewhere a mean over tokens may stand where others sum. Here both losses average over the same
 # tokens, so only the deviation is left.)
 #
-# To compare the roads fairly on texts, one price has to be translated three times. Say a nat may cost 0.35 units of score:
+# To compare the roads fairly on texts, one price has to be translated three times. Say a nat may cost 0.15 units of score:
 #
-# - **PPO, RLOO**: 0.35, as it is.
-# - **GRPO**: $0.35 / s$, with the mean deviation that you measured above.
-# - **DPO**: labels know nothing of our unit of score. Their reward is the *raw* one, which the reward model multiplies by its gain. So 0.35 divided
+# - **PPO, RLOO**: 0.15, as it is.
+# - **GRPO**: $0.15 / s$, with the mean deviation that you measured above.
+# - **DPO**: labels know nothing of our unit of score. Their reward is the *raw* one, which the reward model multiplies by its gain. So 0.15 divided
 #   by the gain.
 
 # %%
-price = 0.35
+price = 0.15
 gain = reward_model.gain.item()
 betas = {"PPO": price, "RLOO": price, "GRPO": price / s, "DPO": price / gain}
 pd.Series(betas, name="beta").to_frame().round(3)
