@@ -45,20 +45,15 @@ browser: setup-dev ## the cards and the playground in a real JupyterLab and Chro
 	$(PY) -m pytest tests/browser -o timeout=600 $(ARGS)
 
 data: setup ## write the bundled texts again, byte for byte
-	$(PY) data/make_corpus.py
+	$(PY) data/town/corpus.py
 
-base: setup ## train the tokenizer and the bundled base model again, and measure it (about 80 minutes)
-	$(PY) data/train_tokenizer.py
-	$(PY) data/train_base.py --lesson 1 --until 6000000
-	$(PY) data/train_base.py --lesson 2 --until 10255000
-	$(PY) data/train_base.py --lesson 3
-	$(PY) data/train_base.py --lesson 4 --tokens 20000000 --lr 1.8
-	$(PY) data/train_base.py --lesson 3 --tokens 22000000 --lr 2 --half
-	$(PY) data/train_base.py --lesson 3 --tokens 30000000 --lr 1.5 --half
-	$(PY) data/measure_base.py
+base: setup ## train the tokenizer and the bundled base model again, and measure it (some three and a half hours of training)
+	$(PY) data/town/train.py --out build/base --tokens 22000000 --decay 9000000
+	$(PY) data/town/examine.py build/base
+	$(PY) data/town/publish.py build/base
 
-recorded: setup ## label, fit and tune again what notebooks fall back on (about an hour)
-	$(PY) data/make_recorded.py --collect --seeds 0 1 2 $(ARGS)
+recorded: setup ## label, fit and tune again what notebooks fall back on (about 40 minutes)
+	$(PY) data/make_recorded.py --collect --seeds 0 $(ARGS)
 	$(PY) data/make_no_penalty.py
 
 notebooks: setup ## build the notebooks from notebooks/src

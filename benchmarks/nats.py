@@ -1,26 +1,26 @@
 """What PPO buys for its nats: one change at a time, score, wins and variety at equal KL.
 
-    python benchmarks/nats.py --arms paper answers --seeds 0 1    some runs, added to the file
-    python benchmarks/nats.py --table                             the table of all that was run
+    python benchmarks/nats.py --arms kept "paper's way" --seeds 0 1    some runs, added to the file
+    python benchmarks/nats.py --table                                 the table of what was run
 
 Every arm tunes the bundled model against the recorded reward model of the sentiment task. A run
-that is in the file already is not done again. Scores at 2, 4 and 6 nats are read off each run's own
-path (running means of ten steps), so that arms are compared at the same KL; wins (noiseless
-simulated judge, 512 pairs), different answers (of 400, names masked) and distinct-2 (relative to
-the base model's) are those of the policy at the end.
+that is in the file already is not done again; rows of another base or reward model, or of another
+precision, are left out. Scores at 2, 4 and 6 nats are read off each run's own path (running means
+of ten steps), so that arms are compared at the same KL; wins (simulated judge
+without noise, and as noisy as the labeler; 512 pairs), the share of the most frequent first four
+words (names masked) and distinct-2 (relative to the base model's) are those of the policy at the
+end.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from rlhf_helpers import (
     evaluation,
@@ -29,12 +29,13 @@ from rlhf_helpers import (
     ppo,
     presets,
     reward,
-    sampling,
     tasks,
-    tensors,
 )  # fmt: skip
 from rlhf_helpers.course.profile import RECORDED
 from rlhf_helpers.runtime.runs import Run
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data"))
+from town.variety import variety  # noqa: E402
 
 TASK = tasks.SENTIMENT
 START = ppo.PPOConfig(kl_target=5.0, episodes=8_192)
@@ -42,7 +43,7 @@ GROUPED = replace(START, answers=4)
 ONE_EPOCH = replace(GROUPED, epochs=1, episodes=12_288, lr=2e-4)  # as long as 4 epochs of 7,000
 LEFT_OUT = replace(GROUPED, leave_one_out=True, value_coef=0.0)
 ARMS = {
-    "as recorded": START,
+    "paper's way": START,
     "4 answers a prompt": GROUPED,
     "leave one out": LEFT_OUT,
     "leave one out, batch 128": replace(LEFT_OUT, batch=128),
@@ -61,23 +62,10 @@ ARMS = {
     "1 epoch, paid by token, half the learning rate, target 4.5": replace(
         ONE_EPOCH, lr=1e-4, kl_target=4.5
     ),
+    **{f"kept, beta {beta}": replace(presets.KEPT, kl_coef=beta) for beta in (0.15, 0.3, 0.4)},
     "kept": presets.KEPT,
 }
-EACH_TOKEN = [name for name in ARMS if "by token" in name] + ["kept"]  # `reward.gains`
-
-
-def masked(text: str) -> str:
-    """Mask names, so that one sentence about two people counts as one."""
-    return re.sub(r"(?<=[a-z,] )[A-Z][a-z]+|^\W*[A-Z][a-z]+", "N", text.strip())
-
-
-def variety(policy: models.Policy, seed: int) -> tuple[int, float]:
-    """Count different answers to 400 test prompts, names masked, and their distinct-2."""
-    queries = tasks.queries(TASK, policy.tokenizer, 400, split="test", seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    rollout = sampling.sample(policy, queries, TASK.response_length, TASK.temperature, generator)
-    texts = {masked(text) for text in tasks.texts(TASK, rollout.responses, policy.tokenizer)}
-    return len(texts), tensors.distinct_bigrams(rollout.responses, rollout.mask).item()
+EACH_TOKEN = [name for name in ARMS if "by token" in name or "kept" in name]  # `reward.gains`
 
 
 def at_kl(lines: list[dict[str, float]], nats: float) -> float | None:
@@ -89,11 +77,16 @@ def at_kl(lines: list[dict[str, float]], nats: float) -> float | None:
     return None
 
 
+def load(precision: str) -> tuple[models.Policy, models.RewardModel]:
+    """Load the base model and the recorded reward model."""
+    model = models.RewardModel.load(RECORDED / "reward_sentiment", precision=precision)
+    return models.Policy.load(precision=precision), model
+
+
 def run_arm(arm: str, seed: int, precision: str) -> dict[str, object]:
     """Tune and measure one policy; returns a line for the file."""
-    base = models.Policy.load(precision=precision)
+    base, model = load(precision)
     policy = models.Policy.load(precision=precision)
-    model = models.RewardModel.load(RECORDED / "reward_sentiment", precision=precision)
     score, config = reward.scorer(model, TASK, each_token=arm in EACH_TOKEN), ARMS[arm]
     pool = tasks.queries(TASK, base.tokenizer, 2_000, seed=100 + seed)
     began = time.process_time()
@@ -102,21 +95,33 @@ def run_arm(arm: str, seed: int, precision: str) -> dict[str, object]:
     test = tasks.queries(TASK, base.tokenizer, 512, split="test", seed=seed)
     measured = evaluation.measure(policy, base, test, TASK, score, seed=seed)
     asked, first_is_zero = evaluation.pairs(policy, base, test, TASK, seed=seed)
-    judge = labelers.simulated(TASK, name="judge", temperature=0)
-    wins = evaluation.judge(asked, first_is_zero, judge.label(asked))
-    answers, bigrams = variety(policy, seed)
+    who = {"name": "held-out judge", "seed": 1_000 + seed}
+    judges = labelers.simulated(TASK, **who, temperature=0), labelers.simulated(TASK, **who)
+    sharp, noisy = (evaluation.judge(asked, first_is_zero, j.label(asked)) for j in judges)
+    ours, theirs = (
+        variety([c.options[0 if zero == first else 1] for c, zero in zip(asked, first_is_zero)])
+        for first in (True, False)
+    )
     return {
         "arm": arm, "seed": seed, "precision": precision, "seconds": seconds,
+        "models": [models.fingerprint(x) for x in (base, model)],
         "score": measured["score"], "kl_nats": measured["kl_nats_per_response"],
-        "wins": wins.rate, "answers": answers, "distinct_2": bigrams / variety(base, seed)[1],
+        "wins": sharp.rate, "noisy_wins": noisy.rate, "different": ours["different"],
+        "opening": ours["most_frequent_opening"], "opening_base": theirs["most_frequent_opening"],
+        "distinct_2": ours["distinct_2"] / theirs["distinct_2"],
         **{f"score_at_{nats}": at_kl(lines, nats) for nats in (2, 4, 6)},
     }  # fmt: skip
 
 
+def fitting(lines: list[str], ours: list[str]) -> list[dict]:
+    """Return the rows that were measured on these models, given by their fingerprints."""
+    return [row for row in map(json.loads, lines) if row.get("models") == ours]
+
+
 def table(rows: list[dict]) -> str:
     """Lay out one line per arm: means over seeds, how many seeds, and the range of the wins."""
-    head = "| arm | seeds | score at 2, 4, 6 nats | end: score at KL | wins | different of 400 | "
-    out = [head + "distinct-2 | CPU s |", "|" + "---|" * 8]
+    head = "| arm | seeds | score at 2, 4, 6 nats | end: score at KL | wins | noisy wins | "
+    out = [head + "most frequent opening | distinct-2 | CPU s |", "|" + "---|" * 9]
     for arm in ARMS:
         found = [row for row in rows if row["arm"] == arm]
         if not found:
@@ -131,7 +136,8 @@ def table(rows: list[dict]) -> str:
         wins = sorted(row["wins"] for row in found)
         out.append(
             f"| {arm} | {len(found)} | {cells} | {mean('score'):.2f} at {mean('kl_nats'):.1f} | "
-            f"{mean('wins'):.0%} ({wins[0]:.0%} to {wins[-1]:.0%}) | {mean('answers'):.0f} | "
+            f"{mean('wins'):.0%} ({wins[0]:.0%} to {wins[-1]:.0%}) | "
+            f"{mean('noisy_wins'):.0%} | {mean('opening'):.0%} ({mean('opening_base'):.0%}) | "
             f"{mean('distinct_2'):.2f} | {mean('seconds'):.0f} |"
         )
     return "\n".join(out)
@@ -149,7 +155,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     lines = args.out.read_text().splitlines() if args.out.exists() else []
-    rows = [json.loads(line) for line in lines]
+    rows = fitting(lines, [models.fingerprint(x) for x in load(args.precision)])
     for seed in [] if args.table else args.seeds:
         for arm in args.arms:
             if any((row["arm"], row["seed"]) == (arm, seed) for row in rows):

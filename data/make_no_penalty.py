@@ -15,18 +15,18 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parent
 sys.path.insert(0, str(DATA.parent))
-from rlhf_helpers import evaluation, labelers, models, ppo, reward, sampling, tasks  # noqa: E402
+from rlhf_helpers import evaluation, labelers, models, ppo, presets, reward, sampling, tasks  # noqa: E402
 from rlhf_helpers.course.profile import RECORDED  # noqa: E402
 from rlhf_helpers.runtime import seeds  # noqa: E402
 from rlhf_helpers.runtime.runs import Run  # noqa: E402
 
 SHOWN, JUDGED = 8, 512
-KEPT = ("episodes", "score", "kl_nats_per_response", "entropy_nats_per_response")
+COLUMNS = ("episodes", "score", "kl_nats_per_response", "entropy_nats_per_response")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--episodes", type=int, default=ppo.PPOConfig.episodes)
+    parser.add_argument("--episodes", type=int, default=presets.KEPT.episodes)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     args = parser.parse_args()
     task = tasks.SENTIMENT
@@ -34,11 +34,14 @@ def main() -> None:
     (seed,) = [r["seed"] for r in results if r["task"] == task.name and r.get("kept")]
     base = models.Policy.load(precision=args.precision)
     tuned = models.Policy.load(RECORDED / f"policy_{task.name}", precision=args.precision)
-    score = reward.scorer(models.RewardModel.load(RECORDED / f"reward_{task.name}"), task)
+    model = models.RewardModel.load(RECORDED / f"reward_{task.name}")
+    preset = presets.get(task.name, "bundled")
+    score = reward.scorer(model, task)
+    paid = reward.scorer(model, task, each_token=preset.each_token)
     pool = tasks.queries(task, base.tokenizer, 2_000, seed=100 + seed)
-    config = replace(ppo.PPOConfig(episodes=args.episodes), kl_coef=0.0)
+    config = replace(preset.ppo, episodes=args.episodes, kl_coef=0.0)
     free = models.Policy.load(precision=args.precision)
-    lines = ppo.tune(free, score, pool, task, config, Run(seed=seed), kl_limit=math.inf)
+    lines = ppo.tune(free, paid, pool, task, config, Run(seed=seed), kl_limit=math.inf)
 
     rows = {"base": base, "with the penalty": tuned, "without": free}
     test = tasks.queries(task, base.tokenizer, JUDGED, split="test", seed=seed)
@@ -59,7 +62,7 @@ def main() -> None:
         "judged": JUDGED,
         "measured": measured,
         "texts": texts,
-        "curve": [{name: line[name] for name in KEPT} for line in lines],
+        "curve": [{name: line[name] for name in COLUMNS} for line in lines],
     }
     (RECORDED / "no_penalty.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(measured, indent=1))

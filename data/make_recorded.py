@@ -1,10 +1,11 @@
 """Record what notebooks fall back on: comparisons with simulated labels, a reward model, a tuned
 policy, its curves (`make recorded`).
 
-Also the figures of merit of the bundled world: run with several seeds (`--seeds 0 1 2`) it prints,
-for both style tasks, the reward model's accuracy against the labeler's ceiling, win rate, KL,
-entropy and times, and keeps them in `data/recorded/results.json`. The models of every seed stay in
-runs/recorded; notebooks fall back on those of the one whose answers vary most.
+Also the figures of merit of the bundled world: for both style tasks and each seed (one is
+recorded; `--seeds 0 1 2` runs three) it measures the reward model against the labeler's ceiling,
+score, KL, wins, how much the tuned answers differ, whether they can be read and keep to their
+prompts, and writes all of it to `data/recorded/results.json` and the README. The models that
+notebooks use are those of sentiment's seed 0, whatever came out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import shutil
 import sys
 import time
 from dataclasses import replace
@@ -22,23 +22,41 @@ import pandas as pd
 import torch
 
 DATA = Path(__file__).resolve().parent
-sys.path.insert(0, str(DATA.parent))
-from rlhf_helpers import evaluation, labelers, models, ppo, reward, tasks  # noqa: E402
-from rlhf_helpers.course.profile import RECORDED, folder  # noqa: E402
+sys.path[:0] = [str(DATA.parent), str(DATA)]
+from town.corpus import SMALL  # noqa: E402
+from town.tracker import Tracker  # noqa: E402
+from town.variety import follows, variety  # noqa: E402
+
+from rlhf_helpers import (  # noqa: E402
+    evaluation,
+    labelers,
+    models,
+    ppo,
+    presets,
+    reward,
+    tasks,
+)
+from rlhf_helpers.course.profile import RECORDED  # noqa: E402
+from rlhf_helpers.records import Comparison  # noqa: E402
 from rlhf_helpers.runtime.runs import Run  # noqa: E402
 
 COMPARISONS, HELD_OUT, JUDGED = 5_000, 3_000, 512
+KEPT = ("sentiment", 0)  # the run whose models notebooks use
 
 
 def record_comparisons(names: list[str]) -> None:
-    """Collect 8,000 comparisons of the base model (the last 3,000 held out) and let each task's
-    labeler choose; written as parquet.
+    """Collect up to 8,000 comparisons of the base model (all but 5,000 held out; a prompt that
+    comes twice is used once) and let each task's labeler choose; written as parquet.
 
     The style tasks share prompts, lengths and temperature, so they share the samples too.
     """
     policy, tokenizer, task = models.Policy.load(), models.load_tokenizer(), tasks.get(names[0])
     queries = tasks.queries(task, tokenizer, COMPARISONS + HELD_OUT, split="train", seed=1)
-    collected = labelers.collect(policy, task, queries, seed=1)
+    # two stories can begin alike; a prompt must not be fitted and held out
+    firsts: dict[str, Comparison] = {}
+    for c in labelers.collect(policy, task, queries, seed=1):
+        firsts.setdefault(c.query, c)
+    collected = list(firsts.values())
     RECORDED.mkdir(exist_ok=True)
     for name in names:
         comparisons = [replace(c, task=name) for c in collected]
@@ -62,10 +80,7 @@ def record_comparisons(names: list[str]) -> None:
             for c, x in zip(comparisons, labels, strict=True)
         ]
         pd.DataFrame(rows).to_parquet(
-            RECORDED / f"{name}_comparisons.parquet",
-            compression="zstd",
-            compression_level=19,
-            index=False,
+            RECORDED / f"{name}_comparisons.parquet", index=False, **SMALL
         )
 
 
@@ -86,22 +101,17 @@ def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict
     model = models.RewardModel.from_policy(policy, seed)
     pool = tasks.queries(task, tokenizer, 2_000, seed=100 + seed)
     # before and after, as in the paper
-    reward.normalize(model, policy, pool[slice(0, 512)], task, seed=seed)
+    reward.normalize(model, policy, pool[:512], task, seed=seed)
     history = reward.fit(model, fitted, reward.RewardConfig(), Run(seed=seed))
-    reward.normalize(model, policy, pool[slice(0, 512)], task, seed=seed)
+    reward.normalize(model, policy, pool[:512], task, seed=seed)
     fit_seconds = time.time() - start
     accuracy = reward.accuracy(reward.predictions(model, held_out), held_out.choices)
 
     start = time.time()
-    config, base = ppo.PPOConfig(episodes=episodes), policy.frozen_copy()
-    metrics = ppo.tune(
-        policy,
-        lambda rollout: reward.score(model, rollout, task),
-        pool,
-        task,
-        config,
-        Run(seed=seed),
-    )
+    base, preset = policy.frozen_copy(), presets.get(task.name, "bundled")
+    config = replace(preset.ppo, episodes=episodes)
+    paid = reward.scorer(model, task, each_token=preset.each_token)
+    metrics = ppo.tune(policy, paid, pool, task, config, Run(seed=seed))
     tune_seconds = time.time() - start
 
     test = tasks.queries(task, tokenizer, JUDGED, split="test", seed=seed)
@@ -114,20 +124,14 @@ def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict
     measured = evaluation.measure(
         policy, base, test, task, lambda r: reward.score(model, r, task), seed=seed
     )
-    save(
-        waiting(task.name, seed),
-        task.name,
-        model,
-        policy,
-        history,
-        [*metrics[:-1], metrics[-1] | {"seconds": tune_seconds}],
-    )
+    if (task.name, seed) == KEPT:
+        save(model, policy, history, [*metrics[:-1], metrics[-1] | {"seconds": tune_seconds}])
+    said = texts_of(asked, first_is_zero)
     for c, zero in list(zip(asked, first_is_zero, strict=True))[:6]:
         print(
             f"\n{c.query}\n  base:  {c.options[1 if zero else 0]}\n  tuned: "
             f"{c.options[0 if zero else 1]}"
         )
-    tokens = fitted.mask.sum().item()
     return {
         "task": task.name, "seed": seed, "accuracy": accuracy, "ceiling": ceiling,
         "share_of_ceiling": accuracy / ceiling, "win_rate": won.rate, "low": won.low,
@@ -135,31 +139,34 @@ def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict
         "noisy_high": noisy.high, "score": measured["score"],
         "kl_nats": measured["kl_nats_per_response"],
         "entropy_nats": measured["entropy_nats_per_response"], "fit_seconds": fit_seconds,
-        "fit_tokens_per_second": tokens / fit_seconds, "tune_seconds": tune_seconds,
-        "precision": precision, "episodes": episodes,
-        "episodes_per_second": episodes / tune_seconds, "machine": machine(),
+        "tune_seconds": tune_seconds, "precision": precision, "episodes": episodes,
+        "machine": machine(), **said,
     }  # fmt: skip
 
 
-def waiting(name: str, seed: int) -> Path:
-    """Name the folder in which the models of a seed wait for their choice."""
-    return folder() / "recorded" / f"{name}-{seed}"
+def texts_of(asked: list[Comparison], first_is_zero: list[bool]) -> dict[str, float]:
+    """Measure what the two models wrote: how much the answers differ, how many can be read and
+    keep to their prompts."""
+    tracker, found = Tracker(), {}
+    for name, first in (("tuned", True), ("base", False)):
+        pairs = zip(asked, first_is_zero, strict=True)
+        answers = [c.options[0 if zero == first else 1] for c, zero in pairs]
+        numbers = variety(answers) | follows(tracker, [c.query for c in asked], answers)
+        found |= {f"{name}_{key}": value for key, value in numbers.items()}
+    return found
 
 
 def save(
-    out: Path,
-    name: str,
-    model: models.RewardModel,
-    policy: models.Policy,
-    fit: list[dict],
-    tune: list[dict],
+    model: models.RewardModel, policy: models.Policy, fit: list[dict], tune: list[dict]
 ) -> None:
+    """Keep the models and curves that notebooks use."""
     model.classifier.half()  # half the size of the clone; loaded as float32 again
     policy.lm.half()
-    model.save(out / f"reward_{name}")
-    policy.save(out / f"policy_{name}")
+    name = KEPT[0]
+    model.save(RECORDED / f"reward_{name}")
+    policy.save(RECORDED / f"policy_{name}")
     for kind, lines in (("fit", fit), ("ppo", tune)):
-        (out / f"{kind}_{name}.jsonl").write_text(
+        (RECORDED / f"{kind}_{name}.jsonl").write_text(
             "".join(json.dumps(line) + "\n" for line in lines)
         )
 
@@ -176,40 +183,35 @@ def machine() -> str:
 def table(results: list[dict]) -> str:
     """Write the results as the README shows them, one row per task and seed."""
     names = (
-        "task, seed",
-        "reward accuracy",
-        "of the ceiling",
-        "wins, noiseless judge (95 %)",
-        "wins, noisy judge (95 %)",
-        "KL",
-        "entropy, nats",
-        "reward fit",
-        "PPO",
-    )
-    return f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n" + "".join(
-        f"| {r['task']}, {r['seed']}{' (kept)' if r.get('kept') else ''} "
-        f"| {r['accuracy']:.1%} | {r['share_of_ceiling']:.1%} of {r['ceiling']:.1%} "
-        f"| {r['win_rate']:.1%} ({r['low']:.1%} to {r['high']:.1%}) | {_noisy(r)} "
-        f"| {r['kl_nats']:.1f} | "
-        f"{r['entropy_nats']:.1f} "
-        f"| {r['fit_seconds']:.0f} s, {r['fit_tokens_per_second']:,.0f} tokens/s "
-        f"| {r['tune_seconds']:.0f} s, {r['episodes_per_second']:.1f} episodes/s |\n"
+        "task, seed", "reward accuracy, of the ceiling", "score", "KL, nats",
+        "wins, noiseless judge (95 %)", "wins, noisy judge (95 %)", "different answers (base)",
+        "most frequent opening (base)", "distinct-2 (base)", "can be read (base)",
+        "prompt kept (base)", "fit + PPO",
+    )  # fmt: skip
+    rows = [
+        [
+            f"{r['task']}, {r['seed']}{' (kept)' if r.get('kept') else ''}",
+            f"{r['share_of_ceiling']:.1%} of {r['ceiling']:.1%}", f"{r['score']:.2f}",
+            f"{r['kl_nats']:.1f}", f"{r['win_rate']:.1%} ({r['low']:.1%} to {r['high']:.1%})",
+            f"{r['noisy_win_rate']:.1%} ({r['noisy_low']:.1%} to {r['noisy_high']:.1%})",
+            f"{r['tuned_different']:.0%} ({r['base_different']:.0%})",
+            f"{r['tuned_most_frequent_opening']:.0%} ({r['base_most_frequent_opening']:.0%})",
+            f"{r['tuned_distinct_2']:.2f} ({r['base_distinct_2']:.2f})",
+            f"{r['tuned_readable']:.0%} ({r['base_readable']:.0%})",
+            f"{r['tuned_kept']:.0%} ({r['base_kept']:.0%})",
+            f"{r['fit_seconds']:.0f} + {r['tune_seconds']:.0f} s",
+        ]
         for r in results
-    )
-
-
-def _noisy(r: dict) -> str:
-    """Write the share of wins of the noisy judge; it was not measured in the oldest runs."""
-    if "noisy_win_rate" not in r:
-        return "not measured"
-    return f"{r['noisy_win_rate']:.1%} ({r['noisy_low']:.1%} to {r['noisy_high']:.1%})"
+    ]  # fmt: skip
+    lines = [names, ["---"] * len(names), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=["sentiment", "descriptiveness"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--episodes", type=int, default=ppo.PPOConfig.episodes)
+    parser.add_argument("--episodes", type=int, default=presets.KEPT.episodes)
     parser.add_argument(
         "--precision",
         default="fp32",
@@ -217,52 +219,37 @@ def main() -> None:
         help="bf16 is faster where the processor has it",
     )
     parser.add_argument(
-        "--keep",
-        default="sentiment",
-        help="the task of which the models of one seed are kept in data/recorded",
-    )
-    parser.add_argument(
         "--collect", action="store_true", help="sample and label the comparisons again first"
     )
     args = parser.parse_args()
     if args.collect:
         record_comparisons(args.tasks)
-        (RECORDED / "results.json").unlink(missing_ok=True)
+        write([r for r in read() if r["task"] not in args.tasks])  # those of other texts
     for name in args.tasks:
         for seed in args.seeds:
             result = one_seed(tasks.get(name), seed, args.episodes, args.precision)
             print(json.dumps(result, indent=1), flush=True)
-            write_down(result, choose=name == args.keep)
+            write_down(result)
 
 
-def write_down(result: dict, choose: bool) -> None:
-    """Put a seed's result in place of an older one, in `results.json` and in the README; `choose`
-    among the task's seeds what is kept."""
+def read() -> list[dict]:
+    """Read the results so far."""
     path = RECORDED / "results.json"
-    known = json.loads(path.read_text()) if path.exists() else []
-    older = [r for r in known if (r["task"], r["seed"]) == (result["task"], result["seed"])]
-    results = [r for r in known if r not in older] + [
-        result | {"kept": True} if any("kept" in r for r in older) else result
-    ]
-    if choose:
-        varied = max(
-            (r for r in results if r["task"] == result["task"]), key=lambda r: r["entropy_nats"]
-        )
-        # or an older run's models stay, which another machine made
-        if waiting(varied["task"], varied["seed"]).exists():
-            shutil.copytree(waiting(varied["task"], varied["seed"]), RECORDED, dirs_exist_ok=True)
-            results = [
-                {k: v for k, v in r.items() if k != "kept" or r["task"] != varied["task"]}
-                for r in results
-            ]
-            results = [
-                r | {"kept": True}
-                if (r["task"], r["seed"]) == (varied["task"], varied["seed"])
-                else r
-                for r in results
-            ]
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def write(results: list[dict]) -> None:
+    """Write all results."""
+    (RECORDED / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def write_down(result: dict) -> None:
+    """Put a seed's result in place of an older one, in `results.json` and in the README."""
+    named = (result["task"], result["seed"])
+    results = [r for r in read() if (r["task"], r["seed"]) != named]
+    results.append(result | {"kept": True} if named == KEPT else result)
     results.sort(key=lambda r: (r["task"] != "sentiment", r["seed"]))
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    write(results)
     readme = DATA.parent / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->\n")
     readme.write_text(

@@ -129,7 +129,7 @@ class SimulatedLabeler:
 
 # Temperatures at which two simulated labelers choose the same of four samples of the bundled model
 # about 38 % of the time, as two people did in the paper; measured by `tests/test_labelers.py`.
-NOISE = {"sentiment": 1.75, "descriptiveness": 1.9}
+NOISE = {"sentiment": 1.65, "descriptiveness": 1.5}
 
 
 def simulated(

@@ -2,6 +2,7 @@
 gives the numbers of the package."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -175,3 +176,10 @@ def test_the_floor_waits_for_memory_where_that_is_slower(bench, work):
     # 4 steps after the prefill: weights, keys and values
     read = sum(4 * (weights + 8 * 2 * 16 * length) for length in (7, 8, 9, 10))
     assert floor.sampling_seconds(still, config, 8, 6, 5, "fp32") == pytest.approx(read)
+
+
+def test_rows_of_other_models_are_not_averaged_with_todays(bench):
+    """After a new base model, the old one's rows were taken for runs that had been done."""
+    old, new = ({"arm": "kept", "seed": 0, "models": [x, "reward"]} for x in ("old", "new"))
+    lines = [json.dumps(row) for row in (old, new, {"arm": "kept", "seed": 0})]
+    assert bench("nats").fitting(lines, ["new", "reward"]) == [new]

@@ -89,13 +89,13 @@ def test_00_a_noisy_judge_sees_less_than_one_without_noise():
 # ---- 01, 02 --------------------------------------------------------------------------------------
 
 
-def test_01_the_storys_perplexity_is_close_to_1_and_the_others_are_not():
+def test_01_the_storys_perplexity_is_small_and_the_others_are_not():
     table = shown("01", "def text_logprobs")
     story, shuffled, foreign = (
         row(table, name)[-1]
         for name in ("a story of Saltmere", "the same words, shuffled", "not of this town")
     )
-    assert 1 < story < 2 < 100 < shuffled < foreign
+    assert 2 < story < 12 < 1_000 < min(shuffled, foreign)
 
 
 def test_02_those_who_never_read_agree_more_than_those_who_do():
@@ -107,7 +107,7 @@ def test_02_those_who_never_read_agree_more_than_those_who_do():
 
 def test_02_the_pupil_overtakes_the_teacher():
     few, many, teacher = percents(shown("02", "found[-1] > one_person"))
-    assert 50 < few < many and many > teacher + 5
+    assert 30 < few < many and many > teacher + 5  # few: 200 labels, 43 % on the town
 
 
 def test_02_the_places_reveal_the_gull_and_no_column_is_empty():
@@ -156,7 +156,7 @@ def lines(name):
 
 
 def test_05_the_value_loss_of_the_recorded_run_is_as_the_text_says():
-    """The text let it fall from half the spread of the returns; it spikes to 3.2."""
+    """The text let it fall from half the spread of the returns; it more than doubles on the way."""
     loss = [line["value_loss"] for line in lines("ppo_sentiment.jsonl")]
     text = (ROOT / "notebooks/src/05_ppo.py").read_text(encoding="utf-8")
     assert f"({loss[0]:.2f} at the start of the recorded run)" in text
@@ -164,8 +164,10 @@ def test_05_the_value_loss_of_the_recorded_run_is_as_the_text_says():
     assert (low, high) == (f"{min(loss):.1f}", f"{max(loss):.1f}")
 
 
-def test_05_an_answer_of_the_base_model_has_about_13_nats_of_entropy():
-    assert 12 < lines("ppo_sentiment.jsonl")[0]["entropy_nats_per_response"] < 14
+def test_05_an_answer_of_the_base_model_has_about_40_nats_of_entropy():
+    record = json.loads((RECORDED / "no_penalty.json").read_text(encoding="utf-8"))
+    measured = record["measured"]["base"]["entropy_nats_per_response"]
+    assert 38 < measured < 42  # 39.4 over 512 test prompts
 
 
 def test_05_the_two_horizons_let_beta_grow_differently():
@@ -255,9 +257,10 @@ def test_without_the_penalty_a_policy_goes_further():
         pytest.skip("not recorded: python data/make_no_penalty.py")
     record = json.loads(path.read_text(encoding="utf-8"))
     bound, free = record["measured"]["with the penalty"], record["measured"]["without"]
-    assert free["kl_nats_per_response"] > 1.5 * bound["kl_nats_per_response"]
-    assert record["settings"]["episodes"] == 10_000
-    assert record["curve"][-1]["episodes"] == 156 * 64  # whole batches
+    # 102 nats against 3.7, 27 times as many
+    assert free["kl_nats_per_response"] > 10 * bound["kl_nats_per_response"]
+    assert record["settings"]["episodes"] == 12_288
+    assert record["curve"][-1]["episodes"] == 12_288
 
 
 # ---- 11 ------------------------------------------------------------------------------------------
@@ -269,6 +272,6 @@ def test_11_ran_at_full_size_and_choosing_beats_its_blind_twin():
     assert "KL per answer" in header and "KL per token" in header
     wins = {name: row(table, name)[0] for name in ("best of 4", "one of 4, blind", "base model")}
     assert wins["best of 4"] > wins["one of 4, blind"] and abs(wins["base model"] - 0.5) < 0.1
-    assert all(24_576 in row(table, name) for name in ("PPO", "RLOO", "GRPO"))
+    assert all(32_768 in row(table, name) for name in ("PPO", "RLOO", "GRPO"))
     answer, token = row(table, "RLOO")[2:4]
-    assert abs(answer / 24 - token) < 0.001
+    assert abs(answer / 32 - token) < 0.001

@@ -27,19 +27,21 @@ def test_results_are_those_of_the_recorded_runs(make_recorded):
     )
 
 
-@pytest.mark.parametrize("place", ["README.md", "data/base/README.md"])
-def test_the_base_models_numbers_are_those_measured(place):
-    text, measured = (
-        (ROOT / place).read_text(encoding="utf-8"),
-        json.loads((ROOT / "data/base/measured.json").read_text()),
-    )
-    for name in ("well_formed", "consistent"):
-        number = (
-            rf"{100 * measured[name]:.0f} ?%"
-            if place == "README.md"
-            else rf"{100 * measured[name]:.1f}%"
-        )
-        assert re.search(rf"\b{number}", text), name
+def test_the_base_models_numbers_are_those_measured():
+    measured = json.loads((ROOT / "data/base/measured.json").read_text())
+    said = {
+        "perplexity_validation_stories": r"perplexity on new stories is ([\d.]+)",
+        "well_formed_validation": r"of its sentences (\d+) % are well-formed",
+        "kept_validation": r"(\d+) % of its continuations keep",
+        "consistent_validation": r"and (\d+) % contradict nothing",
+        "truthful_validation": r"only true ones in (\d+) % of the posts of the kinds",
+        "truthful_test": r"and in (\d+) % of those of other kinds",
+    }
+    text = " ".join(README.split())
+    for name, words in said.items():
+        (number,) = re.findall(words, text)
+        scaled = measured[name] * (1 if "perplexity" in name else 100)
+        assert number == f"{scaled:.{1 if '.' in number else 0}f}", name
 
 
 def test_the_map_names_every_module_and_every_folder():
@@ -68,7 +70,7 @@ def test_local_links_lead_somewhere(name):
     assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
 
 
-def test_the_models_kept_are_those_of_the_seed_whose_answers_vary_most(
+def test_a_result_takes_the_place_of_an_older_one_and_one_run_is_kept(
     make_recorded, tmp_path, monkeypatch
 ):
     """Running the kept seed again, or another task, once left no seed marked, and notebook 06 could
@@ -79,28 +81,18 @@ def test_the_models_kept_are_those_of_the_seed_whose_answers_vary_most(
     )
     monkeypatch.setattr(make_recorded, "RECORDED", recorded)
     monkeypatch.setattr(make_recorded, "DATA", tmp_path / "data")
-    monkeypatch.setattr(make_recorded, "waiting", lambda name, seed: tmp_path / f"{name}-{seed}")
-    numbers = dict.fromkeys(
-        "accuracy share_of_ceiling ceiling win_rate low high kl_nats fit_seconds "
-        "fit_tokens_per_second tune_seconds episodes_per_second".split(),
-        1.0,
-    )
+    (numbers,) = json.loads((ROOT / "data/recorded/results.json").read_text())[:1]
+    numbers.pop("kept", None)
 
-    def record(task, seed, entropy, choose=True):
-        (tmp_path / f"{task}-{seed}").mkdir(exist_ok=True)
-        (tmp_path / f"{task}-{seed}" / "model").write_text(f"{seed}")
-        make_recorded.write_down(
-            {"task": task, "seed": seed, "entropy_nats": entropy} | numbers, choose
-        )
-        kept = [
-            r["seed"] for r in json.loads((recorded / "results.json").read_text()) if r.get("kept")
-        ]
-        return kept, (recorded / "model").read_text()
+    def record(task, seed, score):
+        make_recorded.write_down(numbers | {"task": task, "seed": seed, "score": score})
+        known = json.loads((recorded / "results.json").read_text())
+        return [(r["task"], r["seed"], r["score"]) for r in known if r.get("kept")], len(known)
 
-    assert record("sentiment", 0, 3.0) == ([0], "0")
-    assert record("sentiment", 1, 5.0) == ([1], "1") and record("sentiment", 2, 4.0) == ([1], "1")
-    assert record("descriptiveness", 0, 9.0, choose=False) == ([1], "1")
-    assert record("sentiment", 1, 5.5) == ([1], "1") and record("sentiment", 1, 2.0) == ([2], "2")
+    assert record("sentiment", 1, 5.0) == ([], 1)
+    assert record("sentiment", 0, 3.0) == ([("sentiment", 0, 3.0)], 2)
+    assert record("descriptiveness", 0, 9.0) == ([("sentiment", 0, 3.0)], 3)
+    assert record("sentiment", 0, 2.0) == ([("sentiment", 0, 2.0)], 3)
     assert (tmp_path / "README.md").read_text().count("(kept)") == 1
 
 

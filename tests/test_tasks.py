@@ -17,7 +17,7 @@ class Words:
     def __init__(self):
         self.words = ["<pad>"]
 
-    def __call__(self, text, add_special_tokens=False):
+    def __call__(self, text, add_special_tokens=False, verbose=True):
         if isinstance(text, list):
             return {"input_ids": [self(t)["input_ids"] for t in text]}
         for word in text.split():
@@ -171,3 +171,11 @@ def test_the_papers_tasks_keep_the_papers_numbers():
         "tldr": (500, 75, 55, 0.7, -1.0),
         "cnndm": (500, 75, 55, 0.5, -1.0),
     }
+
+
+def test_a_document_longer_than_the_context_raises_no_warning():
+    """Notebooks showed a warning of indexing errors for texts that are cut before they are read."""
+    tokenizer, text = models.load_tokenizer(), "Nora found the lantern. " * 100
+    ids = tasks.plain_ids(tokenizer, text)
+    assert len(ids) > tokenizer.model_max_length and not tokenizer.deprecation_warnings
+    assert tokenizer(text)["input_ids"] == ids and tokenizer.deprecation_warnings  # it does warn

@@ -50,11 +50,11 @@ def test_faults_are_counted_where_they_are(tracker, told):
 def test_beginnings_are_whole_sentences_that_fit(tmp_path):
     stream.make_tokenizer(tmp_path, size=150)
     tokenizer = examine.train.AutoTokenizer.from_pretrained(tmp_path)
-    found = examine.beginnings(tokenizer, 0)
+    found = examine.beginnings(tokenizer, "test", 0)
     stories = [corpus.make("stories", "test", n)["text"] for n in range(3 * examine.SAMPLES)]
     assert len(found) == examine.SAMPLES
     for text in found[:20]:
-        assert len(tokenizer(text)["input_ids"]) <= examine.PROMPT.query_length
+        assert len(tokenizer(text)["input_ids"]) <= examine.LONGEST
         assert any(story.startswith(text) and story != text for story in stories)
 
 
@@ -62,6 +62,17 @@ def test_references_are_truthful_and_strangers_are_not(monkeypatch):
     """The share of the posts' own summaries is 1, that of the summaries of other posts is small."""
     rows = [corpus.make("posts", "test", n)["summary"] for n in range(examine.SAMPLES)]
     monkeypatch.setattr(examine, "continued", lambda *_: rows)
-    assert examine.truthful(None, FactReader(), 0) == 1
+    assert examine.truthful(None, FactReader(), "test", 0) == 1
     monkeypatch.setattr(examine, "continued", lambda *_: rows[1:] + rows[:1])
-    assert examine.truthful(None, FactReader(), 0) < 0.2
+    assert examine.truthful(None, FactReader(), "test", 0) < 0.2
+
+
+def test_continuations_come_from_the_model_and_stop_at_its_end_token():
+    """`sampling.sample` was called with an argument that it no longer has, which only a whole
+    examination showed."""
+    policy = examine.models.Policy.load()
+    prompts = ["Nora found the lantern under the counter.", "It rained."]
+    texts = examine.continued(policy, prompts, 8, seed=0)
+    assert len(texts) == 2 and texts == examine.continued(policy, prompts, 8, seed=0)
+    assert not any(policy.tokenizer.eos_token in text for text in texts)
+    assert examine.answer_nats(policy, prompts, 0) > 0

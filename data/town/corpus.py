@@ -16,9 +16,10 @@ from town.narrator import Tale  # noqa: E402
 from town.papers import POST_FACTS, REPORT_FACTS, post, report  # noqa: E402
 from town.simulation import happen  # noqa: E402
 
+DATA = Path(__file__).resolve().parent.parent
 SEED = 2019
 SIZES = {
-    "stories": {"train": 24_000, "validation": 1_000, "test": 1_000},
+    "stories": {"train": 20_000, "validation": 1_000, "test": 1_000},
     "posts": {"train": 10_000, "validation": 500, "test": 500},
     "reports": {"train": 8_000, "validation": 500, "test": 500},
 }
@@ -48,6 +49,11 @@ MAKERS = {
     "posts": lambda split, number: post(f"{SEED} posts {split} {number}", split),
     "reports": lambda split, number: report(f"{SEED} reports {split} {number}", split),
 }
+# long pages: repeats are found over a whole column
+SMALL = {
+    "compression": "zstd", "compression_level": 19, "use_dictionary": False,
+    "data_page_size": 1 << 30,
+}  # fmt: skip
 FACTS: dict[str, tuple[str, ...]] = {"stories": (), "posts": POST_FACTS, "reports": REPORT_FACTS}
 
 
@@ -79,7 +85,7 @@ def main() -> None:
     import pandas as pd
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=DATA / "corpus")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     hashes = {}
@@ -89,9 +95,7 @@ def main() -> None:
             rows = make_split(kind, split, size, taken)
             hashes[f"{kind}-{split}"] = digest(rows)
             path = out / f"{kind}-{split}.parquet"
-            pd.DataFrame(rows).to_parquet(
-                path, compression="zstd", compression_level=19, index=False
-            )
+            pd.DataFrame(rows).to_parquet(path, index=False, **SMALL)
             print(
                 f"{kind} {split}: {size} documents,",
                 f"{sum(len(r['text']) for r in rows):,} characters",

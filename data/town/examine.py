@@ -1,8 +1,9 @@
-"""Examine a base model: python data/town/examine.py FOLDER, five seeds, on the test split.
+"""Examine a base model: python data/town/examine.py FOLDER, five seeds, both held-out splits.
 
 Perplexity and choice; what 500 continuations of story beginnings (temperature 0.7) hold: whole
 sentences that the grammar can have made, people, things and places that stay, contradictions; and
-zero-shot summaries that state only true facts.
+zero-shot summaries that state only true facts. The validation split has new stories of the kinds
+that training tells, the test split kinds of event, people and words that training never tells.
 """
 
 from __future__ import annotations
@@ -26,22 +27,24 @@ from rlhf_helpers import models, sampling, tasks  # noqa: E402
 from town import corpus, stream, train  # noqa: E402
 from town.facts import FactReader  # noqa: E402
 from town.tracker import Tracker  # noqa: E402
+from town.variety import LOST  # noqa: E402
 from town.words import sentences  # noqa: E402
 
+SPLITS = ("validation", "test")
 SAMPLES, TEMPERATURE, SEEDS = 100, 0.7, range(5)  # samples a seed
-PROMPT = tasks.Task("beginning", "stories", 64, 24, ".", 12)
-KEPT = {"people", "thing", "place"}  # the violations that lose somebody or something
+LONGEST = 64  # tokens of a beginning
+PROMPT = tasks.Task("beginning or post", "stories", 192, 24, ".", 12)
 SPREAD = 2.78 / math.sqrt(len(SEEDS))  # Student's t, four degrees of freedom, 95 %
 
 
-def beginnings(tokenizer, seed: int) -> list[str]:
-    """Return the first sentences of stories of the test split, at most 64 tokens of each."""
+def beginnings(tokenizer, split: str, seed: int) -> list[str]:
+    """Return the first sentences of stories of a split, at most 64 tokens of each."""
     found = []
     for number in range(seed * 1000, seed * 1000 + 3 * SAMPLES):
-        text, taken = corpus.make("stories", "test", number)["text"], ""
+        text, taken = corpus.make("stories", split, number)["text"], ""
         for sentence in sentences(text)[:2]:
             longer = f"{taken} {sentence}".strip()
-            taken = longer if len(tokenizer(longer)["input_ids"]) <= PROMPT.query_length else taken
+            taken = longer if len(tokenizer(longer)["input_ids"]) <= LONGEST else taken
         found += [taken] if taken else []
     return found[:SAMPLES]
 
@@ -50,7 +53,7 @@ def continued(policy: models.Policy, prompts: Sequence[str], length: int, seed: 
     """Sample one continuation of each prompt, cut where the document ends."""
     queries = tasks.encode(PROMPT, prompts, policy.tokenizer)
     generator = torch.Generator().manual_seed(seed)
-    rollout = sampling.sample(policy, queries, length, TEMPERATURE, generator, chunk=50)
+    rollout = sampling.sample(policy, queries, length, TEMPERATURE, generator, micro_batch=50)
     texts = policy.tokenizer.batch_decode(rollout.responses, skip_special_tokens=False)
     return [text.split(policy.tokenizer.eos_token)[0] for text in texts]
 
@@ -60,7 +63,7 @@ def answer_nats(policy: models.Policy, prompts: Sequence[str], seed: int) -> flo
     temperature."""
     queries = tasks.encode(PROMPT, prompts, policy.tokenizer)
     generator = torch.Generator().manual_seed(seed)
-    rollout = sampling.sample(policy, queries, 24, TEMPERATURE, generator, chunk=50)
+    rollout = sampling.sample(policy, queries, 24, TEMPERATURE, generator, micro_batch=50)
     return -(rollout.logprobs * rollout.mask).sum(-1).mean().item()
 
 
@@ -76,7 +79,7 @@ def read(tracker: Tracker, prompts: list[str], texts: list[str]) -> dict[str, fl
         readable = " ".join(s for s, fine in zip(said, well, strict=True) if fine)
         wrong = {kind for _, kind in tracker.continues(prompt, readable)} - {"unreadable"}
         kinds.update(wrong)
-        kept += not wrong & KEPT
+        kept += not wrong & LOST
         sound += not wrong
     print(f"contradictions by kind: {dict(kinds)}", file=sys.stderr)
     return {
@@ -87,9 +90,9 @@ def read(tracker: Tracker, prompts: list[str], texts: list[str]) -> dict[str, fl
     }
 
 
-def truthful(policy: models.Policy, reader: FactReader, seed: int) -> float:
+def truthful(policy: models.Policy, reader: FactReader, split: str, seed: int) -> float:
     """Return the share of zero-shot summaries of posts that state a fact and only true ones."""
-    rows = [corpus.make("posts", "test", seed * 1000 + n) for n in range(SAMPLES)]
+    rows = [corpus.make("posts", split, seed * 1000 + n) for n in range(SAMPLES)]
     prompts = [f"{row['text']}\n\nTL;DR:" for row in rows]
     summaries = continued(policy, prompts, 48, seed)
     return statistics.mean(
@@ -118,22 +121,23 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0, help="print so many samples")
     args = parser.parse_args()
     policy, tracker, reader = models.Policy.load(args.folder), Tracker(), FactReader()
-    found: list[dict[str, float]] = []
-    for seed in SEEDS:
-        prompts = beginnings(policy.tokenizer, seed)
-        texts = continued(policy, prompts, 96, seed)
-        found.append(
-            read(tracker, prompts, texts)
-            | {"truthful": truthful(policy, reader, seed)}
-            | {"answer_nats": answer_nats(policy, prompts, seed)}
-        )
-        for prompt, text in list(zip(prompts, texts, strict=True))[: args.show]:
-            print(f"\n* {prompt}\n  ->{text}")
     measured = {k: round(v, 3) for k, v in losses(args.folder, policy.tokenizer).items()}
-    for name in found[0]:
-        values = [row[name] for row in found]
-        measured[name] = round(statistics.mean(values), 4)
-        measured[f"{name}_interval"] = round(SPREAD * statistics.stdev(values), 4)
+    for split in SPLITS:
+        found: list[dict[str, float]] = []
+        for seed in SEEDS:
+            prompts = beginnings(policy.tokenizer, split, seed)
+            texts = continued(policy, prompts, 96, seed)
+            found.append(
+                read(tracker, prompts, texts)
+                | {"truthful": truthful(policy, reader, split, seed)}
+                | {"answer_nats": answer_nats(policy, prompts, seed)}
+            )
+            for prompt, text in list(zip(prompts, texts, strict=True))[: args.show]:
+                print(f"\n* {prompt}\n  ->{text}")
+        for name in found[0]:
+            values = [row[name] for row in found]
+            measured[f"{name}_{split}"] = round(statistics.mean(values), 4)
+            measured[f"{name}_{split}_interval"] = round(SPREAD * statistics.stdev(values), 4)
     (args.folder / "measured.json").write_text(json.dumps(measured, indent=1) + "\n")
     print(json.dumps(measured, indent=1))
 

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 00 · The whole game
 #
-# A small language model has read stories about one harbour town, Saltmere, and nothing else. Give it the beginning of a story and it
-# goes on: sometimes somebody laughs, sometimes a quarrel breaks out, sometimes it simply rains. All of that was in its books.
+# A small language model has read about one harbour town, Saltmere, and about nothing else. Give it the beginning of a story and it
+# goes on: sometimes somebody laughs, sometimes a quarrel breaks out, sometimes it simply rains. All of that was in what it read.
 #
 # Suppose you want the happy continuations. You cannot write down a formula for *happy*, but you can point: **this one rather than those
 # three.** Is pointing enough to change what the model writes? In this notebook you first try it yourself, with ten clicks and in two
@@ -90,8 +90,11 @@ IntSlider(value=3, min=1, max=5, description="Move me")
 # ## Stage 1: the model writes
 #
 # The model that comes with the course has three million parameters, some forty times fewer than the smallest GPT-2. It was trained on
-# stories about Saltmere and nothing else. A program put these stories together from sentences that were written by hand, so the town is
-# far more regular than the world: that is what lets so small a model learn it. A prompt is the beginning of such a story; the model writes
+# stories, letters and newspaper reports of Saltmere (a name that stands in none of them) and on nothing else. Nobody wrote these texts one
+# by one: a program lets something *happen* in the town, a kettle is lost or a snail race won, and a grammar of phrases that were written
+# for this course *tells* it. So the town is far more regular than the world, and that is what lets so small a model learn it. The model
+# knows this grammar's English and no other. Nothing in its texts is about real people; but what is true in a story, and what contradicts
+# it, a program can check. A prompt is a piece of a story, from its second sentence on, one to three sentences long; the model writes
 # `task.response_length` tokens more. Here are four prompts from the test set, which no training in this notebook touches.
 
 # %%
@@ -109,13 +112,13 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Read them aloud. The grammar mostly holds, the town is recognisable, and the mood changes from one to the next. A few words may be odd: it
-# is a *small* model. This is our **base model**, and everything we do later is measured against it.
+# Read them aloud. The grammar mostly holds, the town is recognisable, and the mood changes from one to the next. A few words may be odd, and
+# a sentence may forget the one before: it is a *small* model. This is our **base model**, and everything we do later is measured against it.
 #
 # ## Two minutes: ten clicks
 #
 # Below are ten beginnings, with four continuations each. Choose the one you like best: **1 to 4** on the keyboard, **t** if you cannot
-# tell. Keep to one taste. If you want to see something change, take one that shows: spooky, chatty, short, full of the sea.
+# tell. Keep to one taste. If you want to see something change, take one that shows: gloomy, chatty, short, full of food.
 
 # %%
 comparisons, labels = labelers.recorded(task)
@@ -355,7 +358,8 @@ if not solved:
 # %%
 score = reward.scorer(scorer, task)  # the reward of the answer, or -1 if it never ends
 
-config = ppo.PPOConfig(episodes=size.episodes // 4, batch=size.batch, answers=size.answers)
+sizes = {"episodes": size.episodes // 4, "batch": size.batch, "answers": size.answers}
+config = ppo.PPOConfig(**sizes, kl_coef=0.35, kl_target=4.0)  # a nat is dear in a short run
 pool = tasks.queries(task, tokenizer, config.episodes // config.answers, seed=100)
 print(f"{config.steps} steps with {config.batch} answers each, {config.answers} to a prompt")
 
@@ -367,8 +371,8 @@ curves = pd.DataFrame(metrics)[["step", "score", "kl_nats_per_response", "beta"]
 curves.iloc[[0, len(metrics) // 2, -1]].round(2)
 
 # %% [markdown]
-# The first row is your `base_score` and your `first_kl`. Then look at the curves. The grey dashed line is a recorded run of full length;
-# your short run is the blue piece at its beginning.
+# The first row is your `base_score` and your `first_kl`. Then look at the curves. The blue piece is your short run, the grey dashed line a
+# recorded run of full length (with the knobs of notebook 05's full run, so the two need not coincide).
 
 # %%
 whole = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_text().splitlines()]

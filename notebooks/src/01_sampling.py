@@ -48,14 +48,14 @@ dice = torch.Generator(device).manual_seed(0)
 rollout = sampling.sample(policy, prompt.repeat(4), task.response_length, task.temperature, dice)
 show.wrapped("Prompt: " + tasks.query_texts(prompt, tokenizer)[0].strip())
 columns = {
-    "answer, all 24 tokens": tokenizer.batch_decode(rollout.responses),
+    "answer, all 32 tokens": tokenizer.batch_decode(rollout.responses),
     "log-probability (nats)": rollout.logprobs.sum(-1).tolist(),
     "finished": tasks.truncate(task, rollout.responses, tokenizer)[1].tolist(),
 }
 pd.DataFrame(columns).round(1)
 
 # %% [markdown]
-# One prompt, four answers. The second column adds up the log-probabilities of all 24 sampled tokens: the closer to zero, the less
+# One prompt, four answers. The second column adds up the log-probabilities of all 32 sampled tokens: the closer to zero, the less
 # surprising the answer. The last column says whether the answer came to a full stop in time; section 5 cuts it there. This prompt stays
 # with us to the end of the notebook.
 #
@@ -392,9 +392,9 @@ show.source(sampling.replay, sampling._hidden)
 
 # %%
 own = [
-    " The harbour was quiet.",
-    " A gull laughed, and the old lighthouse keeper laughed with it.",
-    " It rained.",
+    " Clara rubbed her chin and said nothing.",
+    " As it began to rain, Rafael sneezed nineteen times and asked for mustard soup.",
+    " A gull screamed.",
 ]
 batch = tasks.encode(task, own, tokenizer)
 pieces_of = [tokenizer.convert_ids_to_tokens(row.tolist()) for row in batch.tokens]
@@ -471,6 +471,7 @@ print("alone, the likeliest next token is", repr(tokenizer.decode([truth.argmax(
 #
 # Every response is sampled to its full length. Labelers and the reward model see less of it: it is cut after the first full stop at index
 # `truncate_after` or later. An earlier full stop does not count: otherwise three cheerful words could be the easiest way to a good score.
+# (Nor does one with a quotation mark right behind it: the two together are another token.)
 #
 # ### Exercise 4: the truncation rule
 #
@@ -633,10 +634,11 @@ pd.DataFrame({"text": table, "perplexity": result}).round(1)
 assert result["a story of Saltmere"] == min(result.values())
 
 # %% [markdown]
-# The story's perplexity is close to 1: at most places the model is almost certain of the next token. No model of real English comes near
-# that. The stories of Saltmere were put together from a limited stock of sentences, and many of those in the test stories occur, names
-# apart, in the training stories too. The same words in another order surprise the model far more, and so does a sentence about something
-# else: keep that in mind when you choose prompts of your own. Where in the story is the surprise?
+# The story's perplexity is small: the model was, on average, as undecided as among a handful of tokens. Most likely it has read no sentence
+# of this story before, because hardly any sentence is told twice in Saltmere. But one grammar tells them all, of things that a simulation
+# lets happen, and that grammar it has learned. It is the only English that the model knows. The same words in another order surprise it
+# far more, and so does a good sentence about something else: keep that in mind when you choose prompts of your own. Where in the story is
+# the surprise?
 
 # %%
 surprise = (-text_logprobs(story)).tolist()
@@ -644,7 +646,8 @@ plots.token_strip(pieces[1:], surprise).get_legend().remove();
 
 # %% [markdown]
 # *How to read it:* the number under a token is its surprise in nats, $-\ln p$; the stronger the colour, the greater the surprise. A few
-# tokens carry nearly all of it: those at which the story could have gone another way. Once a sentence has begun, the rest follows.
+# tokens carry nearly all of it: those at which the story could have gone another way. Who is it, what do they do, and where? In between,
+# one word follows from another.
 #
 # ## 7. Do not read everything again: the cache
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · Be the labeler
 #
-# Below you will see the beginning of a story and four ways to go on, all written by the same small language model. Which one is
+# Below you will see a piece of a story and four ways to go on, all written by the same small language model. Which one is
 # best? As it stands, the question has no answer. Best at what, and for whom? Somebody has to decide that, write it down, and then choose,
 # again and again. In the paper that this course follows, people made about 5,000 such choices for each style. In this notebook the person
 # who chooses is you.
@@ -58,10 +58,10 @@ show.wrapped("... " + example.query.strip())
 pd.DataFrame({"continuation": [option.strip() for option in example.options]})
 
 # %% [markdown]
-# The language model is small (a few million parameters), so expect some odd words. (Of the first twenty comparisons this is the one whose
-# options differ most for a simulated labeler.) Read the four again and pick one. Now pick the one that a *cautious* reader would like
-# best, and then the one that a child would. If your choice changed on the way, you have met the first problem of learning from people:
-# the answer depends on the question.
+# The language model is small (a few million parameters), so expect some odd words, and a sentence that forgets the one before. (Of the
+# first twenty comparisons this is the one whose options differ most for a simulated labeler.) Read the four again and pick one. Now pick
+# the one that a *cautious* reader would like best, and then the one that a child would. If your choice changed on the way, you have met the
+# first problem of learning from people: the answer depends on the question.
 
 # %% [markdown]
 # ## 1. What to ask
@@ -87,10 +87,10 @@ print(frontend.QUESTIONS[task.name], frontend.RUBRICS[task.name], sep="\n\n")
 #    misfortune.
 # 4. It fits on one screen: labelers cannot follow a rule that they do not remember.
 #
-# **Your turn** (5 minutes, ●○○○○). What do *you* want this model to write? Ask it in one sentence: "Which one would you read to a child?",
-# "Which one is eerie?", "Which one would Grandmother tell?" It need not be something that a program could count. Leave it empty to ask
-# for the happiest. Then write the rubric, with at least one hard case. Both are saved beside your labels: a year later, labels are worth
-# little if nobody knows what the question was.
+# **Your turn** (5 minutes, ●○○○○). What do *you* want this model to write? Ask it in one sentence: "Which one would make a child laugh?",
+# "Which one is the gloomiest?", "Which one would Grandmother tell?" It need not be something that a program could count. Leave it empty to
+# ask for the happiest. Then write the rubric, with at least one hard case. Both are saved beside your labels: a year later, labels are
+# worth little if nobody knows what the question was.
 #
 # A small number of clicks teaches some tastes better than others. A *manner* (talk, length, mood, vividness) shows in almost every
 # text, so every click says something about it. A *thing* (animals, food) stands in few texts, and takes more clicks. What has to do
@@ -126,7 +126,7 @@ folder().mkdir(parents=True, exist_ok=True)
 # their words matter to you, and a model can learn from that as much as from a choice. A coin in its place would teach it noise. A skip
 # says nothing.
 #
-# The comparisons are drawn at random, so that what you measure on them holds for others. At eight seconds each they take about ten minutes.
+# The comparisons are drawn at random, so that what you measure on them holds for others. At ten seconds each they take about twelve minutes.
 #
 # Your labels carry a name, so that those of a whole class can be merged. Choose a **pseudonym** that nobody else in your class has and write
 # it between the quotes below; if you leave it empty, one is made up. It is stored in your runs folder, and notebooks 03 and 07 use it too.
@@ -653,7 +653,7 @@ ax.set(xscale="log", xlabel="labels counted (log scale)")
 ax.set(ylabel="finds the happiest option", ylim=(0, 1))
 ax.legend();
 # %%
-assert found[-1] > one_person + 0.05 and found[-1] > found[0] + 0.1 and found[3] > 0.5
+assert found[-1] > one_person + 0.05 and found[-1] > found[0] + 0.1 and found[3] > 0.3
 show.note(
     f"From {numbers[3]} noisy labels the counter finds the happiest option in **{found[3]:.0%}** of "
     f"new comparisons, from {numbers[-1]:,} in **{found[-1]:.0%}**; the labeler whose answers it "

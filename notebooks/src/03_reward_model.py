@@ -58,7 +58,7 @@ plots.pipeline("reward");
 # ## One click
 #
 # The world is the harbour town of Saltmere, and the task of the paper is *sentiment*: which continuation is the most positive? The course
-# brings 8,000 recorded comparisons. Their labels are **simulated**: a program adds up positive and negative words, weighted from -2 to
+# brings 7,999 recorded comparisons. Their labels are **simulated**: a program adds up positive and negative words, weighted from -2 to
 # +2, where a word that comes within three words after a negation such as "not" or "never" counts the other way round. Then it chooses,
 # with a lot of noise, so that two such labelers agree about as often as people did in the paper (38 %, where chance is 25 %). Of the
 # first twenty comparisons, the one below has the options that differ most for that program.
@@ -69,9 +69,10 @@ tokenizer = models.load_tokenizer()
 comparisons, labels = labelers.recorded(task)
 labeler = labelers.simulated(task)
 
-n, m = (min(size.comparisons, 5_000), 1_000) if full else (size.comparisons, 64)
+n, m = (min(size.comparisons, 5_000), 3_000) if full else (size.comparisons, 64)
 fit_comparisons, fit_labels = comparisons[:n], labels[:n]
 held_comparisons, held_labels = comparisons[5_000 : 5_000 + m], labels[5_000 : 5_000 + m]
+m = len(held_labels)  # or fewer
 # no prompt is on both sides; in a file of your own, `reward.hold_out` sees to that
 assert not {c.query for c in comparisons[:5_000]} & {c.query for c in comparisons[5_000:]}
 simulated = all(x.simulated for x in labels)
@@ -671,15 +672,17 @@ if not solved:
         return sum(hits) / len(hits)
 
 # %% [markdown]
-# There is a second yardstick: how often does *another* simulated labeler, with the same taste but its own noise, click the same option?
+# There is a second yardstick: how often would *another* simulated labeler, with the same taste but its own noise, click the same option?
+# Here it can be reckoned up from the probabilities, without a throw of the dice.
 # Every share comes with a Wilson interval, because it was measured on a finite number of comparisons.
 
 # %%
 held_rewards = reward.predictions(reward_model, held)
 accuracy = reward.accuracy(held_rewards, held.choices)
 top = ceiling(held_comparisons, held_labels, labeler.utility)
-second = labelers.simulated(task, name="a second simulated labeler", seed=1)
-agreement = labelers.agreement(held_labels, second.label(held_comparisons))
+# over all the noise a second labeler could have, not one draw of it
+clicked = zip(held_comparisons, held_labels)
+agreement = sum(labeler.probabilities(c.options)[x.choice] for c, x in clicked) / len(held)
 
 
 def interval(share, count=m):
@@ -705,7 +708,7 @@ percent(table.set_index("who"))
 
 # %%
 if full:
-    assert agreement < accuracy and 0.8 * top < accuracy < 1.1 * top
+    assert agreement < accuracy and 0.7 * top < accuracy < top
 loss = choice_loss(held_rewards, held.choices)
 show.note(
     f"The reward model, fitted on {n:,} labels, names the click in **{accuracy:.0%}** (chance "
@@ -716,12 +719,13 @@ show.note(
 # %% [markdown]
 # With 5,000 labels the model agrees with the labeler *more often than a second labeler does*, although that second labeler has exactly the
 # same taste. The reason is that the second labeler adds noise of its own to every click. The model has seen thousands of clicks; their
-# noise averages out, and what is left is the taste. (On the 256 labels of the `quick` profile this does not happen: the model does worse
-# than the second labeler there, and its held-out loss may be above chance.)
+# noise averages out, and what is left is the taste. But look at the ceiling, too: it reaches four fifths of the ceiling, or three fifths of
+# the way up from chance. Five thousand noisy clicks are not enough to learn every word of this town that can gladden or hurt. (On the 256
+# labels of the `quick` profile the model does worse than the second labeler, and its held-out loss may be above chance.)
 #
 # ## 7. Does it mean what it says?
 #
-# The same question as in section 2, now with a thousand held-out comparisons: do its probabilities come true?
+# The same question as in section 2, now with some three thousand held-out comparisons: do its probabilities come true?
 
 # %%
 promise = held_rewards.softmax(-1)  # (comparisons, 4)
@@ -829,7 +833,7 @@ pd.DataFrame(scores, index=["accuracy", "loss"]).T.round(3)
 #
 # ### The penalty for not ending
 #
-# A response has 24 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none. They get the fixed
+# A response has 32 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none. They get the fixed
 # score **-1**. It is put in *after* normalisation, and so it means the same for every reward model: "one standard deviation below the
 # average answer of the base model". On the scale of raw rewards a -1 might even be a good score.
 
@@ -939,9 +943,9 @@ show.note(
 #
 # ## 10. What has it learned? (optional, 8 minutes)
 #
-# The labeler of the 8,000 recorded comparisons counts a word the other way round if "not", "never" or "nobody" is among the three words before it. Has the model learned that?
-# Write sentences and see. The two sentences of each pair below differ by a negation. **Predict** for every pair which of the two gets the
-# higher reward.
+# The labeler of the recorded comparisons counts a word the other way round if "no", "not", "never" or "nobody" is among the three words
+# before it. Has the model learned that? Write sentences and see, in the town's English or close to it: the model knows no other. The two
+# sentences of each pair below differ by a negation. **Predict** for every pair which of the two gets the higher reward.
 
 
 # %%
@@ -953,23 +957,23 @@ def rate(query, texts):
     return reward.option_rewards(reward_model, encoded)[0].cpu().tolist()
 
 
-query = " The boats came back to Saltmere before noon, and the whole quay was waiting."
+query = " As it began to rain, Felix the fiddler paused in passing and remained to help."
 pairs = [
     (
-        " The old ferryman was happy with the way the long day had ended.",
-        " The old ferryman was not happy with the way the long day had ended.",
+        " Felix left the bookshop behind and made for the greenhouse, and it was a joy.",
+        " Felix left the bookshop behind and made for the greenhouse, and it was no joy.",
     ),
     (
-        " Everybody agreed that the soup was delicious, and asked the baker for more.",
-        " Nobody agreed that the soup was delicious, or asked the baker for more.",
+        " Presently, everybody cheered for the baker and asked her for more of the eel stew.",
+        " Presently, nobody cheered for the baker or asked her for more of the eel stew.",
     ),
     (
-        " The news from the harbour was terrible, and they walked home in the rain.",
-        " The news from the harbour was never terrible, and they walked home in the rain.",
+        " Boris reminded the baker that her remarks had hurt everybody.",
+        " Boris reminded the baker that her remarks had never hurt anybody.",
     ),
     (
-        " They were afraid of the storm and of the dark water below the steps.",
-        " They were not afraid of the storm or of the dark water below the steps.",
+        " It was very high, and Clara the lighthouse keeper was afraid to look down.",
+        " It was very high, and Clara the lighthouse keeper was not afraid to look down.",
     ),
 ]
 

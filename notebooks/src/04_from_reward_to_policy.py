@@ -109,7 +109,7 @@ show.note(f"Best of {ns[-1]} gains **{best[-1] - best[0]:.1f}** over a single sa
 #
 # ## 2. A world small enough to list
 #
-# With a real model nobody can check a gradient: the expected score is a sum over all possible answers, and with 3,072 tokens in 24 places
+# With a real model nobody can check a gradient: the expected score is a sum over all possible answers, and with 3,072 tokens in 32 places
 # there are more of them than atoms. So we take a world in which every expectation is a sum that we can write out.
 #
 # Saltmere has a weather forecaster. A forecast has three words, one for each day, out of five: there are $5^3 = 125$ forecasts. The base
@@ -532,7 +532,7 @@ ax.invert_yaxis();
 #
 # ## 5. Old samples for a new policy: the importance ratio
 #
-# Samples are expensive: 24 passes through the model one after another, and a reading by the reward model. REINFORCE uses each once, since
+# Samples are expensive: 32 passes through the model one after another, and a reading by the reward model. REINFORCE uses each once, since
 # after one step the policy is another. Can old samples serve the new one? Yes, if we count each by how much more often the new policy
 # would have drawn it. With the **importance ratio** $w(y) = \pi(y) / \pi_{old}(y)$,
 #
@@ -616,11 +616,11 @@ assert low[far] < 0.5 * truth[far] and high[far] > 1.8 * truth[far] and middle[-
 # a while there are several, and the estimate is absurdly high. The mean of $w$ is always 1, but a mean that rests on one sample in a
 # thousand is of no use to somebody who has a hundred. *The spread of $w$ grows about exponentially with the distance.*
 #
-# And a forecast has three tokens. Ratios of whole answers are products over tokens, so for a text of 24 tokens small differences multiply:
+# And a forecast has three tokens. Ratios of whole answers are products over tokens, so for a text of 32 tokens small differences multiply:
 
 # %%
-rows = [(w, w**24, (1 / w) ** 24) for w in (1.02, 1.1, 1.2)]
-pd.DataFrame(rows, columns=["ratio of each token", "up in all 24", "down in all 24"]).round(3)
+rows = [(w, w**32, (1 / w) ** 32) for w in (1.02, 1.1, 1.2)]
+pd.DataFrame(rows, columns=["ratio of each token", "up in all 32", "down in all 32"]).round(3)
 
 # %% [markdown]
 # So the ratio may be trusted only near 1, and this is the whole idea of PPO's clip. PPO uses a batch for several steps, with a ratio for each
@@ -923,7 +923,7 @@ pd.DataFrame(table).round(2)
 # 1. Somebody computes the loss of exercise 2 on texts from a *book*, all with reward 1. What does training do? Which method is this?
 # 2. Why does the score of a single prompt say little about whether an answer was good? Which baseline would you use with only one answer to each prompt?
 # 3. Best of n needs no $\beta$. What plays its part?
-# 4. With $w$ for whole answers and 24 tokens, how near to 1 must the ratio of each token stay, if the product is to stay between 0.8 and 1.2?
+# 4. With $w$ for whole answers and 32 tokens, how near to 1 must the ratio of each token stay, if the product is to stay between 0.8 and 1.2?
 # 5. What is $\pi^*$ if the reward is 1 for one answer and 0 for all others? What happens as $\beta$ goes to 0, and as it grows?
 # 6. A colleague adds `beta * (logprobs - reference_logprobs).mean()` to the loss and reports that "the penalty has no effect". Why?
 #

@@ -2,7 +2,7 @@
 # # 05 · PPO written out
 #
 # You have a language model that writes about Saltmere, and a reward model that has learned what the labeler likes. The reward model gives
-# **one number for a whole response**. It says neither which of the 24 tokens earned it, nor what would have been better. Nor can you
+# **one number for a whole response**. It says neither which of the 32 tokens earned it, nor what would have been better. Nor can you
 # differentiate the score by the weights: drawing a token is a random choice, and no gradient passes through it. Notebook 04 found the
 # way round, the **policy gradient**: draw responses, and raise the log-probability of each token in proportion to its advantage, to how
 # much better than expected its response turned out. On average, that direction is the gradient of the expected score. It also found what is
@@ -151,7 +151,7 @@ rows = [(name, str(tuple(x.shape)), str(x.dtype)) for name, x in fields.items()]
 pd.DataFrame(rows, columns=["field", "shape", "type"])
 
 # %% [markdown]
-# There are B = 16 rows, each with Q query tokens (padded on the left) and R = 24 response tokens. As always, decode what the two masks
+# There are B = 16 rows, each with Q query tokens (padded on the left) and R = 32 response tokens. As always, decode what the two masks
 # select, here for row 0:
 
 # %%
@@ -163,7 +163,7 @@ show.wrapped("response: " + tokenizer.decode(answer), indent="          ")
 plots.token_strip(pieces, rollout.logprobs[row].cpu());
 # %% [markdown]
 # *How to read it:* below each token is its log-probability in nats. Near 0 means that the policy was almost certain; -3 means one chance in
-# twenty. The mask selects all 24 tokens: responses have a fixed length and are **not** cut at the full stop. People and the reward model
+# twenty. The mask selects all 32 tokens: responses have a fixed length and are **not** cut at the full stop. People and the reward model
 # see the truncated text; PPO trains on all of it.
 #
 # First rebuild: the log-probabilities, from one unpadded row. The logits at one position predict the **next** token, so the slice starts at
@@ -187,7 +187,7 @@ kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
 scores = score(rollout)
 whole = tokenizer.batch_decode(rollout.responses)
 table = {
-    "sampled (24 tokens)": whole,
+    "sampled (32 tokens)": whole,
     "scored": tasks.texts(task, rollout.responses, tokenizer),
     "finished": finished.tolist(),
     "score": scores.tolist(),
@@ -215,16 +215,17 @@ checks.nb05_same("scores", by_hand, scores, tolerance=1e-3)
 # %% [markdown]
 # **PPO does not care where its scores come from.** A reward model is one source; any Python function of texts is another.
 # `reward.from_texts` turns a function of two lists, prompts and answers as a labeler sees them, into what `ppo.tune` takes; an answer that
-# never ends still gets the penalty. The example rewards short answers with a comma. Write your own instead, and tune on it at the end of
-# this notebook. Whatever you can compute, you can optimise. But you will get what you wrote down, and that may not be what you meant.
+# never ends still gets the penalty. The example rewards short answers in which somebody asks something. Write your own instead, and tune on
+# it at the end of this notebook. Whatever you can compute, you can optimise. But you will get what you wrote down, and that may not be what
+# you meant.
 
 
 # %%
-def short_with_a_comma(prompts, answers):
-    return [2.0 * ("," in answer) - 0.1 * len(answer.split()) for answer in answers]
+def short_with_a_question(prompts, answers):
+    return [2.0 * ("?" in answer) - 0.1 * len(answer.split()) for answer in answers]
 
 
-own_score = reward.from_texts(short_with_a_comma, task, tokenizer)
+own_score = reward.from_texts(short_with_a_question, task, tokenizer)
 pd.DataFrame({"answer": tasks.texts(task, rollout.responses, tokenizer)[:4],
               "own score": own_score(rollout)[:4].tolist()}).round(2)  # fmt: skip
 
@@ -277,7 +278,7 @@ pd.Series(found).round(4).to_frame("nats (last row: share)")
 per_response = log_ratio.sum(-1)
 negative = (log_ratio < 0).float().mean()
 show.note(
-    f"Summed over its 24 tokens, the log ratio of a response is {per_response.mean():.2f} nats on "
+    f"Summed over its 32 tokens, the log ratio of a response is {per_response.mean():.2f} nats on "
     f"average (from {per_response.min():.2f} to {per_response.max():.2f}); it is negative for "
     f"{negative:.0%} of the tokens."
 )
@@ -394,9 +395,9 @@ plots.token_strip(pieces, gains[row].cpu());
 # *How to read it:* orange tokens raised the reward model's opinion, blue and hatched ones lowered it; the stronger the colour, the more. A
 # few tokens decide, and often they are the ones that you would have underlined yourself.
 #
-# In `benchmarks/nats.py` one run of each kind ended with a score of 1.16 at 4.4 nats, and with this change of 1.50 at 5.3. We keep
-# the paper's way while we take the step apart. A full run on a reward model pays token by token: `reward.scorer(..., each_token=True)`. A
-# taste reads a whole answer at once, so a run on a taste pays on the last token.
+# In `benchmarks/nats.py`, on an earlier base model of this course whose texts were simpler, one run of each kind ended with a score of 1.16
+# at 4.4 nats, and with this change of 1.50 at 5.3. We keep the paper's way while we take the step apart. A full run on a reward model pays
+# token by token: `reward.scorer(..., each_token=True)`. A taste reads a whole answer at once, so a run on a taste pays on the last token.
 
 # %% [markdown]
 # ## 6. Rescale keeps the mean, standardize removes it
@@ -408,7 +409,7 @@ plots.token_strip(pieces, gains[row].cpu());
 # - **standardize** (advantages): spread 1, **mean 0**. An advantage is a comparison, better or worse than expected: only differences matter.
 #
 # The paper rescales the rewards for its style tasks and not for its summaries (`whiten_rewards`). In our run it is off, because it makes the
-# score hard to predict: the score is one number among 24, so bringing all 24 to spread 1 multiplies the score by about 5. The value head,
+# score hard to predict: the score is one number among 32, so bringing all 32 to spread 1 multiplies the score by about 6. The value head,
 # whose predictions may move by 0.2 at a time, would not reach values of that size in a run as short as ours. We rescale here for practice,
 # and use the rewards as they are from section 7 on.
 #
@@ -452,11 +453,11 @@ pd.DataFrame(rows, index=["mean", "standard deviation"]).T.round(4)
 # %% [markdown]
 # ## 7. Advantages: who earned the score?
 #
-# The score arrives at token 23. Was token 5 good? In notebook 04 the best baseline was the one that knew the beginning of the answer: $V_t$,
+# The score arrives at token 31. Was token 5 good? In notebook 04 the best baseline was the one that knew the beginning of the answer: $V_t$,
 # the sum of the rewards still to come, as expected *before* token $t$. There it could be written out as a sum over all answers. Here the
 # **value head** predicts it. How much better than predicted token $t$ turned out is
 #
-# $$\delta_t = r_t + V_{t+1} - V_t,\qquad V_{24} = 0,$$
+# $$\delta_t = r_t + V_{t+1} - V_t,\qquad V_{32} = 0,$$
 #
 # where $r_t$ is the reward of token $t$ from section 5. This is the last bar of notebook 04's figure of four advantages, the one with the
 # least noise, and it is right only if the values are. Adding up all the differences that follow gives the bar before it, the whole rest of
@@ -536,10 +537,10 @@ ax.legend();
 # %% [markdown]
 # *How to read it:* with $\lambda = 0$ a token gets only the difference at its own step: little noise, but as wrong as the value head is. With
 # $\lambda = 1$ it gets everything that follows: right on average, but noisy. At 0.95 the last token's score still reaches the first with
-# weight $0.95^{23} \approx 0.31$.
+# weight $0.95^{31} \approx 0.20$.
 #
 # The paper uses 0.95: over a million episodes the values learn to predict the score. Our run has a few thousand, and as long as the values
-# know nothing, 0.95 only takes credit away from the early tokens, which matter most. Measured on batches of the base model
+# know nothing, 0.95 only takes credit away from the early tokens, which matter most. Measured on batches of that earlier base model
 # (`benchmarks/credit.py`), a step of the same length gains 2.6 times as much score at $\lambda = 1$ as at 0.95. So our `lam` is 1.
 #
 # ### Returns, before whitening
@@ -596,7 +597,7 @@ pd.DataFrame(rows, index=["smallest", "largest"]).T.round(3)
 #
 # ## 9. The clipped loss, and why one batch is used four times
 #
-# Answers are expensive: 24 passes through the model one after another, then the scoring. So each batch is used for `epochs` passes, each in a
+# Answers are expensive: 32 passes through the model one after another, then the scoring. So each batch is used for `epochs` passes, each in a
 # new order, cut into `minibatches` (two here; the paper does not cut it, but a run as short as ours needs the updates):
 
 # %%
@@ -829,10 +830,10 @@ for horizon in (10_000, 1_250):
 # %% [markdown]
 # ## 12. The full run
 #
-# Here are all the knobs, with the paper's values in brackets. Where ours differ, the reason is size. A small model tolerates (and needs) a
-# larger learning rate. And our texts are much less varied than English at large: a whole answer of the base model has an entropy of about
-# 13 nats, so a policy that moves by a few nats has given up a large part of the variety it could have. The same number of nats is a much
-# smaller change for GPT-2.
+# Here are all the knobs, with the paper's values in brackets. Where ours differ, the reason is size: a small model tolerates (and needs) a
+# larger learning rate. And how much is a nat? A whole answer of the base model has an entropy of about 40 nats. What a policy five nats away
+# writes every time, the base model writes about once in 150 times; so it could still keep some 35 nats of variety. Whether it does is another
+# matter: watch the entropy.
 
 # %%
 Code(inspect.getsource(ppo.PPOConfig).split("    def ")[0], language="python")
@@ -845,7 +846,8 @@ asked = ("score", "kl_nats_per_response", "beta", "entropy_nats_per_response")
 prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 
 # %% [markdown]
-# **Some knobs change for the run itself.** A run of minutes has few answers, and `benchmarks/nats.py` measured how to make the most of them:
+# **Some knobs change for the run itself.** A run of minutes has few answers, and `benchmarks/nats.py` measured how to make the most of them
+# (on that earlier base model, where the trials told below were made, too):
 #
 # - **Four answers to a prompt.** A batch of 64 is 16 prompts, each read once for all four, which saves nearly half of the products.
 # - **One epoch** in the place of four. The paper sampled from a model 250 times as large, where an answer is expensive and worth a second
@@ -858,18 +860,25 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 #   wrote that sentence under nearly every prompt, and won 19 of 20 blind pairs with it: a win rate says nothing about variety. Paid by rank,
 #   the same sixty answers gave 127 different sentences to 256 prompts, at half
 #   the nats: from a certain point on, better is hardly worth more.
-# - **Beta stays at 0.15.** A controller lowers beta as long as the KL is below its target. By the time the policy takes off, beta is low, and
-#   it is raised too slowly to hold it. With a target of 4.5 nats and a reward model that this course's notebook 03 had fitted, a run as long as this one stood
-#   at 4 nats after 4,200 answers and at 10 a thousand later; of the pairs of tokens in its last batches, 10 to 20 % were different. The paper fixed beta, too, where it tuned summarizers.
-#   On a taste it is 0.25: on the plain reward of another taste a run at 0.15 went to 6.7 nats, and wrote less than half as many different
-#   texts as the base model.
+# - **Beta stays at 0.35.** A controller lowers beta as long as the KL is below its target. By the time the policy takes off, beta is low, and
+#   it is raised too slowly to hold it: with a target of 4.5 nats a run on the earlier model stood at 4 nats after 4,200 answers and at 10 a
+#   thousand later. The paper fixed beta, too, where it tuned summarizers. On a taste, which pays by rank, it is 0.25.
 #
-# Runs of 12,288 answers with these knobs, on the recorded reward model, ended at about 1.3 with 4.5 nats and some 230 different
-# answers to 400 prompts (the base model: 364). At a price of 0.1 a run went on to 2.1 at 9 nats and wrote 16. The recorded run, which you
-# have seen at the start, took the knobs above: four epochs, the score on the last token,
-# a target of 9 nats. It goes further, to 8 nats, and repeats itself more. Two things to watch: with one epoch the policy hardly moves between
-# sampling and learning, so that the ratio stays near 1 and the clip of section 9 has little to do; and the variety of the answers falls
-# less. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no good model.)
+# How dear a nat is decides what becomes of the texts. Runs of 12,288 answers with these knobs on the recorded reward model, one seed each, 512
+# prompts of the test split, two simulated judges (`python benchmarks/nats.py`; only the recorded run's files come with the course):
+#
+# | beta | score | nats | wins, judge without noise | wins, noisy judge | answers with the most frequent first four words |
+# |---|---|---|---|---|---|
+# | 0.15 | 4.9 | 17.0 | 99.6 % | 97 % | 77 % |
+# | 0.3 | 2.8 | 6.1 | 89 % | 81 % | 54 % |
+# | 0.35, the recorded run | 2.0 | 3.7 | 85 % | 74 % | 39 % |
+# | 0.4 | 1.7 | 2.8 | 81 % | 70 % | 32 % |
+# | base model | 0 (by construction) | 0 | 50 % | 50 % | 4 % |
+#
+# The first run wins nearly every pair, and three of its answers in four begin with *What is all this*: *"What is all this about, my dear?"
+# laughed Nora heartily, to delight the generous dentist*, with other people each time. With one epoch the policy hardly moves between sampling and learning, so that the ratio
+# stays near 1 and the clip of section 9 has little to do. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no
+# good model.)
 #
 # You may stop the kernel at any time: a checkpoint is written every 25 steps, and running the cell again continues from there, bit for bit.
 # The folder's name contains your reward's gain, so a new taste or reward model starts a new run.
@@ -909,12 +918,12 @@ plots.training_curves(metrics, kl_target=full.kl_target);
 # | curve | what it is | healthy | worry if |
 # |---|---|---|---|
 # | score | mean score of the batch, without the KL penalty | noisy, climbs, flattens | flat; or climbs while the texts get worse |
-# | KL | nats from the reference, per response | climbs, then bends towards the target | runs away, or does not move |
-# | beta | the cost of a nat | moves slowly, follows the KL | rises, and the KL still grows |
+# | KL | nats from the reference, per response | climbs, then flattens (with a controller: bends towards its target) | runs away, or does not move |
+# | beta | the cost of a nat | a flat line, as here; a controller moves it slowly after the KL | rises, and the KL still grows |
 # | entropy | how undecided the policy is, per response | falls, as the policy learns what pays | falls to nearly 0: one answer for everything |
 # | variety | distinct-2: the share of different pairs of neighbouring tokens in the batch | falls with the entropy, and levels off | less than half of its start: answers grow alike, and a line of text says so |
 # | policy loss | the clipped loss | a little below 0, shrinks with the learning rate | large |
-# | value loss | half the squared error of the values | as long as the values predict nothing, half the variance of the returns (0.48 at the start of the recorded run). It need not fall: as that policy moves, its returns vary more, and the loss ranges from 0.3 to 3.2 until the end | near 0 or exactly constant from the start; growing without end |
+# | value loss | half the squared error of the values | as long as the values predict nothing, half the variance of the returns (0.44 at the start of the recorded run). It need not fall: as that policy moves, its returns vary more, and the loss ranges from 0.4 to 1.0 until the end | near 0 or exactly constant from the start; growing without end |
 # | clip fraction | share of tokens beyond the clip range | highest at the start, then small | stays high, or rises |
 # | explained variance | the share of the returns' variance that the values predict | rises slowly from 0 | stays at 0 to the end, or below |
 #

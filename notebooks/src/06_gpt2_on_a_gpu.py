@@ -714,10 +714,10 @@ show.wrapped(
     f"at the end: {r['kl_nats']:.1f} nats, preferred by a simulated judge without noise in "
     f"{r['win_rate']:.0%} ({r['low']:.0%} to {r['high']:.0%})"
 )
-plots.training_curves(recorded, kl_target=ppo.PPOConfig().kl_target);
+plots.training_curves(recorded);
 # %% [markdown]
-# *How to read it:* the nine curves of notebook 05, of the recorded run of the bundled model; the dotted line in the second panel is the KL target.
-# A run of GPT-2 logs the same nine, over a hundred times as many episodes. We have made no such run, so we cannot say how they will look.
+# *How to read it:* the nine curves of notebook 05, of the recorded run of the bundled model. Its beta was fixed, so there is no KL target.
+# A run of GPT-2 logs the same nine, over about a hundred times as many episodes. We have made no such run, so we cannot say how they will look.
 #
 # And what it wrote, before and after, on prompts that training has not seen:
 

@@ -69,9 +69,9 @@ show.note(f"Section 2 judges the model that was tuned on **{whose}**.")
 
 # %% [markdown]
 # The prompts come from the **test** split. No model in this course has been trained on these stories, neither the base model nor the reward
-# model nor PPO. (The stories were put together from a limited stock of sentences, so most single sentences, names apart, do occur in the
-# training stories.) Both policies answer the same prompts. Do not print the answers yet: once you have seen which model writes what, you can
-# no longer judge blind.
+# model nor PPO. (They tell of wagers, mysteries and confessions, of which no training story tells, and hardly a sentence of theirs stands
+# in one; but the same grammar tells both.) Both policies answer the same prompts. Do not print the answers yet: once you have seen which
+# model writes what, you can no longer judge blind.
 
 # %%
 test = tasks.queries(task, tokenizer, size.judged, split="test", seed=0)
@@ -696,7 +696,8 @@ show.note(
 # - PPO on reward models that have seen 300, 1,000, 5,000 and 20,000 of these simulated labels;
 #
 # each at several KL targets, and judge them all by $r_s$. That is many runs, three quarters of an hour on two cores, so it is recorded; the
-# command is `python data/make_mock_sentiment.py --targets 3 6 --seeds 0 1`. Our $r_s$ is the sentiment score of the simulated labeler, in
+# command is `python data/make_mock_sentiment.py --targets 3 6 --seeds 0 1`. (What is recorded stems from an earlier base model, whose answers held
+# 13 nats; the command measures today's.) Our $r_s$ is the sentiment score of the simulated labeler, in
 # units of its spread over the base model's responses.
 #
 # **Predict**: in which order will the lines be? Is the step from 300 to 1,000 labels larger than the one from 5,000 to 20,000?

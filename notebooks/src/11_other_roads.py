@@ -582,7 +582,7 @@ pd.Series(betas, name="beta").to_frame().round(3)
 # Before we run anything, we write down what is asked and what will count as an answer.
 #
 # - **Question.** Does a road with fewer parts do as well as PPO on the same number of sampled tokens?
-# - **Budget.** Each training learns from `budget` answers of 24 tokens. PPO, RLOO and GRPO draw them, four to a prompt, and pass over them once. DPO draws none: it
+# - **Budget.** Each training learns from `budget` answers of 32 tokens. PPO, RLOO and GRPO draw them, four to a prompt, and pass over them once. DPO draws none: it
 #   reads as many that the base model wrote before, one click for every four of them. Seconds are not equal; they stand beside.
 # - **Pairs.** Three seeds. On a seed all roads start at the same model and PPO, RLOO and GRPO get the same prompts in the same order. Test prompts
 #   and the dice of the test are the same for all.
@@ -732,8 +732,8 @@ digits = {"KL per token": 3, "sampled tokens": 0, "seconds": 0}
 means.round({name: digits.get(name, 2) for name in means}) + 0
 
 # %% [markdown]
-# These are means over the seeds. The KL of an answer is the **sum** of its 24 tokens' log ratios, and beside it stands the same per token: papers
-# print either, and a factor of 24 between two tables is easily taken for a result. That of best of 4 is the bound of notebook 04, and its tokens
+# These are means over the seeds. The KL of an answer is the **sum** of its 32 tokens' log ratios, and beside it stands the same per token: papers
+# print either, and a factor of 32 between two tables is easily taken for a result. That of best of 4 is the bound of notebook 04, and its tokens
 # are paid when somebody asks: four answers for one. `different` is the number of different answers over that of all answers; distinct-2 is the same for
 # pairs of neighbouring tokens.
 
