@@ -18,9 +18,9 @@
 # - judge a tuned model on prompts that no training has used, with an interval;
 # - find your way: what the other notebooks do and how long they take.
 #
-# | active | machine (two laptop cores) | you need |
+# | active | machine (one laptop core) | you need |
 # |---|---|---|
-# | about 20 minutes | about 5 minutes | Python, and a rough idea of what a language model does |
+# | about 20 minutes | about 9 minutes | Python, and a rough idea of what a language model does |
 
 # %%
 import dataclasses
@@ -576,14 +576,14 @@ if long is not None:
 #
 # | notebook | you ... | minutes: active / machine |
 # |---|---|---|
-# | **00 The whole game** | have just run all of it once | 20 / 5 |
+# | **00 The whole game** | have just run all of it once | 20 / 9 |
 # | **01 Sampling** | take apart how a model writes: log-probabilities, temperature, padding, where an answer ends | 40 / 1 |
 # | **02 Be the labeler** | write a rubric, label comparisons here in the notebook, and measure how consistent you are | 60 / 1 |
-# | **03 A reward model from your labels** | derive the loss, fit it on your own clicks, and compare it with the ceiling | 60 / 6 |
+# | **03 A reward model from your labels** | derive the loss, fit it on your own clicks, and compare it with the ceiling | 60 / 15 |
 # | **04 From reward to policy** | derive the gradient that PPO stands on, in a world of 125 answers where everything can be checked | 60 / 2 |
 # | **05 PPO written out** | build PPO piece by piece and read its training curves | 90 / 8 |
 # | **06 Towards GPT-2** | switch to a larger model, read its memory bill, launch, stop and resume | 45 / 2 |
-# | **07 Did it work?** | judge blind, with an interval, and ask whether reward and people agree | 60 / 3 |
+# | **07 Did it work?** | judge blind, with an interval, and ask whether reward and people agree | 60 / 4 |
 #
 # Each notebook can be opened on its own: if something from an earlier one is missing, it uses the recorded version and says so.
 #

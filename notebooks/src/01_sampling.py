@@ -17,7 +17,7 @@
 # - apply the task's rule for where an answer ends, and say what an unfinished answer scores;
 # - make comparisons of four that anybody can reproduce.
 #
-# | active | machine (two laptop cores) | you need |
+# | active | machine (one laptop core) | you need |
 # |---|---|---|
 # | about 40 minutes | about 1 minute | notebook 00; softmax, logarithms, indexing in PyTorch |
 

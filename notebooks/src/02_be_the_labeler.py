@@ -17,7 +17,7 @@
 # The labels that you give here are not practice. Notebook 03 fits a taste to them, 05 tunes the model on that taste, and in 07 you judge
 # blind whether it now writes what you like.
 #
-# | active | machine (two laptop cores) | you need |
+# | active | machine (one laptop core) | you need |
 # |---|---|---|
 # | about 60 minutes | about 1 minute | notebook 01: probabilities, softmax, temperature; a little pandas |
 

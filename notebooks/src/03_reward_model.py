@@ -17,9 +17,9 @@
 # What this text says of the fits holds for the `laptop` profile, which is the default. The `quick` profile takes 8 clicks and 256 labels:
 # enough to check that every cell runs, too few to learn much.
 #
-# | active | machine (two laptop cores) | you need |
+# | active | machine (one laptop core) | you need |
 # |---|---|---|
-# | about 60 minutes | about 6 minutes | notebooks 01 and 02; softmax, logarithms, a little PyTorch |
+# | about 60 minutes | about 15 minutes | notebooks 01 and 02; softmax, logarithms, a little PyTorch |
 
 # %%
 import json

@@ -17,7 +17,7 @@
 # - write down what RLHF maximises, $\mathbb{E}[r] - \beta\,\mathrm{KL}$, and the policy that is best at it;
 # - estimate a KL from samples in three ways, and choose between them.
 #
-# | active | machine (two laptop cores) | you need |
+# | active | machine (one laptop core) | you need |
 # |---|---|---|
 # | about 60 minutes | about 2 minutes | notebooks 01 and 03; logarithms, expectations, a little autograd |
 
@@ -850,7 +850,7 @@ def step(policy, queries, optimizer, beta, dice, answers=8):
 # %% [markdown]
 # | machine | the next cell takes |
 # |---|---|
-# | two laptop cores | about a minute |
+# | one laptop core | about a minute |
 # | `RLHF_PROFILE=quick` | seconds, and nothing is learned |
 
 # %% tags=["slow"]

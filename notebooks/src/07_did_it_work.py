@@ -17,9 +17,9 @@
 # - look for side effects: length, repetition, unfinished answers;
 # - start a second round of labelling.
 #
-# | active | machine (two laptop cores) | you need |
+# | active | machine (one laptop core) | you need |
 # |---|---|---|
-# | about 60 minutes | about 3 minutes | notebooks 02, 03 and 05, or only their ideas: recorded models stand in for yours |
+# | about 60 minutes | about 4 minutes | notebooks 02, 03 and 05, or only their ideas: recorded models stand in for yours |
 
 # %%
 import json

@@ -17,9 +17,9 @@
 # - translate the price $\beta$ from one road to another;
 # - compare training methods at an equal budget, and say "inconclusive" when it is.
 #
-# | active | machine (two laptop cores) | you need |
+# | active | machine (one laptop core) | you need |
 # |---|---|---|
-# | about 60 minutes | about 5 minutes | notebooks 03, 04 and 05 |
+# | about 60 minutes | about 8 minutes | notebooks 03, 04 and 05 |
 
 # %%
 import math
@@ -674,7 +674,7 @@ def train(road, seed):
 # %% [markdown]
 # | machine | the next cell takes |
 # |---|---|
-# | two laptop cores | about 4 minutes |
+# | one laptop core | about 6 minutes |
 # | `RLHF_PROFILE=quick` | seconds, and nothing is learned |
 
 # %% tags=["slow"]
