@@ -52,8 +52,9 @@ base: setup ## train the tokenizer and the bundled base model again, and measure
 	$(PY) data/town/examine.py build/base
 	$(PY) data/town/publish.py build/base
 
-recorded: setup ## label, fit and tune again what notebooks fall back on (about 40 minutes)
+recorded: setup ## label, fit and tune again what notebooks fall back on (about an hour)
 	$(PY) data/make_recorded.py --collect --seeds 0 $(ARGS)
+	$(PY) data/make_recorded.py --tasks sentiment --seeds 1 $(ARGS)
 	$(PY) data/make_no_penalty.py
 
 notebooks: setup ## build the notebooks from notebooks/src

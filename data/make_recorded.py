@@ -1,11 +1,11 @@
 """Record what notebooks fall back on: comparisons with simulated labels, a reward model, a tuned
 policy, its curves (`make recorded`).
 
-Also the figures of merit of the bundled world: for both style tasks and each seed (one is
-recorded; `--seeds 0 1 2` runs three) it measures the reward model against the labeler's ceiling,
-score, KL, wins, how much the tuned answers differ, whether they can be read and keep to their
-prompts, and writes all of it to `data/recorded/results.json` and the README. The models that
-notebooks use are those of sentiment's seed 0, whatever came out.
+Also the figures of merit of the bundled world: for both style tasks and each seed asked for it
+measures the reward model against the labeler's ceiling, score, KL, wins, how much the tuned answers
+differ, whether they can be read and keep to their prompts, and writes all of it to
+`data/recorded/results.json` and the README. The models that notebooks use are those of sentiment's
+seed 0, whatever came out.
 """
 
 from __future__ import annotations

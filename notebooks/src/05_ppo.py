@@ -875,6 +875,9 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 # | 0.4 | 1.7 | 2.8 | 81 % | 70 % | 32 % |
 # | base model | 0 (by construction) | 0 | 50 % | 50 % | 4 % |
 #
+# The price of 0.35 was chosen from this table, on these very prompts and judges; so its row flatters a little. Another seed, on other prompts and
+# after that choice, ended at 1.3 and 2.6 nats, with 79 and 71 % of wins.
+#
 # The first run wins nearly every pair, and three of its answers in four begin with *What is all this*: *"What is all this about, my dear?"
 # laughed Nora heartily, to delight the generous dentist*, with other people each time. With one epoch the policy hardly moves between sampling and learning, so that the ratio
 # stays near 1 and the clip of section 9 has little to do. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no
