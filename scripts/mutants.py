@@ -634,8 +634,8 @@ MUTANTS = [
     Mutant(
         "families: begin tokens inside a text",
         "tasks",
-        "tokenizer(text, add_special_tokens=False)",
-        "tokenizer(text)",
+        "tokenizer(text, add_special_tokens=False, verbose=False)",
+        "tokenizer(text, verbose=False)",
         ("families",),
     ),
     Mutant(

@@ -22,7 +22,7 @@ class Letters:
     def __len__(self):
         return len(ALPHABET)
 
-    def __call__(self, text, add_special_tokens=True):
+    def __call__(self, text, add_special_tokens=True, verbose=True):
         if isinstance(text, str):
             return {"input_ids": [ALPHABET.index(letter) for letter in text]}
         return {"input_ids": [self(t)["input_ids"] for t in text]}

@@ -355,7 +355,8 @@ def test_fit_reward_begins_and_ends_in_the_unit_of_the_models_own_samples(run, m
     def spread(fitted):
         policy, tokenizer = models.Policy.load(model), models.load_tokenizer(model)
         queries = tasks.queries(tasks.SENTIMENT, tokenizer, 8, seed=0)
-        rollout = sampling.sample(policy, queries, 24, 0.7, torch.Generator().manual_seed(0))
+        length, dice = tasks.SENTIMENT.response_length, torch.Generator().manual_seed(0)
+        rollout = sampling.sample(policy, queries, length, 0.7, dice)
         text, mask = (
             torch.cat([queries.tokens, rollout.responses], 1),
             torch.cat([queries.mask, rollout.mask], 1),

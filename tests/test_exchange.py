@@ -43,7 +43,7 @@ class Bytes:
     def __len__(self):
         return 256
 
-    def __call__(self, text, add_special_tokens=True):
+    def __call__(self, text, add_special_tokens=True, verbose=True):
         return {"input_ids": list(text.encode())}
 
     def batch_decode(self, rows):
@@ -495,11 +495,11 @@ def test_what_does_not_fit_is_a_fault_of_its_line(tmp_path):
 
 def test_a_tokenizer_that_does_not_give_the_text_back_writes_no_ids(tmp_path):
     class Lower(Bytes):
-        def __call__(self, text, add_special_tokens=True):
+        def __call__(self, text, add_special_tokens=True, verbose=True):
             return super().__call__(text.lower())
 
     class Padding(Bytes):
-        def __call__(self, text, add_special_tokens=True):
+        def __call__(self, text, add_special_tokens=True, verbose=True):
             return {"input_ids": [50_259] if text == " a0." else list(text.encode())}
 
         def batch_decode(self, rows):

@@ -384,7 +384,7 @@ def test_an_ending_token_is_looked_up_as_it_stands_inside_a_text():
     class Pieces:
         vocabulary = {"\u2581.": 0, ".": 1, "\u2581a": 2}
 
-        def __call__(self, text, add_special_tokens=True):
+        def __call__(self, text, add_special_tokens=True, verbose=True):
             return {"input_ids": {".": [0], "a": [2], "a.": [2, 1]}[text]}
 
     assert tasks._token(".", Pieces()) == 1

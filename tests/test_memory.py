@@ -189,7 +189,7 @@ def test_what_does_not_fit_is_refused_with_the_micro_batch_that_would():
 
 def test_the_command_line_asks_before_it_loads(monkeypatch, tmp_path, capsys):
     GPT2.save_pretrained(tmp_path / "model")
-    eight = memory_map(GPT2, batch=64, query=48, response=24, micro_batch=8)["total"]
+    eight = memory_map(GPT2, batch=64, query=48, response=32, micro_batch=8)["total"]
     monkeypatch.setattr(memory, "free_bytes", lambda device: eight)
     assert (
         cli.main(

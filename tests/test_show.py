@@ -96,7 +96,8 @@ def test_the_comparison_that_opens_a_notebook_tells_something():
     comparisons, _ = labelers.recorded(tasks.SENTIMENT)
     labeler = labelers.simulated(tasks.SENTIMENT)
     opened = comparisons[show.clear_case(comparisons, labeler)]
-    assert sorted(map(labeler.utility, opened.options)) == [-3, 0, 0, 3]
+    utilities = [labeler.utility(option) for option in opened.options]
+    assert min(utilities) <= -2 and max(utilities) >= 2
 
 
 def test_comparisons_for_the_student_have_one_best_option_that_stands_out():
