@@ -9,7 +9,8 @@ precision, are left out. Scores at 2, 4 and 6 nats are read off each run's own p
 of ten steps), so that arms are compared at the same KL; wins (simulated judge
 without noise, and as noisy as the labeler; 512 pairs), the share of the most frequent first four
 words (names masked) and distinct-2 (relative to the base model's) are those of the policy at the
-end.
+end. Prompts are those of the validation split, so that whoever chooses by this table has not seen
+what recorded runs are judged on.
 """
 
 from __future__ import annotations
@@ -92,10 +93,10 @@ def run_arm(arm: str, seed: int, precision: str) -> dict[str, object]:
     began = time.process_time()
     lines = ppo.tune(policy, score, pool, TASK, config, Run(seed=seed, device="cpu", quiet=True))
     seconds = time.process_time() - began
-    test = tasks.queries(TASK, base.tokenizer, 512, split="test", seed=seed)
-    measured = evaluation.measure(policy, base, test, TASK, score, seed=seed)
-    asked, first_is_zero = evaluation.pairs(policy, base, test, TASK, seed=seed)
-    who = {"name": "held-out judge", "seed": 1_000 + seed}
+    asked_of = tasks.queries(TASK, base.tokenizer, 512, split="validation", seed=seed)
+    measured = evaluation.measure(policy, base, asked_of, TASK, score, seed=seed)
+    asked, first_is_zero = evaluation.pairs(policy, base, asked_of, TASK, seed=seed)
+    who = {"name": "judge of choices", "seed": 2_000 + seed}
     judges = labelers.simulated(TASK, **who, temperature=0), labelers.simulated(TASK, **who)
     sharp, noisy = (evaluation.judge(asked, first_is_zero, j.label(asked)) for j in judges)
     ours, theirs = (
