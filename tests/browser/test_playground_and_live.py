@@ -106,10 +106,10 @@ def test_samples_with_their_probabilities_by_mouse_and_by_key(
 
     # other settings, other answers; Ctrl+Enter samples; nonsense is turned away in words, on the
     # spot
-    play.get_by_label("Seed").fill("7")
+    play.get_by_label("Seed", exact=True).fill("7")
     other = sampled(go.click)
     assert other != first
-    play.get_by_label("Seed").fill("0")
+    play.get_by_label("Seed", exact=True).fill("0")
     play.get_by_label("Top-k").fill("1")
     play.get_by_label("Samples").fill("2")
     greedy = sampled(lambda: play.get_by_label("Prompt").press("Control+Enter"))
