@@ -5,12 +5,14 @@ here. They are to be executed in the `laptop` profile, of which the prose speaks
 """
 
 import json
+import math
 import re
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from rlhf_helpers import labelers, tasks
 from rlhf_helpers.runtime import memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +88,32 @@ def test_00_a_noisy_judge_sees_less_than_one_without_noise():
     assert noisy[0] < sharp[0] and noisy[1] > 50 and short[0] < noisy[0]
 
 
+def test_00_the_short_run_without_a_penalty_goes_far_and_wins_nearly_always():
+    """The text told the reader not to be disappointed if there was little to see."""
+    table = shown("00", "evaluation.measure(model, policy, test, task, score)")
+    score, nats, wins = row(table, "short run")
+    free_score, free_nats, free_wins = row(table, "no penalty")
+    assert free_score > 2 * score and free_nats > 5 * nats
+    assert wins < 80 and free_wins > 90  # "nearly always"
+
+
+def test_00_the_share_of_the_one_opening_is_that_of_the_other_places():
+    """39 %, in 00, the table of 05, the README and the data card; 07 counts it."""
+    table = shown("07", "prices = pd.DataFrame({name: look(name)")
+    base, tuned, *yours = row(table, "most common opening, share")
+    assert f"{tuned:.0%}" == "39%" and base < 0.05 and all(0.35 < x < 0.4 for x in yours)
+    used = shown("07", 'change["more often"]')
+    for word in ("what", "is", "all", "this", "about"):
+        (line,) = [line for line in used.splitlines() if line.startswith(f"{word} | ")]
+        assert numbers(line)[-1] > 100  # "the words below mostly spell that opening"
+    for place in ("notebooks/src/00_whole_game.py", "notebooks/src/05_ppo.py", "data/README.md"):
+        text = " ".join((ROOT / place).read_text(encoding="utf-8").replace("# ", "").split())
+        assert "39 %" in text and "What is all this" in text
+    options = [o for c in labelers.recorded(tasks.SENTIMENT)[0] for o in c.options]
+    opened = sum(o.strip().startswith('"What is all this') for o in options)
+    assert f"{100 * opened / len(options):.1f} %" in text  # in the data card
+
+
 # ---- 01, 02 --------------------------------------------------------------------------------------
 
 
@@ -118,6 +146,14 @@ def test_02_the_places_reveal_the_gull_and_no_column_is_empty():
     assert p.pop("gull") < 0.01 and min(p.values()) > 0.01
 
 
+def test_02_the_counter_finds_two_words_that_mean_nothing_to_the_labeler():
+    table, labeler = shown("02", 'words["share"]'), labelers.simulated(tasks.SENTIMENT)
+    lines = [line.split(" | ") for line in table.splitlines()]
+    found = {line[0].strip() for line in lines if len(line) == 4 and line[0].strip()}
+    assert len(found) == 12
+    assert {w for w in found if labeler.utility(w) == 0} == {"drinking", "cobbles"}
+
+
 # ---- 03 ------------------------------------------------------------------------------------------
 
 
@@ -140,6 +176,27 @@ def test_03_a_taste_is_ahead_on_few_labels_and_all_weights_on_many():
     ))  # fmt: skip
     taste, weights = few
     assert weights < taste < many[-1]
+
+
+def test_03_a_taste_still_climbs_at_its_last_point_and_the_crossing_is_not_shown():
+    """The text said that soon little was left for it to learn."""
+    table, taste, weights = shown("03", "by_fit = points.groupby"), {}, {}
+    for line in table.splitlines():
+        if match := re.match(r"([\d]+) \| (\S+) \| (\S+)$", line.strip()):
+            for fit, cell in zip((taste, weights), match.groups()[1:]):
+                if cell != "-":
+                    fit[int(match[1])] = float(cell.rstrip("%"))
+    assert max(taste, key=taste.get) == max(taste) == 500 and 3 < taste[60] - 25 < 5
+    assert weights[250] < taste[60] < weights[1000]  # "the large one needs hundreds"
+    assert weights[5000] > taste[500] and weights[250] < taste[250]
+
+
+def test_03_the_negations_move_the_reward_little_and_afraid_is_not_learned():
+    table = shown("03", "for t, r in zip(pair, rate(query, pair))")
+    reward = [x[-1] for line in table.splitlines() if len(x := numbers(line)) > 2]
+    assert len(reward) == 8
+    assert max(abs(a - b) for a, b in zip(reward[::2], reward[1::2])) < 1 / 3
+    assert reward[6] > reward[0]  # "afraid to look down" and "it was a joy"
 
 
 def test_03_the_taste_foresees_more_than_chance_and_says_whose_it_is():
@@ -248,6 +305,16 @@ def test_07_the_learner_prefers_the_model_tuned_on_its_taste():
     assert percents(shown("07", "sure = evaluation.wilson"))[1] > 50  # the interval's lower end
 
 
+def test_07_the_path_of_ppo_lies_far_below_best_of_n():
+    """The text let it lie above or below by chance; best of 4 stands in the table of 11."""
+    _, score, nats = row(shown("11", "digits ="), "best of 4")[:3]
+    path = [(line["kl_nats_per_response"], line["score"]) for line in lines("ppo_sentiment.jsonl")]
+    near = [s for kl, s in path if kl <= 2 * nats]  # for twice the nats
+    assert len(near) > 5 and sum(near) / len(near) < score / 2
+    last = path[-len(path) // 12 :]
+    assert math.log(16) - 15 / 16 < 0.55 * sum(kl for kl, _ in last) / len(last)
+
+
 # ---- the record without a penalty ----------------------------------------------------------------
 
 
@@ -275,3 +342,14 @@ def test_11_ran_at_full_size_and_choosing_beats_its_blind_twin():
     assert all(32_768 in row(table, name) for name in ("PPO", "RLOO", "GRPO"))
     answer, token = row(table, "RLOO")[2:4]
     assert abs(answer / 32 - token) < 0.001
+
+
+def test_11_cannot_tell_even_the_base_model_from_ppo_in_wins():
+    table = shown("11", "verdicts = pd.DataFrame")
+    verdict = {
+        road: re.search(rf"{road} \|(?:[^|\n]*\|){{3}} *([a-z ]+)", table)[1].strip()
+        for road in ("RLOO", "GRPO", "DPO", "best of 4", "base model")
+    }
+    assert verdict.pop("best of 4") == "better" and set(verdict.values()) == {"inconclusive"}
+    means = shown("11", "digits =")
+    assert row(means, "PPO")[1] > row(means, "base model")[1] + 0.2

@@ -129,9 +129,9 @@ card = cards.label(ten, task, repeat_every=0, **like)
 card
 
 # %% [markdown]
-# From the ten answers a **taste** is fitted: a number for any text, such that what you chose has the higher one. (Notebook 03 says how.) Before
-# it learned from a click it had to foretell it, so we can count how often it was right. If nobody has clicked, a **simulated
-# learner** answers in your place; what it likes is told in notebook 07.
+# From the ten answers a **taste** is fitted: a number for any text, such that what you chose has the higher one. (Notebook 03 says how.)
+# Before it learned from a click it had to foretell it, so we can count how often it was right. (The first guess, made blindly, counts as a
+# quarter.) If nobody has clicked, a **simulated learner** answers in your place; what it likes is told in notebook 07.
 
 # %%
 by, clicked, alike = "you", card.labels(), card.ties()
@@ -185,9 +185,9 @@ else:
 pd.DataFrame({"best of sixteen": both[0][3:8], "the first": both[1][3:8]})
 
 # %% [markdown]
-# That is the idea of this course in small. What is missing? Ten clicks are few: in 02 you give sixty, and 03 says what they have taught.
-# Sixteen answers for one are dear: in 05 the model itself is changed, so that the first answer is as good. And three pairs are no
-# evidence: in 07 you judge twenty, and learn how many it takes.
+# That is the idea of this course in miniature. What is missing? Ten clicks are few: in 02 you give sixty, and 03 says what they have taught.
+# Sixteen answers for every one that is kept are expensive: in 05 the model itself is changed, so that the first answer is as good. And three
+# pairs are no evidence: in 07 you judge twenty, and learn how many it takes.
 #
 # Now the same at the size of the paper, with somebody else's clicks, thousands of them.
 #
@@ -291,9 +291,12 @@ rows = [
 pd.DataFrame(rows, columns=["who predicts", "held-out accuracy"]).round(2)
 
 # %% [markdown]
-# We continue with the second model. It was also **normalised**: its numbers were shifted and scaled so that the base model's answers
-# score 0 on average, with a standard deviation of 1. There is one more rule. An answer is cut at the first full stop after token 12;
-# an answer without one scores -1, whatever it says.
+# A thousand noisy labels have taught the first model hardly anything that 512 comparisons could show (the last loss above was luck: it is of
+# eight comparisons).
+#
+# We continue with the second model. It was also **normalised**: its numbers were shifted and scaled so that the base model's answers score 0
+# on average, with a standard deviation of 1. There is one more rule. An answer is cut at the first full stop after token 12; an answer
+# without one scores -1, whatever it says.
 #
 # ## Before you tune: write it down
 #
@@ -351,8 +354,8 @@ if not solved:
 # beta = controller.update(distance)                 # too far away? Then distance will cost more
 # ```
 #
-# You need not understand it yet: notebook 05 builds every line of the real one, `ppo.step`, by hand. Now run it, on a
-# quarter of the answers that it gets there.
+# You need not understand it yet: notebook 05 builds every line of the real one, `ppo.step`, by hand. Now run it, on 2,048 answers; the runs
+# there have two to six times as many.
 
 
 # %%
@@ -421,9 +424,10 @@ for name, model in (("base", policy), ("short run", tuned), ("full length", fini
 pd.DataFrame(table)
 
 # %% [markdown]
-# (You see the end of each prompt.) Can you tell, without the scores, which column is which? Are the tuned answers still good English? Do
-# they still fit the prompt, or does the model say the same cheerful thing every time, with another name in it? Nothing in the score
-# punishes sameness. Keep these three questions: they matter in every later notebook.
+# (You see the end of each prompt.) Can you tell, without the scores, which column is which? Are the tuned answers still good English? Do they
+# still fit the prompt, or does the model say the same cheerful thing every time, with another name in it? Nothing in the score punishes
+# sameness. Keep these three questions: they matter in every later notebook. The last one has an answer already: 39 % of the full-length
+# policy's answers to test prompts begin with *What is all this*. Notebook 05 says why.
 #
 # ## Stage 5: judge
 #
@@ -452,8 +456,10 @@ plots.win_rates(
     [{"model": name, "wins": rate.successes, "total": rate.total} for name, rate in rates.items()]
 );
 # %% [markdown]
-# *How to read it:* a bar is the share of prompts on which the tuned answer won, the whisker its 95 % interval. The dashed line at one
-# half means "no difference": where the whisker does not reach it, chance is a poor explanation. Where would your prediction be?
+# *How to read it:* a bar is the share of prompts on which the tuned answer won, the whisker its 95 % interval. The dashed line at one half
+# means "no difference": where the whisker does not reach it, chance is a poor explanation. Where would your prediction be?
+#
+# The longer run wins about as often as the short one. What it bought, the tables below will show: a higher score at fewer nats.
 #
 # The last bar is the same model and the same pairs, seen by a judge who never errs. It is higher, although nothing about the texts has
 # changed: a judge with noise picks the sadder text now and then, and so every win rate moves towards one half. Keep this in mind when
@@ -478,7 +484,7 @@ show.note(f"{said}Measured: **{short}**.")
 #
 # ### Exercise 2: no penalty
 #
-# Difficulty ●●○○○ · importance ●●●●○ · 5 minutes (and the machine as long as before)
+# Difficulty ●●○○○ · importance ●●●●○ · 5 minutes (and the machine a little longer than before)
 #
 # The score is not all that PPO maximises: from each answer's score it takes `kl_coef` (called *beta*) times the distance from the base
 # model. What happens without it? Make a config called `free` that is equal to `config` in everything, except that there is no penalty.
@@ -534,9 +540,11 @@ with_penalty, without = (answers(model, prompts)[0] for model in (tuned, unbound
 pd.DataFrame({"with the penalty": with_penalty, "without": without})
 
 # %% [markdown]
-# Compare with the sentence you finished, and do not be disappointed if you see little: in a run as short as this the penalty has hardly
-# acted, and chance may put either of the two ahead. It takes a run of full length to see what the penalty is for. Here is a recorded one,
-# which differs from the recorded run with the penalty in nothing but `kl_coef`.
+# Compare with the sentence you finished. Even in so short a run little English is left where nothing holds the policy back. Its score is far
+# higher, and the judge, who only counts happy and sad words, nearly always prefers its texts; the price is many times the nats. (In the
+# `quick` profile there is little to see.)
+#
+# Here is a recorded run of full length, which differs from the recorded run with the penalty in nothing but `kl_coef`.
 
 # %%
 record = RECORDED / "no_penalty.json"
@@ -567,10 +575,10 @@ if long is not None:
     display(pd.DataFrame(long["texts"])[["base", "with the penalty", "without"]])
 
 # %% [markdown]
-# First look at the price: how many nats did each run pay for a point of score? Then read the last column from top to bottom. Is it still
-# English, still Saltmere, still more than one sentence? Nothing in the score asks for any of that. Only the penalty does, because it
-# makes the policy pay for every step away from a model that writes like Saltmere. The penalty does not make the texts *better*; it keeps
-# them among those that the reward model has learned to judge.
+# First look at the price: how many nats did each run pay for a point of score? (The base model against itself wins one half, up to chance.)
+# Then read the last column from top to bottom. Is it still English, still Saltmere, still more than one sentence? Nothing in the score asks
+# for any of that. Only the penalty does, because it makes the policy pay for every step away from a model that writes like Saltmere. The
+# penalty does not make the texts *better*; it keeps them among those that the reward model has learned to judge.
 #
 # ## The map
 #
@@ -584,6 +592,7 @@ if long is not None:
 # | **05 PPO written out** | build PPO piece by piece and read its training curves | 90 / 8 |
 # | **06 Towards GPT-2** | switch to a larger model, read its memory bill, launch, stop and resume | 45 / 2 |
 # | **07 Did it work?** | judge blind, with an interval, and ask whether reward and people agree | 60 / 4 |
+# | **11 Other roads** | see where DPO, RLOO and GRPO lead, and compare them at an equal budget | 60 / 8 |
 #
 # Each notebook can be opened on its own: if something from an earlier one is missing, it uses the recorded version and says so.
 #

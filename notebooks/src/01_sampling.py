@@ -462,10 +462,10 @@ assert ours < 1e-3 and counted > 0.01 and unmasked > 0.01 and right_padded > 1
 print("alone, the likeliest next token is", repr(tokenizer.decode([truth.argmax().item()])))
 
 # %% [markdown]
-# Only the first row is right. The second has the smallest error, and for that very reason it is the *worst* bug: no sample looks broken, so
-# nobody goes looking for it. In the third the model attends to pads, and another token may become the favourite. The last asks the model
-# to continue from a pad, and it does so without complaint. (Padding on the right works if you read at the last real token of each row.
-# The reward model of notebook 03 does that: it only reads, and never has to continue.)
+# Only the first row is right. Of the other three the second has the smallest error, and for that very reason it is the *worst* bug: no sample
+# looks broken, so nobody goes looking for it. In the third the model attends to pads, and another token may become the favourite. The last
+# asks the model to continue from a pad, and it does so without complaint. (Padding on the right works if you read at the last real token of
+# each row. The reward model of notebook 03 does that: it only reads, and never has to continue.)
 #
 # ## 5. Where an answer ends
 #
@@ -634,11 +634,12 @@ pd.DataFrame({"text": table, "perplexity": result}).round(1)
 assert result["a story of Saltmere"] == min(result.values())
 
 # %% [markdown]
-# The story's perplexity is small: the model was, on average, as undecided as among a handful of tokens. Most likely it has read no sentence
-# of this story before, because hardly any sentence is told twice in Saltmere. But one grammar tells them all, of things that a simulation
-# lets happen, and that grammar it has learned. It is the only English that the model knows. The same words in another order surprise it
-# far more, and so does a good sentence about something else: keep that in mind when you choose prompts of your own. Where in the story is
-# the surprise?
+# The perplexity of this sentence is small: the model was, on average, as undecided as among a handful of tokens. Most likely it has never
+# read it, because hardly any sentence is told twice in Saltmere. But one grammar tells them all, of things that a simulation lets happen, and
+# that grammar it has learned. It is the only English that the model knows. (Whole stories of this test split have a perplexity of 24: they
+# tell of things that training never tells. New ones of the usual kinds have 3.8.) The same words in another order surprise it far more, and
+# so does a good sentence about something else: keep that in mind when you choose prompts of your own. (A perplexity above 3,072, the size of
+# the vocabulary, means not undecided but confidently wrong.) Where in the sentence is the surprise?
 
 # %%
 surprise = (-text_logprobs(story)).tolist()

@@ -166,9 +166,9 @@ card
 # When the card is done (or when you have had enough: half of them will do), run the cells below.
 #
 # If there are too few labels of yours, because this notebook runs without anybody at the keyboard or because you only want to look ahead, a
-# **simulated learner** answers the same comparisons in your place. It is a program with a taste of its own, which is not happiness, and it
-# is about as consistent as a careful person. What it likes is not told before notebook 07: until then you know as little about it as a
-# teacher knows about you. Its answers go into a separate file and are marked as simulated. They are never mixed with yours.
+# **simulated learner** answers the same comparisons in your place. It is a program with a taste of its own, which is not happiness, and it is
+# about as consistent as a careful person. What it likes is told in notebook 07, though you may find out before; until then you know as little
+# about it as a teacher knows about you. Its answers go into a separate file and are marked as simulated. They are never mixed with yours.
 
 # %%
 me, desk, path = pseudonym, card.session, folder() / "labels.db"
@@ -612,10 +612,13 @@ words = words.sort_values("share", ascending=False)
 pd.concat([words.head(6), words.tail(6)])
 
 # %% [markdown]
-# Nobody told the counter what happiness is. It found the happy and the sad words in (simulated) labels that look useless one at a time. Now
-# let the counts serve as a crude reward model. A word that was chosen more often than one time in four gets a positive weight, one that
-# was chosen less often a negative one, and an option's score is the sum over its words. Is it any good on 1,000 comparisons that it has
-# not seen? We compare with what the labeler would choose *without* noise, which we know only because the labeler is simulated.
+# Nobody told the counter what happiness is. It found the happy and the sad words in (simulated) labels that look useless one at a time. Two
+# of the twelve do not belong there: to the labeler, *drinking* and *cobbles* mean nothing. But a drinking song is often merry, and those who
+# stand on wet cobbles are now and then miserable: counting cannot tell a word from its company. Chance has a say, too.
+#
+# Now let the counts serve as a crude reward model. A word that was chosen more often than one time in four gets a positive weight, one that
+# was chosen less often a negative one, and an option's score is the sum over its words. Is it any good on 1,000 comparisons that it has not
+# seen? We compare with what the labeler would choose *without* noise, which we know only because the labeler is simulated.
 
 
 # %%
@@ -782,9 +785,10 @@ plots.labeler_consistency(rows);
 
 # %% [markdown]
 # *How to read it*: all of the gull's choices are at the first place, and `median_seconds` says why. `position_p` is the probability of counts
-# at least as uneven as these if the place made no difference: the gull's is practically 0, those of the others are not small. In the
-# second figure each dot is a share with its 95 % interval, from about ten repeats and a few dozen shared comparisons.
-# With so few labels it is the places and the pace that reveal the gull, not the agreement. With your own class: [Labels](../docs/labels.md).
+# at least as uneven as these if the place made no difference: the gull's is practically 0, those of the others are not small. In the second
+# figure each dot is a share with its 95 % interval, from about ten repeats and a few dozen shared comparisons. With so few labels it is the
+# places and the pace that reveal the gull, not the agreement. (Its consistency of 0 is a third sign: repeats come in another order, so
+# whoever always takes the top never takes the same text again.) With your own class: [Labels](../docs/labels.md).
 
 # %% [markdown]
 # ## Recap

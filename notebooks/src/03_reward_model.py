@@ -384,8 +384,9 @@ show.note(f"Of {name} choices the taste foresaw **{foreseen}**: {better}.")
 print(beliefs.of(taste, known[:300], among=fair))
 
 # %% [markdown]
-# Do you recognise yourself? Two warnings. A word may stand in for a manner: *said* is liked wherever speech is liked. And the ± knows only
-# of tastes that are weighted sums of these features. Yours is not, so the truth lies outside more often than the numbers say.
+# Do you recognise yourself (or does it give the simulated learner away)? Two warnings. A word may stand in for a manner: whoever likes speech
+# seems to like *is*, because people speak of what is, and the narrator tells what was. And the ± knows only of tastes that are weighted sums
+# of these features. Yours is not, so the truth lies outside more often than the numbers say.
 #
 # Does it mean what it says? It gave each option a probability before you clicked. Sort these into four bins, and count how often the
 # option was chosen.
@@ -672,9 +673,9 @@ if not solved:
         return sum(hits) / len(hits)
 
 # %% [markdown]
-# There is a second yardstick: how often would *another* simulated labeler, with the same taste but its own noise, click the same option?
-# Here it can be reckoned up from the probabilities, without a throw of the dice.
-# Every share comes with a Wilson interval, because it was measured on a finite number of comparisons.
+# There is a second yardstick: how often would *another* simulated labeler, with the same taste but its own noise, click the same option? It
+# can be computed from the labeler's probabilities, without drawing a single label. Every share comes with a Wilson interval, because it was
+# measured on a finite number of comparisons.
 
 # %%
 held_rewards = reward.predictions(reward_model, held)
@@ -718,10 +719,11 @@ show.note(
 
 # %% [markdown]
 # With 5,000 labels the model agrees with the labeler *more often than a second labeler does*, although that second labeler has exactly the
-# same taste. The reason is that the second labeler adds noise of its own to every click. The model has seen thousands of clicks; their
-# noise averages out, and what is left is the taste. But look at the ceiling, too: it reaches four fifths of the ceiling, or three fifths of
-# the way up from chance. Five thousand noisy clicks are not enough to learn every word of this town that can gladden or hurt. (On the 256
-# labels of the `quick` profile the model does worse than the second labeler, and its held-out loss may be above chance.)
+# same taste. (By two points. The intervals overlap, but both shares come from the same comparisons, so this decides nothing.) The reason is
+# that the second labeler adds noise of its own to every click. The model has seen thousands of clicks; their noise averages out, and what is
+# left is the taste. But look at the ceiling, too: it reaches four fifths of the ceiling, or three fifths of the way up from chance. Five
+# thousand noisy clicks are not enough to learn every word of this town that can gladden or hurt. (On the 256 labels of the `quick` profile
+# the model does worse than the second labeler, and its held-out loss may be above chance.)
 #
 # ## 7. Does it mean what it says?
 #
@@ -733,7 +735,8 @@ clicked = torch.eye(4)[held.choices]  # 1 where the click was
 plots.calibration(promise, clicked, bins=10 if full else 4);
 
 # %% [markdown]
-# **How to read it.** As in section 2: on the dashed line predictions come true, and the bars are 95 % intervals over the held-out comparisons.
+# **How to read it.** As in section 2: on the dashed line predictions come true, and the bars are 95 % intervals over the held-out
+# comparisons. Here the model is slightly overconfident: where it promises about 55 %, about 49 % come true.
 #
 # Where the model is calibrated, the *size* of a reward has a meaning: a difference of 1 says "$e$ times as likely to be clicked". Remember
 # this in the next section.
@@ -827,15 +830,15 @@ scores = {
 pd.DataFrame(scores, index=["accuracy", "loss"]).T.round(3)
 
 # %% [markdown]
-# A positive gain keeps every order, so the accuracy is the same to the last digit. The loss is not. Training had found the scale on which
-# differences of reward fit the labeler's noise, and we have just replaced that scale by another. The probabilities are no longer
-# calibrated. That is the price of a fixed unit.
+# A positive gain keeps every order, so the accuracy is the same to the last digit. The loss is not. Training had *nearly* found the scale on
+# which differences of reward fit the labeler's noise, and we have just stretched it further. The probabilities are now more overconfident
+# than before. That is the price of a fixed unit.
 #
 # ### The penalty for not ending
 #
-# A response has 32 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none. They get the fixed
-# score **-1**. It is put in *after* normalisation, and so it means the same for every reward model: "one standard deviation below the
-# average answer of the base model". On the scale of raw rewards a -1 might even be a good score.
+# A response has 32 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none (9 % in notebook 01, on
+# other prompts). They get the fixed score **-1**. It is put in *after* normalisation, and so it means the same for every reward model: "one
+# standard deviation below the average answer of the base model". On the scale of raw rewards a -1 might even be a good score.
 
 # %%
 scores = reward.score(reward_model, rollout, task).cpu()
@@ -932,11 +935,12 @@ show.note(
 )
 
 # %% [markdown]
-# The large model has to find three million weights, and begins with a head of random numbers. A few dozen bits do not go far there: countless ways to
-# set the weights explain the clicks and mean nothing. The small one finds its features ready. What a text is like was learned from the
-# stories, where every word was a lesson and nobody had to click; the clicks only say which of it matters. So it learns from sixty clicks,
-# and soon there is little left for it to learn: it can only weigh what is there. The large one can *change* what is there. With thousands of
-# labels it learns what no weighted sum holds, for instance what a "not" does to the word after it.
+# The large model has to find three million weights, and begins with a head of random numbers. A few dozen bits do not go far there: countless
+# ways to set the weights explain the clicks and mean nothing. The small one finds its features ready. What a text is like was learned from
+# the stories, where every word was a lesson and nobody had to click; the clicks only say which of it matters. So it gets something out of
+# sixty clicks: some four points above chance, for which the large one needs hundreds. At 500, where we stopped, it is still climbing. But it
+# can only weigh what is there. The large one can *change* what is there, and with 5,000 labels it is above all that the small one has
+# reached. Where beyond 250 the lines cross, this figure cannot say.
 #
 # A person at a card gives sixty labels, a company sixty thousand. The paper is about the second case: there people preferred the tuned model
 # in 51.9 % of the pairs after 200 labels, in 84.4 % after 1,000. This course lets you have both.
@@ -990,10 +994,11 @@ show.note(
 )
 
 # %% [markdown]
-# Half of the pairs would come out right by chance. Compare the *sizes* as well as the signs: if the model knew the rule, turning a word of "+2"
-# into "-2" would move the reward twice as far as leaving the word out. Negations are rare in the labels, so a model learns the words long
-# before it learns the rule. Until then it scores "not at all happy" as a happy text, and a policy trained on such a reward may find that
-# out.
+# Half of the pairs would come out right by chance, and three of four often enough. Compare the *sizes* as well as the signs: if the model
+# knew the rule, turning a word of "+2" into "-2" would move the reward twice as far as leaving the word out. Here no negation moves it by
+# more than a third of a deviation. And *afraid to look down* earns more than *it was a joy*: not even the word is learned. Negations are rare
+# in the labels, so a model learns the words long before it learns the rule. Until then it scores "not at all happy" as a happy text, and a
+# policy trained on such a reward may find that out.
 #
 # ## Recap
 #

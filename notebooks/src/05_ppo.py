@@ -87,9 +87,10 @@ show.note(
 )
 
 # %% [markdown]
-# Same prompts, same seed of the sampler, two models: the base model, and one tuned on the reward model of sentiment. One unit of score is one standard deviation of the base model's own responses (before
-# they are cut and penalised, their mean is 0). Read the texts as well as the scores. Did the tuned model only become more cheerful, or
-# did it also begin to repeat itself?
+# Same prompts, same seed of the sampler, two models: the base model, and one tuned on the reward model of sentiment. (If the reward model is
+# your own, the recorded policy was paid by another fit to the same labels.) One unit of score is one standard deviation of the base model's
+# own responses (before they are cut and penalised, their mean is 0). Read the texts as well as the scores. Did the tuned model only become
+# more cheerful, or did it also begin to repeat itself?
 #
 # **After this notebook you can**
 # - read `ppo.step` and say what every line is for;
@@ -137,8 +138,9 @@ shown = ["score", "kl_nats_per_response", "beta", "value_loss", "clip_fraction"]
 pd.DataFrame(lines)[shown].round(3)
 
 # %% [markdown]
-# At step 0 the KL is 0 (up to rounding): policy and reference are the same model. Then the score begins to rise, and the KL with it. Now we
-# keep this policy as it is and dissect **one small rollout** of it.
+# At step 0 the KL is 0 (up to rounding): policy and reference are the same model. Then the KL grows from step to step. The score does not
+# show it yet: means of 64 answers scatter by more than six steps gain. Now we keep this policy as it is and dissect **one small rollout** of
+# it.
 #
 # ## 2. Rollout: what was sampled, and how likely it was
 
@@ -180,7 +182,8 @@ checks.nb05_same("log-probabilities", by_hand, rollout.logprobs[row])
 # ## 3. Score: truncation, and the penalty for not ending
 #
 # An answer ends at the first full stop at index 12 or later. Without one, the **penalty** of -1 replaces the normalised score. So the policy
-# also learns to finish its sentence in time.
+# also learns to finish its sentence in time. (The table puts the unfinished first: without a *False* in it all sixteen finished; of a hundred
+# base answers about twelve do not.)
 
 # %%
 kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
@@ -392,12 +395,14 @@ gains = reward.gains(reward_model, rollout, task)
 checks.nb05_same("what the tokens are paid adds up to the score", gains.sum(-1), scores)
 plots.token_strip(pieces, gains[row].cpu());
 # %% [markdown]
-# *How to read it:* orange tokens raised the reward model's opinion, blue and hatched ones lowered it; the stronger the colour, the more. A
-# few tokens decide, and often they are the ones that you would have underlined yourself.
+# *How to read it:* orange tokens raised the reward model's opinion, blue and hatched ones lowered it; the stronger the colour, the more. Some
+# surprise: a comma may be paid more than any noun. The reward model was fitted to whole answers, and nobody has told it what half an answer
+# is worth. So single payments are noisy; only their sum is the score.
 #
 # In `benchmarks/nats.py`, on an earlier base model of this course whose texts were simpler, one run of each kind ended with a score of 1.16
-# at 4.4 nats, and with this change of 1.50 at 5.3. We keep the paper's way while we take the step apart. A full run on a reward model pays
-# token by token: `reward.scorer(..., each_token=True)`. A taste reads a whole answer at once, so a run on a taste pays on the last token.
+# at 4.4 nats, and with this change of 1.50 at 5.3. (It has not been repeated on today's model.) We keep the paper's way while we take the
+# step apart. A full run on a reward model pays token by token: `reward.scorer(..., each_token=True)`. A taste reads a whole answer at once,
+# so a run on a taste pays on the last token.
 
 # %% [markdown]
 # ## 6. Rescale keeps the mean, standardize removes it
@@ -409,9 +414,9 @@ plots.token_strip(pieces, gains[row].cpu());
 # - **standardize** (advantages): spread 1, **mean 0**. An advantage is a comparison, better or worse than expected: only differences matter.
 #
 # The paper rescales the rewards for its style tasks and not for its summaries (`whiten_rewards`). In our run it is off, because it makes the
-# score hard to predict: the score is one number among 32, so bringing all 32 to spread 1 multiplies the score by about 6. The value head,
-# whose predictions may move by 0.2 at a time, would not reach values of that size in a run as short as ours. We rescale here for practice,
-# and use the rewards as they are from section 7 on.
+# score hard to predict: the score is one number among 32, so bringing all 32 to spread 1 multiplies the score several times over (by 1/0.26,
+# about 4, in the table below). The value head, whose predictions may move by 0.2 at a time, would not reach values of that size in a run as
+# short as ours. We rescale here for practice, and use the rewards as they are from section 7 on.
 #
 # **Exercise 3: rescale.** Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
 #
@@ -849,11 +854,11 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 # **Some knobs change for the run itself.** A run of minutes has few answers, and `benchmarks/nats.py` measured how to make the most of them
 # (on that earlier base model, where the trials told below were made, too):
 #
-# - **Four answers to a prompt.** A batch of 64 is 16 prompts, each read once for all four, which saves nearly half of the products.
+# - **Four answers to a prompt.** A batch of 64 is 16 prompts, each read once for all four, which saves nearly half of the arithmetic.
 # - **One epoch** in the place of four. The paper sampled from a model 250 times as large, where an answer is expensive and worth a second
 #   look. Ours writes 64 of them in about a second, and fresh answers tell more than old ones.
-# - **Each token is paid for what it adds** to the score (section 5), if a reward model pays. A taste pays on the last token; but it is a
-#   weighted sum of what was there before PPO, and so quickly climbed that it needs only half as many answers.
+# - **Each token is paid for what it adds** to the score (section 5), if a reward model pays. A taste pays on the last token; but it is a mere
+#   weighted sum of features that were there before PPO, and a policy climbs it so quickly that it needs only 4,096 answers.
 # - **A taste pays by rank**: the share of the base model's answers that it likes less, on a scale from -1.7 to 1.7 with mean 0. The plain
 #   reward has no upper end. In a trial a large language model sat in the learner's place (so its labels are simulated ones) and asked for the
 #   darkest text; a few words such as *shuddered* then weighed so much that a single sentence lay far above all others. PPO on the plain reward
@@ -873,15 +878,16 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 # | 0.3 | 2.8 | 6.1 | 89 % | 81 % | 54 % |
 # | 0.35, the recorded run | 2.0 | 3.7 | 85 % | 74 % | 39 % |
 # | 0.4 | 1.7 | 2.8 | 81 % | 70 % | 32 % |
-# | base model | 0 (by construction) | 0 | 50 % | 50 % | 4 % |
+# | base model | 0.1 | 0 | 50 % | 50 % | 4 % |
 #
 # The price of 0.35 was chosen from this table, on these very prompts and judges; so its row flatters a little. Another seed, on other prompts and
 # after that choice, ended at 1.3 and 2.6 nats, with 79 and 71 % of wins.
 #
 # The first run wins nearly every pair, and three of its answers in four begin with *What is all this*: *"What is all this about, my dear?"
-# laughed Nora heartily, to delight the generous dentist*, with other people each time. With one epoch the policy hardly moves between sampling and learning, so that the ratio
-# stays near 1 and the clip of section 9 has little to do. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no
-# good model.)
+# laughed Nora heartily, to delight the generous dentist*, with other people each time.
+#
+# With one epoch the policy hardly moves between sampling and learning, so that the ratio stays near 1 and the clip of section 9 has little to
+# do. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no good model.)
 #
 # You may stop the kernel at any time: a checkpoint is written every 25 steps, and running the cell again continues from there, bit for bit.
 # The folder's name contains your reward's gain, so a new taste or reward model starts a new run.
@@ -921,11 +927,11 @@ plots.training_curves(metrics, kl_target=full.kl_target);
 # | curve | what it is | healthy | worry if |
 # |---|---|---|---|
 # | score | mean score of the batch, without the KL penalty | noisy, climbs, flattens | flat; or climbs while the texts get worse |
-# | KL | nats from the reference, per response | climbs, then flattens (with a controller: bends towards its target) | runs away, or does not move |
+# | KL | nats from the reference, per response | climbs, then flattens (ours sinks a little again; with a controller it bends towards its target) | runs away, or does not move |
 # | beta | the cost of a nat | a flat line, as here; a controller moves it slowly after the KL | rises, and the KL still grows |
 # | entropy | how undecided the policy is, per response | falls, as the policy learns what pays | falls to nearly 0: one answer for everything |
 # | variety | distinct-2: the share of different pairs of neighbouring tokens in the batch | falls with the entropy, and levels off | less than half of its start: answers grow alike, and a line of text says so |
-# | policy loss | the clipped loss | a little below 0, shrinks with the learning rate | large |
+# | policy loss | the clipped loss | with one epoch, as here, close to 0 on either side; with several a little below 0; shrinks with the learning rate | large |
 # | value loss | half the squared error of the values | as long as the values predict nothing, half the variance of the returns (0.44 at the start of the recorded run). It need not fall: as that policy moves, its returns vary more, and the loss ranges from 0.4 to 1.0 until the end | near 0 or exactly constant from the start; growing without end |
 # | clip fraction | share of tokens beyond the clip range | highest at the start, then small | stays high, or rises |
 # | explained variance | the share of the returns' variance that the values predict | rises slowly from 0 | stays at 0 to the end, or below |
@@ -955,10 +961,10 @@ show.note(
 )
 
 # %% [markdown]
-# Read the right-hand column aloud. Is it still Saltmere? How many *different* sentences are there, names apart? Nothing in the reward asks for
-# variety, and repetition costs nothing but KL: a run that goes on for long ends with a few favourites. And do *you* like these texts better, or
-# do they only have what you happened to click? You have seen the scores, so you cannot judge that here. Notebook 07 hides them, and the
-# sides.
+# Read the right-hand column aloud. Is it still Saltmere? How many *different* sentences are there, names apart? Nothing in the reward asks
+# for variety, and repetition costs nothing but KL: a run that goes on for long ends with a few favourites. And do *you* like these texts
+# better, or do they only show the signs that you happened to click on? You have seen the scores, so you cannot judge that here. Notebook 07
+# hides them, and the sides.
 #
 # ## 13. Clinic: three sick runs
 #

@@ -49,8 +49,12 @@ plots.pipeline("judge");
 # %% [markdown]
 # ## 1. What is compared
 #
-# Several things come from earlier notebooks: the model tuned on your taste, and the taste; a model tuned on a reward model of many labels, that
-# reward model, and the curves of its run. Each line says which it is, and how it was made; the recorded ones take the place of what is missing.
+# Several things come from earlier notebooks: the model tuned on your taste, and the taste; a model tuned on a reward model of many labels,
+# that reward model, and the curves of its run. Each line says which it is, and how it was made; the recorded ones take the place of what is
+# missing.
+#
+# One warning: if you fitted a reward model in 03 and tuned on a taste in 05, the reward model here is yours, but the policy of sentiment and
+# its curves are recorded. PPO climbed another fit to the same labels, in a slightly different unit.
 
 # %%
 base = models.Policy.load().to(device)
@@ -544,17 +548,17 @@ views = pd.Series(rows, name="prefers the tuned model").to_frame()
 views.map("{:.1%}".format)
 
 # %% [markdown]
-# The first line is almost always the highest, because PPO was trained to raise exactly this number. It does not ask by how much a text wins,
-# and it knows no noise. The third line allows for both: it is how often the reward model *expects* a noisy judge to prefer the tuned text.
-# If the reward model were right about these texts, the second and the third line would agree. Compare them, and then look at the picture,
-# which compares them pair by pair.
+# The first line is almost always the highest, because PPO was trained to raise this number, or that of another fit to the same labels. It
+# does not ask by how much a text wins, and it knows no noise. The third line allows for both: it is how often the reward model *expects* a
+# noisy judge to prefer the tuned text. If the reward model were right about these texts, the second and the third line would agree. Compare
+# them, and then look at the picture, which compares them pair by pair.
 
 # %%
 plots.calibration(expected, torch.tensor(won).float());
 # %% [markdown]
-# *How to read it*: on the diagonal the reward model's probabilities are right. Points **below** it on the right mean that the reward model rates
-# the tuned texts more highly than the judge does. That is the sign of over-optimisation: PPO looks for texts that the reward model
-# overrates, and has found some.
+# *How to read it*: on the diagonal the reward model's probabilities are right. Points **below** it on the right mean that the reward model
+# rates the tuned texts more highly than the judge does. That is the sign of over-optimisation: PPO looks for texts that the reward model
+# overrates. With a nat as dear as here it finds few: only the surest predictions lie a little low.
 
 # %%
 gap = views.iloc[2, 0] - views.iloc[1, 0]
@@ -596,8 +600,8 @@ pd.DataFrame(measured).round(2)
 # model would have written about once in 400 samples. To move as far merely by choosing among samples, you would have to take the best of
 # about a thousand (next section).
 #
-# `normalize` gave the base model's whole responses mean 0. Its score here can be lower: an answer that never ends scores -1, and the others are
-# cut at their end before they are scored.
+# `normalize` gave the base model's whole responses mean 0. Its score here is near 0 and not 0 (0.12 in the executed version): these are other
+# prompts, an answer that never ends scores -1, and the others are cut at their end.
 
 # %%
 base_scores, tuned_scores = (score(rollouts[name]).cpu() for name in ("base", "tuned"))
@@ -609,9 +613,9 @@ plots.score_histogram(base_scores, tuned_scores, names=("base", "tuned"));
 # %% [markdown]
 # ## 8. What did each nat buy?
 #
-# A score alone says little, because with a weaker penalty you can always buy a higher score for more KL. The fair picture is score **against**
-# KL: what was reached, and how far from the base model one had to go for it. Your PPO run is one path in this picture, a point for every
-# stretch of training. Two yardsticks come from the base model alone, without any training.
+# A score alone says little, because with a weaker penalty you can always buy a higher score for more KL. The fair picture is score
+# **against** KL: what was reached, and how far from the base model one had to go for it. The PPO run on sentiment is one path in this
+# picture, a point for every stretch of training. Two yardsticks come from the base model alone, without any training.
 #
 # - **Best of n**: draw $n$ answers, keep the one with the highest score. Its KL is at most $\log n - (n-1)/n$.
 # - **The optimum**: among all policies at the same KL, the highest expected score belongs to the base policy reweighted,
@@ -664,15 +668,14 @@ assert (
 )
 
 # %% [markdown]
-# *How to read it*: higher is a better score, further right is a larger distance from the base model. At a given KL no policy can have a higher
-# expected score than the optimum. The lines are estimates, however. The yardsticks and the single mark of the finished policy come from
-# the same few dozen prompts, PPO's path from all the prompts of the pool, one batch after another; so near the left end the path may lie
-# a little above or below by chance. And where the optimum's KL comes near the logarithm of the number of samples for each prompt, its
-# estimate is too low, because there are no better samples left to weight.
+# *How to read it*: higher is a better score, further right is a larger distance from the base model. At a given KL no policy can have a
+# higher expected score than the optimum. The lines are estimates, however. The yardsticks and the single mark of the finished policy come
+# from the same few dozen prompts, PPO's path from all the prompts of the pool, one batch after another. And where the optimum's KL comes near
+# the logarithm of the number of samples for each prompt, its estimate is too low, because there are no better samples left to weight.
 #
-# Best of n comes close to the optimum: for a small KL it is an excellent policy. But every single answer costs $n$ samples, for as long as the
-# model is in use. PPO pays once, in training. The gap between its path and the optimum is the price of training *one* network for *all*
-# prompts, from a few thousand samples.
+# Best of n comes close to the optimum: for a small KL it is an excellent policy. But every single answer costs $n$ samples, for as long as
+# the model is in use. PPO pays once, in training. Its path lies far below both lines: best of 16 has nearly its final score at half the nats.
+# The gap to the optimum is the price of training *one* network for *all* prompts, from some twelve thousand samples.
 #
 # Which of PPO's points would you keep? The frontier keeps those that no other beats.
 
@@ -796,11 +799,12 @@ prices = pd.DataFrame({name: look(name) for name in answers})
 prices.round(3)
 
 # %% [markdown]
-# Compare the columns (*yours*, where there is one, was tuned on a taste). Some narrowing is what you asked for: happy texts share happy words. The warning signs are a distinct-2 that falls to a
-# small part of the base model's, one opening that makes up a large share of all answers (names and other capitalised words count as one),
-# or a length at one of its limits. Nobody asked the labeler about repetition, and a judge who sees one pair at a time cannot notice it:
-# the hundredth copy of a cheerful sentence wins as easily as the first. Is the tuned model's win rate worth what you see here? (Compare
-# distinct-2 only between sets of equal size: larger sets repeat themselves more.)
+# Compare the columns (*yours*, where there is one, was tuned on a taste). Some narrowing is what you asked for: happy texts share happy
+# words. The warning signs are a distinct-2 that falls to a small part of the base model's, one opening that makes up a large share of all
+# answers (names and other capitalised words count as one), or a length at one of its limits. Nobody asked the labeler about repetition, and a
+# judge who sees one pair at a time cannot notice it: the hundredth copy of a cheerful sentence wins as easily as the first. Here one sign is
+# lit: under both rewards nearly four answers in ten open in the same way, and the words below mostly spell that opening. Is the tuned model's
+# win rate worth what you see here? (Compare distinct-2 only between sets of equal size: larger sets repeat themselves more.)
 #
 # Which words did the tuned model learn to use, and which to avoid?
 
@@ -844,8 +848,8 @@ card_two = cards.label(second_round, task, pseudonym, store=store, **about)
 card_two
 
 # %% [markdown]
-# Label a few. Has it become harder? What pays the policy can say: the mean reward of the options, the `spread` from the best to the worst of
-# the four, and how sure it is of its favourite.
+# Label a few. Has it become harder? The taste (or the reward model) that pays the policy has an opinion, too: the mean reward of the options,
+# the `spread` from the best to the worst of the four, and how sure it is of its favourite.
 
 # %%
 first_round = labelers.collect(base, task, more, seed=2)
@@ -905,7 +909,7 @@ pd.DataFrame(table).set_index("model").drop(columns="seconds").round(3)
 #
 # | change one knob | and look at |
 # |---|---|
-# | the judge's `temperature` (0, 1.8, 5) | the win rate: how much of what is missing to 100 % is the judge's noise? |
+# | the judge's `temperature` (0, 1.65, 5) | the win rate: how much of what is missing to 100 % is the judge's noise? |
 # | the judge's utility: `labelers.descriptiveness` | is the tuned model better, worse or equal in what nobody asked for? |
 # | the seed of `test` | the win rate against its interval |
 # | `task.temperature` in sampling, 0.7 to 1 | KL, distinct-2 and win rate together |

@@ -73,8 +73,10 @@ marks = ["clicked" if k == click.choice else "" for k in range(len(asked.options
 pd.DataFrame({"option": asked.options, "": marks})
 
 # %% [markdown]
-# PPO needs a model of many such clicks, draws answers of its own, and asks that model about them. Must it be so? The options *are* answers, and
-# the click says which is best. Why not simply raise the probability of that one?
+# (The click is one of the noisy ones: its labeler does not love a lump in the throat.)
+#
+# PPO needs a model of many such clicks, draws answers of its own, and asks that model about them. Must it be so? The options *are* answers,
+# and the click says which is best. Why not simply raise the probability of that one?
 #
 # ## 1. DPO: the optimum, turned round
 #
@@ -563,7 +565,8 @@ assert max(shortfall(p) for p in ended["best of n"]) < 0.1 < shortfall(path[400]
 # becomes sure of itself, the price falls. (Elsewhere a mean over tokens may stand where others sum. Here both losses average over the same
 # tokens, so only the deviation is left.)
 #
-# To compare the roads fairly on texts, one price has to be translated three times. Say a nat may cost 0.15 units of score:
+# To compare the roads fairly on texts, one price has to be translated three times. Say a nat may cost 0.15 units of score. (In notebook 05 a
+# long run at this price fell for one sentence; ours are too short for that.) Then beta is:
 #
 # - **PPO, RLOO**: 0.15, as it is.
 # - **GRPO**: $0.15 / s$, with the mean deviation that you measured above.
@@ -582,8 +585,9 @@ pd.Series(betas, name="beta").to_frame().round(3)
 # Before we run anything, we write down what is asked and what will count as an answer.
 #
 # - **Question.** Does a road with fewer parts do as well as PPO on the same number of sampled tokens?
-# - **Budget.** Each training learns from `budget` answers of 32 tokens. PPO, RLOO and GRPO draw them, four to a prompt, and pass over them once. DPO draws none: it
-#   reads as many that the base model wrote before, one click for every four of them. Seconds are not equal; they stand beside.
+# - **Budget.** Each training learns from `budget` answers of 32 tokens. PPO, RLOO and GRPO draw them, four to a prompt, and pass over them
+#   once. DPO draws none: it reads as many that the base model wrote before, one click for every four of them. The seconds are not equal; the
+#   table gives them.
 # - **Pairs.** Three seeds. On a seed all roads start at the same model and PPO, RLOO and GRPO get the same prompts in the same order. Test prompts
 #   and the dice of the test are the same for all.
 # - **Controls.** The base model; the best of four of its answers by the same reward model; and its random twin, one of the four taken blindly.
@@ -774,9 +778,15 @@ ax.invert_yaxis();
 # *How to read it:* dots are seeds, the mark is their mean, the black line the 95 % interval; the grey band is the margin. A line that lies on one
 # side of 0 earns better or worse, one that crosses 0 and leaves the band is inconclusive, whatever the mark suggests.
 #
-# The verdict speaks of wins alone. What they cost, in nats and seconds, stands in the table: two roads with *no difference seen* may lie far apart
-# there. Three seeds give wide intervals, in papers too, whether they print them or not. Compare the words with your forecast. After *inconclusive* the honest
-# next step is a new run with more seeds or a larger budget, fixed before it starts. And what was tested is narrow: one size, one reward, one learning rate for all.
+# The verdict speaks of wins alone. What they cost, in nats and seconds, stands in the table: two roads with *no difference seen* may lie far
+# apart there. Three seeds give wide intervals, in papers too, whether they print them or not. Compare the words with your forecast.
+#
+# Begin with the last row. If not even the untrained base model can be told from PPO in wins, this experiment cannot rank the roads:
+# *inconclusive* is about it, not about them. (The score does tell the two apart, just; but it is what PPO was paid, and so no judge.) Only
+# best of four is *better*, and it needed no training.
+#
+# After *inconclusive* the honest next step is a new run with more seeds or a larger budget, fixed before it starts. And what was tested is
+# narrow: one size, one reward, one learning rate for all.
 #
 # Now read. Two prompts, one answer of each road, seed 0:
 
@@ -799,8 +809,8 @@ show.note(
 )
 
 # %% [markdown]
-# One row needs no training: the best of four against its blind twin, the same samples with a choice and without (the code asserts the gain). Hold the
-# trained rows against it. A small budget of training has to beat a small number of tries, and pays only when many people will ask.
+# One row needs no training: the best of four against its blind twin, the same samples with a choice and without (the code asserts the gain).
+# Compare the trained rows with it. Training on a small budget has to beat a few tries, and it pays only if many answers are wanted.
 #
 # ### What DPO did to the options
 #

@@ -18,8 +18,8 @@ RECORDED = DATA / "recorded"
 class Profile:
     """How large a notebook's runs are.
 
-    `laptop`: two cores, half an hour for all. `quick`: a check that everything runs. `gpu`: real
-    GPT-2.
+    `laptop`: one core, three quarters of an hour for 00 to 07. `quick`: a check that everything
+    runs. `gpu`: real GPT-2.
     """
 
     name: str
