@@ -258,6 +258,27 @@ def test_facts_by_hand(reader, summary, true, false):
     assert (set(found_true), set(found_false)) == (true, false)
 
 
+def test_a_fact_says_where_its_words_stand(reader):
+    """With no full stop after it, a noun seemed to end behind the text."""
+    summary = "On Monday morning, my cousin broke the spout of my teapot"
+    found = {
+        f.name: (summary[f.start : f.end], f.true) for f in reader.stated(summary, POST, "posts")
+    }
+    assert found == {
+        "when": ("On Monday morning", True),
+        "who": ("my cousin", True),
+        "what": ("broke the spout of my teapot", False),
+    }
+
+
+def test_facts_are_known_of_the_rows_sources_only(reader):
+    rows = [corpus.make("posts", "train", n) for n in range(3)]
+    stated = facts.stated_in(reader, rows, "posts")
+    assert all(f.true for row in rows for f in stated(row["text"], row["summary"]))
+    with pytest.raises(ValueError, match="not among the rows: 'A letter"):
+        stated("A letter.", "A letter.")
+
+
 def test_documents_come_out_whatever_the_seed():
     rng = random.Random(5)
     for _ in range(60):

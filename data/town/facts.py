@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
 from .files import Words, listed
 from .language import read
 from .papers import PARTS_OF_DAY, POST_FACTS, REPORT_FACTS, papers
 from .recogniser import Feature, Recogniser
 from .rules import either
-from .words import tokens
+from .words import TOKEN, tokens
 
 SLOTS = {"posts": POST_FACTS, "reports": REPORT_FACTS}
 LARGE = (
@@ -32,6 +35,24 @@ FREE = {
 }
 
 
+class Mention(NamedTuple):
+    """A fact that a text states: its slot, where its words stand (in characters), what they say."""
+
+    slot: str
+    start: int
+    end: int
+    features: frozenset[Feature]
+
+
+class Stated(NamedTuple):
+    """A fact that a summary states, held against the columns of its source."""
+
+    name: str
+    start: int
+    end: int
+    true: bool
+
+
 class FactReader(Recogniser):
     """Finds facts anywhere in a text; a fact is a set of features, whatever its wording."""
 
@@ -50,35 +71,53 @@ class FactReader(Recogniser):
             }
         return found
 
-    def facts(self, text: str, kind: str) -> dict[str, list[frozenset[Feature]]]:
-        """Return what a text states: slot -> one set of features for each mention."""
+    def mentions(self, text: str, kind: str) -> list[Mention]:
+        """Find every fact that a text states, slot by slot."""
         self.words_here, self.memo = tokens(text), {}
-        stated: dict[str, list[frozenset[Feature]]] = {}
+        places = [match.span() for match in TOKEN.finditer(text)]
+        found: list[Mention] = []
         covered: set[int] = set()
         for slot in sorted(
             SLOTS[kind], key=lambda s: 0 if s in LARGE else 2 if s == "person" else 1
         ):
             at = 0
             while at < len(self.words_here):
-                found = {} if at in covered else self.match(self.rules["fact " + slot], at, "past")
-                if not found:
+                ends = {} if at in covered else self.match(self.rules["fact " + slot], at, "past")
+                if not ends:
                     at += 1
                     continue
-                end = max(found)
-                stated.setdefault(slot, []).append(frozenset(found[end][0]))
+                end = max(ends)
+                start, stop = places[at][0], places[end - 1][1]
+                found.append(Mention(slot, start, stop, frozenset(ends[end][0])))
                 covered |= set(range(at, end))
                 at = end
+        return found
+
+    def facts(self, text: str, kind: str) -> dict[str, list[frozenset[Feature]]]:
+        """Return what a text states: slot -> one set of features for each mention."""
+        stated: dict[str, list[frozenset[Feature]]] = {}
+        for mention in self.mentions(text, kind):
+            stated.setdefault(mention.slot, []).append(mention.features)
         return stated
+
+    def stated(self, summary: str, row: dict[str, str], kind: str) -> list[Stated]:
+        """Return every fact that a summary states, where it stands and whether it is true."""
+        mentions, told = self.mentions(summary, kind), {}
+        for slot in {mention.slot for mention in mentions}:
+            told[slot] = self.told(slot, row[slot], kind)
+        return [
+            Stated(m.slot, m.start, m.end, bool(told[m.slot]) and m.features <= told[m.slot][0])
+            for m in mentions
+        ]
 
     def judge(self, summary: str, row: dict[str, str], kind: str) -> tuple[list[str], list[str]]:
         """Return the slots that a summary states truly and those that it states falsely."""
-        true, false = [], []
-        for slot, mentions in self.facts(summary, kind).items():
-            value = row[slot]
-            told = self.told(slot, value, kind)
-            good = bool(told) and all(mention <= told[0] for mention in mentions)
-            (true if good else false).append(slot)
-        return true, false
+        verdict: dict[str, bool] = {}
+        for fact in self.stated(summary, row, kind):
+            verdict[fact.name] = verdict.get(fact.name, True) and fact.true
+        return [s for s, good in verdict.items() if good], [
+            s for s, good in verdict.items() if not good
+        ]
 
     def told(self, slot: str, value: str, kind: str) -> list[frozenset[Feature]]:
         """Read the value of a column."""
@@ -92,6 +131,26 @@ class FactReader(Recogniser):
         """Say whether a summary states at least one fact and only true ones."""
         true, false = self.judge(summary, row, kind)
         return bool(true) and not false
+
+
+def stated_in(
+    reader: FactReader, rows: Iterable[dict[str, str]], kind: str
+) -> Callable[[str, str], list[Stated]]:
+    """Make the function (source, summary) -> facts stated, for the sources among `rows`.
+
+    It raises ValueError for another source: its facts are not known.
+    """
+    known = {row["text"]: row for row in rows}
+    read: dict[tuple[str, str], list[Stated]] = {}
+
+    def stated(source: str, summary: str) -> list[Stated]:
+        if source not in known:
+            raise ValueError(f"the facts of this source are not among the rows: {source[:60]!r}")
+        if (source, summary) not in read:
+            read[source, summary] = reader.stated(summary, known[source], kind)
+        return read[source, summary]
+
+    return stated
 
 
 def paraphrased(section: str, label: str) -> list[str]:

@@ -164,7 +164,7 @@ class Recogniser:
         for start in range(at, min(at + 9, len(self.words_here))):
             for length in (1, 2, 3, 4):
                 noun = tuple(self.words_here[start : start + length])
-                if noun not in nouns:
+                if noun not in nouns or len(noun) < length:  # the text ends before
                     continue
                 before = tuple(self.words_here[at:start])
                 if kind == "furniture":
