@@ -79,8 +79,16 @@ def pairs(
         )
         answers.append(tasks.texts(task, rollout.responses, policy.tokenizer))
     prompts = tasks.query_texts(queries, first.tokenizer)
+    return paired(task, prompts, *answers, seed=seed, source=source)
+
+
+def paired(
+    task: Task, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], *,
+    seed: int = 0, source: str = "judging",
+) -> tuple[list[Comparison], list[bool]]:  # fmt: skip
+    """Make blind pairs of texts that are there, whoever wrote them; returns what `pairs` does."""
     comparisons, first_is_zero = [], []
-    for number, (prompt, a, b) in enumerate(zip(prompts, *answers, strict=True)):
+    for number, (prompt, a, b) in enumerate(zip(prompts, first, second, strict=True)):
         swap = mirrored(f"{number} {prompt} {a} {b}", seed)
         comparisons.append(Comparison(task.name, prompt, (b, a) if swap else (a, b), source))
         first_is_zero.append(not swap)

@@ -93,6 +93,16 @@ UTILITIES: dict[str, Callable[[str], float]] = {
 }
 
 
+def softmax(utilities: Sequence[float], temperature: float) -> list[float]:
+    """Return the probabilities of a choice; temperature 0 takes the best, and ties are shared."""
+    best = max(utilities)
+    if temperature == 0:
+        weights = [float(u == best) for u in utilities]
+    else:
+        weights = [math.exp((u - best) / temperature) for u in utilities]
+    return [w / sum(weights) for w in weights]
+
+
 @dataclass(frozen=True)
 class SimulatedLabeler:
     """A labeler that chooses by softmax(utility / temperature); temperature 0 takes the best.
@@ -107,13 +117,7 @@ class SimulatedLabeler:
 
     def probabilities(self, options: Sequence[str]) -> list[float]:
         """Say how likely each option is to be chosen; ties at temperature 0 are shared."""
-        utilities = [self.utility(option) for option in options]
-        best = max(utilities)
-        if self.temperature == 0:
-            weights = [float(u == best) for u in utilities]
-        else:
-            weights = [math.exp((u - best) / self.temperature) for u in utilities]
-        return [w / sum(weights) for w in weights]
+        return softmax([self.utility(option) for option in options], self.temperature)
 
     def choose(self, comparison: Comparison) -> int:
         """Choose an option; the draw depends on the labeler and the comparison alone."""

@@ -1263,8 +1263,8 @@ MUTANTS = [
     Mutant(
         "noise of the labeler upside down",
         "labelers",
-        "math.exp((u - best) / self.temperature)",
-        "math.exp((best - u) / self.temperature)",
+        "math.exp((u - best) / temperature)",
+        "math.exp((best - u) / temperature)",
     ),
     Mutant(
         "prompts in the same order each pass",
