@@ -21,9 +21,7 @@ import math
 import multiprocessing
 import os
 import sys
-import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,11 +30,12 @@ import torch
 import transformers
 
 DATA = Path(__file__).resolve().parent
-sys.path.insert(0, str(DATA.parent))
+sys.path[:0] = [str(DATA.parent), str(DATA)]
+from jobs import Job, plan, work  # noqa: E402
+
 from rlhf_helpers import evaluation, labelers, models, ppo, presets, reward, tasks  # noqa: E402
 from rlhf_helpers.course import profile  # noqa: E402
 from rlhf_helpers.records import Comparison, Rollout  # noqa: E402
-from rlhf_helpers.runtime import files  # noqa: E402
 from rlhf_helpers.runtime.runs import Run  # noqa: E402
 
 TASK = tasks.SENTIMENT
@@ -84,18 +83,6 @@ class Settings:
     precision: str
     base: str
     folder: str
-
-
-@dataclass(frozen=True)
-class Job:
-    """One piece of work: the file it makes, the files it needs, the seconds it takes on one core
-    (guessed; corrected as work goes on)."""
-
-    file: str
-    needs: tuple[str, ...]
-    seconds: float
-    do: Callable[..., dict]
-    with_: tuple
 
 
 # ---- the pieces ----------------------------------------------------------------------------------
@@ -282,41 +269,6 @@ def jobs_of(s: Settings) -> list[Job]:
     return found
 
 
-def perform(job: Job, s: Settings) -> float:
-    """Do a job and write its file, whole or not at all; returns the seconds it took."""
-    start = time.time()
-    content = json.dumps(job.do(s, *job.with_)) + "\n"
-    with files.replacing(Path(s.folder) / job.file) as new:
-        new.write_text(content)
-    return time.time() - start
-
-
-def work(s: Settings, workers: int, pool: Executor) -> None:
-    """Do what is not done yet, `workers` jobs side by side, each on one core; says how long the
-    rest will take."""
-    jobs, start = jobs_of(s), time.time()
-    todo = [job for job in jobs if not (Path(s.folder) / job.file).exists()]
-    running: dict[Future[float], Job] = {}
-    done, spent, expected = len(jobs) - len(todo), 0.0, 0.0
-    left = sum(job.seconds for job in todo)
-    print(
-        f"{done} of {len(jobs)} parts are there; the rest takes about {left / workers / 60:.0f} "
-        f"minutes on {workers} core(s)",
-        flush=True,
-    )
-    while todo or running:
-        ready = [job for job in todo if all((Path(s.folder) / name).exists() for name in job.needs)]
-        for job in ready[: workers - len(running)]:
-            todo.remove(job)
-            running[pool.submit(perform, job, s)] = job
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            job, seconds = running.pop(future), future.result()
-            spent, expected, done = spent + seconds, expected + job.seconds, done + 1
-            left = sum(j.seconds for j in [*todo, *running.values()]) * spent / expected / workers
-            gone = f"{(time.time() - start) / 60:.1f} minutes gone, about {left / 60:.0f} left"
-            print(f"{done:3} of {len(jobs)}  {job.file:34} {seconds:4.0f} s   {gone}", flush=True)
-
-
 def table(s: Settings) -> dict:
     """Put all results into one table."""
     read = {job.file: json.loads((Path(s.folder) / job.file).read_text()) for job in jobs_of(s)}
@@ -387,7 +339,7 @@ def main() -> None:
     )
     parser.add_argument("--plan", action="store_true", help="only say how long it will take")
     args = vars(parser.parse_args())
-    out, workers, plan = (args.pop(name) for name in ("out", "workers", "plan"))
+    out, workers, only_plan = (args.pop(name) for name in ("out", "workers", "plan"))
     weights = hashlib.sha256((Path(args["base"]) / "model.safetensors").read_bytes()).hexdigest()[
         :12
     ]
@@ -399,14 +351,10 @@ def main() -> None:
             for k, v in args.items()
         }
     )
-    if plan:
-        total = sum(job.seconds for job in jobs_of(s) if not (Path(s.folder) / job.file).exists())
-        raise SystemExit(
-            f"about {total / 60:.0f} minutes of one core, {total / workers / 60:.0f} minutes on "
-            f"{workers}"
-        )
+    if only_plan:
+        raise SystemExit(plan(jobs_of(s), Path(s.folder), workers))
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        work(s, workers, pool)
+        work(jobs_of(s), s, workers, pool)
     made = table(s)
     out.write_text(json.dumps(made, indent=1) + "\n")
     for row in sorted(

@@ -46,7 +46,7 @@ def test_a_command_that_was_stopped_goes_on_and_ends_with_the_same_table(
         s = dataclasses.replace(settings, folder=str(tmp_path / folder))
         (tmp_path / folder).mkdir(exist_ok=True)
         with ThreadPoolExecutor(1) as pool:
-            mock.work(s, 1, pool)
+            mock.work(mock.jobs_of(s), s, 1, pool)
         return mock.table(s)
 
     straight = run("straight")
