@@ -57,13 +57,13 @@ class Instructions:
     effort: float = 2.0  # shared by all facts to look up; a unit on one halves the rate of wrong
     # answers, which is 1/2 without any [checking is hard work, and copies are easy to check]
     at_sight: bool = True  # a fact in a copied stretch is believed unseen [the same]
-    trust: float = (
-        0.6  # belief in a fact before looking it up [zero-shot summaries are often wrong]
-    )
+    trust: float = 0.85  # belief in a fact before looking it up; as many are true, of those that
+    # the bundled model does not copy [labelers know what zero-shot summaries are like]
     coverage: float = 0.05  # a fact told [counts little: they were asked for accuracy]
     brevity: float = 0.005  # a word saved [counts little]
     own_words: float = 0.0  # none of it copied [nobody asked for it; the authors wanted it]
-    temperature: float = 0.2  # noise of the choice [how often two of them agree]
+    temperature: float = 0.1  # noise of the choice: two labelers choose the same of four in about
+    # two of five, two authors in three of five [38 %; about 60 %]
 
     def __post_init__(self) -> None:
         if not self.effort >= 0 or not 0 < self.trust < 1 or not self.temperature >= 0:
@@ -75,9 +75,7 @@ class Instructions:
 
 
 ACCURACY = Instructions()
-OURSELVES = Instructions(
-    effort=math.inf, at_sight=False, coverage=0.05, brevity=0.02, own_words=0.5
-)
+OURSELVES = Instructions(effort=math.inf, at_sight=False, brevity=0.02, own_words=0.5)
 OWN_WORDS = replace(ACCURACY, own_words=0.5)
 HIGHLIGHTED = replace(ACCURACY, effort=16.0)
 INSTRUCTIONS = {
