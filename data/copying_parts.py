@@ -48,6 +48,7 @@ class Settings:
     episodes: int
     kl_coef: float
     test: int  # summaries of each row
+    split: str  # where their sources come from
     precision: str
     # more of these are more parts in the same folder
     seeds: tuple[int, ...] = (0,)
@@ -139,7 +140,7 @@ def tuned(s: Settings, start: str, instruction: str, seed: int) -> dict:
         ended = str(error)
     policy.save(Path(s.folder) / f"policy-{name}")
     texts = written(s, policy, name, seed)
-    test = tasks.queries(task, policy.tokenizer, s.test, split="test", seed=seed)
+    test = tasks.queries(task, policy.tokenizer, s.test, split=s.split, seed=seed)
     kl = evaluation.measure(policy, base, test, task, lambda r: torch.zeros(len(r)), seed=seed)
     curves = {k: thinned([x[k] for x in run.metrics()]) for k in ("score", "kl_nats_per_response")}
     return {
@@ -172,7 +173,7 @@ def written(s: Settings, policy: models.Policy, who: str, seed: int) -> list[str
     """Write a summary of every source of the test, as a labeler reads it; `who` has draws of its
     own."""
     task = tasks.get(s.task)
-    queries = tasks.queries(task, policy.tokenizer, s.test, split="test", seed=seed)
+    queries = tasks.queries(task, policy.tokenizer, s.test, split=s.split, seed=seed)
     generator = seeds.generator(seed, f"summaries of {who}")
     rollout = sampling.sample(policy, queries, task.response_length, task.temperature, generator)
     return tasks.texts(task, rollout.responses, policy.tokenizer)

@@ -76,7 +76,7 @@ def settings(tmp_path, monkeypatch):
     tokenizer.save_pretrained(tmp_path / "base")
     return copying_parts.Settings(
         task="tldr", texts=64, labels=12, rounds=1, episodes=64, kl_coef=0.15, test=6,
-        precision="fp32", instructions=("own-words",), base=str(tmp_path / "base"),
+        split="test", precision="fp32", instructions=("own-words",), base=str(tmp_path / "base"),
     )  # fmt: skip
 
 
