@@ -73,17 +73,17 @@ def jobs_of(s: Settings) -> list[Job]:
                 collecting = 4 * SECONDS["sample"] * min(PART, s.labels + s.held_out)
                 for part, file in enumerate(files):
                     add(file, begun, collecting, parts.comparisons, start, seed, part)
-                fitting, needs = 35 + SECONDS["fit"] * s.labels, (f"reward-{name}.json",)
+                fitting, needs = 25 + SECONDS["fit"] * s.labels, (f"reward-{name}.json",)
                 add(needs[0], (*begun, *files), fitting, parts.reward_model, *which)
             # online, each round fits a model to the labels so far
-            fitting = rounds * (35 + 0.5 * SECONDS["fit"] * s.labels)
+            fitting = rounds * (25 + 0.5 * SECONDS["fit"] * s.labels)
             tuning = 2 * writing + SECONDS["tune"] * s.episodes + fitting
             add(f"tuned-{name}.json", needs, tuning, parts.tuned, *which)
     return list(found.values())
 
 
 # of one core, for each summary sampled, text or label learned from, and answer tuned on
-SECONDS = {"sample": 0.03, "supervised": 0.04, "fit": 0.12, "tune": 0.05}
+SECONDS = {"sample": 0.013, "supervised": 0.055, "fit": 0.115, "tune": 0.047}
 
 
 # ---- the table -----------------------------------------------------------------------------------
