@@ -6,6 +6,8 @@ Each part is a function from the settings to what its file holds.
 from __future__ import annotations
 
 import json
+import statistics
+import time
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -93,18 +95,20 @@ def comparisons(s: Settings, start: str, seed: int, part: int) -> dict:
     policy, task = load(s, start, seed), tasks.get(s.task)
     seed = 0 if start == "base" else seed  # those of the base model are shared
     count = min(PART, s.labels + s.held_out)
-    # some have four equal samples, and are left out
-    queries = tasks.queries(task, policy.tokenizer, count + count // 20 + 1, seed=1_000 + part)
+    spare = count + count // 20 + 1  # some have four equal samples, and are left out
+    # one order of prompts, cut into parts: what is held out has prompts of its own
+    queries = tasks.queries(task, policy.tokenizer, (part + 1) * spare, seed=1_000)
+    queries = queries[slice(part * spare, None)]
     asked = labelers.collect(policy, task, queries, seed=1_000 * (seed + 1) + part)[:count]
     return {"comparisons": [[c.query, *c.options] for c in asked]}
 
 
 def reward_model(s: Settings, start: str, instruction: str, seed: int) -> dict:
     """Fit a reward model on what labelers chose, keep it, and say how often it chooses as they do
-    on other comparisons."""
+    on other comparisons, beside how often anybody could who knows them (the ceiling)."""
     policy, task = load(s, start, seed), tasks.get(s.task)
-    every = collected(s, start, seed)
-    labels = labeler(s, instruction, seed).label(every)
+    every, who = collected(s, start, seed), labeler(s, instruction, seed)
+    labels = who.label(every)
     data = reward.encode(task, every, labels, policy.tokenizer)  # held out: the first ones
     model = models.RewardModel.from_policy(policy, seed)
     settings = presets.get(s.task, "bundled")
@@ -115,11 +119,17 @@ def reward_model(s: Settings, start: str, instruction: str, seed: int) -> dict:
     model.save(Path(s.folder) / f"model-{start}-{instruction}-{seed}")
     held = data[slice(0, s.held_out)]
     found = reward.accuracy(reward.predictions(model, held), held.choices)
-    return {"labels": len(data) - len(held), "accuracy": found}
+    ceiling = statistics.mean(max(who.probabilities(c)) for c in every[: s.held_out])
+    return {"labels": len(data) - len(held), "accuracy": found, "ceiling": ceiling}
 
 
 def tuned(s: Settings, start: str, instruction: str, seed: int) -> dict:
-    """Tune by PPO, on a reward model or with one in turns; then write summaries."""
+    """Tune by PPO, on a reward model or with one in turns; then write summaries.
+
+    KL is from what it started as, per summary and per token; seconds are those of the processor, of
+    the call that finished it.
+    """
+    began = time.process_time()
     policy, task = load(s, start, seed), tasks.get(s.task)
     base = policy.frozen_copy()
     pool = tasks.queries(task, policy.tokenizer, min(4_000, s.episodes), seed=100 + seed)
@@ -145,7 +155,10 @@ def tuned(s: Settings, start: str, instruction: str, seed: int) -> dict:
     curves = {k: thinned([x[k] for x in run.metrics()]) for k in ("score", "kl_nats_per_response")}
     return {
         "texts": texts, "kl_nats": kl["kl_nats_per_response"],
+        "kl_nats_per_token": kl["kl_nats_per_response"] / task.response_length,
         "entropy_nats": kl["entropy_nats_per_response"], "curves": curves, "collapsed": ended,
+        "sampled_tokens": s.episodes * task.response_length,
+        "seconds": round(time.process_time() - began),
     }  # fmt: skip
 
 

@@ -58,6 +58,8 @@ def work(jobs: Sequence[Job], settings: Any, workers: int, pool: Executor) -> No
         for job in ready[: workers - len(running)]:
             todo.remove(job)
             running[pool.submit(perform, job, settings)] = job
+        if not running:
+            raise ValueError(f"nobody makes what {todo[0].file} needs: {todo[0].needs}")
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             job, seconds = running.pop(future), future.result()
             spent, expected, done = spent + seconds, expected + job.seconds, done + 1

@@ -5,17 +5,16 @@ Who writes: the references, the first sentences of the source (lead), the base m
 (zero-shot), fine-tuned on the references (supervised), tuned by PPO on a reward model of labelers
 who were asked for accuracy only, and the supervised model tuned in the same way. No person takes
 part: the labelers are those of `summary_labelers`, who have no taste for copies. `--instruction`
-adds the zero-shot model tuned on labelers who were asked for their own words, or whose card shows
+adds the base model tuned on labelers who were asked for their own words, or whose card shows
 where each fact stands. With `--rounds 5` labels are collected while the policy trains.
 
 Every row is measured on sources of the validation split, which are like those of the training
 split and were never read. Those of the test split (`--split test`) tell of events that the base
 model has never seen, so that even copying them is hard for it. Measured are copying
-(`copying.measure`), facts by the town's exact reader, length, where copies begin, wins against the
-zero-shot model by both judges (labelers like those who gave the labels, and "ourselves"), and how
-often the two agree. ROUGE is left out: its library brings four packages for a stemmer, and what it
-stands for, saying what matters and is true, is measured exactly here. All texts stay in the parts,
-for whoever wants it.
+(`copying.measure`), facts by the town's exact reader, length, where copies begin, ROUGE, wins
+against the zero-shot model by both judges (labelers like those who gave the labels, and
+"ourselves"), and how often the two agree. What is claimed, and which words an answer may have,
+was fixed before (`copying_verdicts`). All texts stay in the parts.
 
 Every finished part is kept in runs/copying, and inside a part PPO goes on from its checkpoint; the
 same command goes on from there. `--plan` only says how long it will take, `--quick` makes a small
@@ -31,7 +30,7 @@ import multiprocessing
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 DATA = Path(__file__).resolve().parent
@@ -39,6 +38,7 @@ sys.path[:0] = [str(DATA.parent), str(DATA)]
 import copying_parts as parts  # noqa: E402
 from copying_parts import PART, Settings, collected, comparison_files, labeler  # noqa: E402
 from copying_rows import LEAD, agreements, row_of  # noqa: E402
+from copying_verdicts import CLAIMS, QUESTION, verdicts  # noqa: E402
 from jobs import Job, plan, work  # noqa: E402
 from town.words import sentences  # noqa: E402
 
@@ -100,8 +100,9 @@ def table(s: Settings) -> dict:
         queries = tasks.queries(task, tokenizer, s.test, split=s.split, seed=seed)
         sources = tasks.query_texts(queries, tokenizer)
         lead = [" ".join(sentences(x)[: LEAD[s.task]]) for x in sources]
+        references = [" " + known[source] for source in sources]
         who = {
-            "reference": {"texts": [" " + known[source] for source in sources]},
+            "reference": {"texts": references},
             "lead": {"texts": [" " + text for text in lead]},
             "zero-shot": read[f"zero-shot-{seed}.json"],
             "supervised": read[f"supervised-{seed}.json"],
@@ -113,7 +114,8 @@ def table(s: Settings) -> dict:
             who[label] = read[f"tuned-{name}"] | {"fit": read.get(f"reward-{name}")}
         judges = [labeler(s, name, 1_000 + seed, s.split) for name in ("accuracy", "ourselves")]
         for name, part in who.items():
-            made = row_of(task, sources, part["texts"], who["zero-shot"]["texts"], judges)
+            rivals = who["zero-shot"]["texts"]
+            made = row_of(task, sources, part["texts"], references, rivals, judges)
             also = {k: v for k, v in part.items() if k not in ("texts", "losses")}
             rows.append({"who": name, "seed": seed} | made | also)
         if seed == s.seeds[0]:
@@ -126,7 +128,11 @@ def table(s: Settings) -> dict:
     asked = [labeler(s, "accuracy", seed) for seed in (0, 1)]
     asked += [labeler(s, "ourselves", seed) for seed in (0, 1)]
     found = agreements(collected(s, "base", s.seeds[0]), asked) if s.rounds == 1 else None
-    return {"about": about, "settings": made, "agreement": found, "rows": rows, "samples": samples}
+    return {
+        "about": about, "question": QUESTION, "claims": [c._asdict() for c in CLAIMS],
+        "settings": made, "verdicts": verdicts(rows), "agreement": found, "rows": rows,
+        "samples": samples,
+    }  # fmt: skip
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
@@ -135,18 +141,10 @@ def settings_of(args: argparse.Namespace) -> Settings:
     given = {k: v for k, v in vars(args).items() if k in Settings.__dataclass_fields__}
     s = Settings(**given | small | {"seeds": tuple(args.seeds), "folder": ""})
     weights = hashlib.sha256((Path(s.base) / "model.safetensors").read_bytes())
-    for name in (
-        "task",
-        "texts",
-        "labels",
-        "rounds",
-        "episodes",
-        "kl_coef",
-        "test",
-        "split",
-        "precision",
-    ):
-        weights.update(f" {name} {getattr(s, name)}".encode())
+    # what is not in here may change without a new folder: the code
+    apart = ("seeds", "instructions", "base", "folder")
+    given = {f.name: getattr(s, f.name) for f in fields(s) if f.name not in apart}
+    weights.update(f"{given} {presets.KEPT} {presets.BUNDLED[s.task]} {INSTRUCTIONS}".encode())
     folder = args.folder / f"{s.task}-{weights.hexdigest()[:12]}"
     return replace(s, folder=str(folder), instructions=tuple(args.instruction))
 
@@ -191,7 +189,9 @@ def main() -> None:
     out = args.out or kept / f"copying_{s.task}{online_too}.json"
     out.write_text(json.dumps(made, indent=1) + "\n")
     for row in made["rows"]:
-        print(row)
+        print({k: v for k, v in row.items() if k != "curves"})
+    for found in made["verdicts"]:
+        print("{who}, {measure}, beside {than}: {verdict} (expected: {expected})".format(**found))
     print(f"written to {out}")
 
 

@@ -1267,6 +1267,42 @@ MUTANTS = [
         "math.exp((best - u) / temperature)",
     ),
     Mutant(
+        "every fact believed at sight",
+        "summary_labelers",
+        "return asked.at_sight and within",
+        "return asked.at_sight",
+    ),
+    Mutant(
+        "effort spent on each fact anew",
+        "summary_labelers",
+        "asked.effort / max(1, len(look_up))",
+        "asked.effort",
+    ),
+    Mutant(
+        "whoever looks a fact up is right",
+        "summary_labelers",
+        "fact.true if draw.random() >= error else not fact.true",
+        "fact.true",
+    ),
+    Mutant(
+        "a short turn of phrase taken for a copy",
+        "summary_labelers",
+        "if f.length >= min(least, len(own))",
+        "if f.length",
+    ),
+    Mutant(
+        "pads learned from",
+        "supervised",
+        "return -masked_mean(sampling.replay(policy, batch).logprobs, batch.mask)",
+        "return -sampling.replay(policy, batch).logprobs.mean()",
+    ),
+    Mutant(
+        "an answer without its end",
+        "supervised",
+        "wanted = tasks.text_ids(tokenizer, answer) + end",
+        "wanted = tasks.text_ids(tokenizer, answer)",
+    ),
+    Mutant(
         "prompts in the same order each pass",
         "runtime/runs",
         'seeds.generator(self.seed, "pass", number)',
