@@ -46,6 +46,13 @@ from rlhf_helpers.course.checks.nb05 import (
 )
 from rlhf_helpers.course.checks.nb06 import nb06_bill, nb06_whole_loss
 from rlhf_helpers.course.checks.nb07 import nb07_pairs_needed, nb07_uncover, nb07_wilson
+from rlhf_helpers.course.checks.nb09 import (
+    nb09_believed,
+    nb09_density,
+    nb09_evidence,
+    nb09_impression,
+    nb09_novel,
+)
 from rlhf_helpers.course.checks.nb11 import (
     nb11_dpo_loss,
     nb11_grpo_advantages,
@@ -65,6 +72,7 @@ __all__ = [
     "nb05_place_score", "nb05_rescale", "nb05_gae", "nb05_policy_loss", "nb05_next_beta",
     "nb05_shuffle", "nb05_clinic", "nb06_bill", "nb06_whole_loss",
     "nb06_plan", "nb06_checkpoint", "nb07_uncover", "nb07_wilson", "nb07_pairs_needed",
+    "nb09_believed", "nb09_impression", "nb09_novel", "nb09_density", "nb09_evidence",
     "nb11_dpo_loss", "nb11_rloo_advantages", "nb11_grpo_advantages", "nb11_grpo_loss",
     "nb11_verdict",
 ]  # fmt: skip
