@@ -1,0 +1,846 @@
+# %% [markdown]
+# # 09 · Summaries that copy
+#
+# Somebody paid for sixty thousand labels on summaries. The instruction was short: the summary must be accurate. A model was tuned on the labels,
+# and people preferred it, even to what humans had written. Then the authors read what it wrote. It copied: whole sentences, word for word,
+# out of the text that it was to summarize. Nobody had asked for that, and nobody who labelled seems to have had a taste for copies.
+#
+# Where did the copying come from? This notebook follows it from the instruction to the policy. Everything is small and simulated, so that each step
+# can be taken apart; and before any simulated labeler says a word, you label twenty summaries yourself.
+#
+# **After this notebook you can**
+#
+# - explain how an instruction, honest labelers and limited effort together teach a model to copy;
+# - compute what a labeler believes of a summary whose facts cost effort to check;
+# - measure copying: coverage, density, longest stretch, novel n-grams, and say which of them tells copies from retellings;
+# - tell from twenty clicks which of two labelers somebody resembles;
+# - change an instruction and foresee what the policy makes of it.
+#
+# | active | machine (one laptop core) | you need |
+# |---|---|---|
+# | about 60 minutes | about 6 minutes | notebooks 02, 03 and 05 |
+
+# %%
+import json
+import math
+import statistics
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from IPython.display import display
+
+from rlhf_helpers import (
+    copying,
+    evaluation,
+    labelers,
+    models,
+    ppo,
+    presets,
+    reward,
+    sampling,
+    summary_labelers,
+    tasks,
+)
+from rlhf_helpers.course import checks, machine, plots, show, town
+from rlhf_helpers.course.profile import RECORDED, profile
+from rlhf_helpers.labels import cards
+from rlhf_helpers.runtime import seeds
+from rlhf_helpers.runtime.runs import Run, default_device
+from rlhf_helpers.summary_labelers import ACCURACY, INSTRUCTIONS, OURSELVES, SummaryLabeler
+
+size, device, task = profile(), default_device(), tasks.TLDR
+quick = size.name == "quick"
+# %matplotlib inline
+show.setup()
+
+# %%
+plots.pipeline("label+reward");
+# %% [markdown]
+# ## 1. What was asked
+#
+# These are the paper's own numbers, for posts from Reddit (TL;DR) and for news (CNN/Daily Mail). *Novel* is the share of sentences that do not stand
+# in the source word for word; *accurate* is how many of thirty summaries the authors themselves found correct.
+
+# %%
+paper = pd.DataFrame(
+    {
+        "written by": ["people (reference)", "the base model (zero-shot)", "tuned on labels",
+                       "supervised", "supervised, then tuned"],
+        "novel, posts %": [98.9, 96.3, 29.0, 96.9, 94.0],
+        "accurate of 30, posts": ["", 6, 26, 8, 11],
+        "novel, news %": [96.7, 91.7, 2.5, 83.6, 69.6],
+        "accurate of 30, news": ["", 6, 29, 19, 20],
+    }
+)  # fmt: skip
+paper
+
+# %% [markdown]
+# Look at the third row: by far the least novel, and by far the most accurate. The paper offers a reading: labelers had been told to care for accuracy,
+# checking is hard work, and *a copy is easy to check*.
+#
+# We can put that reading to the test, because in our town truth is known. The posts of Saltmere ask for advice; each tells four to six
+# facts (who, what, when, where, how much, what is wanted) that also stand in columns, and a reader of the town's grammar finds every fact
+# that a summary states, in whatever words. The base model has seen posts with summaries, and writes them after `TL;DR:` without any tuning:
+
+# %%
+base = models.Policy.load().to(device)
+tokenizer = base.tokenizer
+facts = town.facts("posts")
+count = 320 if not quick else 64
+pool = tasks.queries(task, tokenizer, count, seed=1).to(device)
+asked = labelers.collect(base, task, pool, seed=1)  # four summaries of each post
+
+
+def stated(source, summary):
+    found = facts(source, summary)
+    return ", ".join(f"{f.name} {'true' if f.true else 'FALSE'}" for f in found) or "nothing"
+
+
+# %%
+def telling(c):  # one option copies a whole sentence, another has a fact wrong
+    copies = [copying.measure(c.query, o).copied_sentences == 1 for o in c.options]
+    wrong = [any(not f.true for f in facts(c.query, o)) for o in c.options]
+    return any(copies) and any(wrong) and len(set(c.options)) == 4
+
+
+example = next((c for c in asked if telling(c)), asked[0])
+show.wrapped(example.query)
+pd.DataFrame(
+    {"summary": [o.strip() for o in example.options],
+     "states": [stated(example.query, o) for o in example.options]}
+)  # fmt: skip
+
+# %% [markdown]
+# (We looked for a case in which one summary copies a sentence and another has a fact wrong.) A summary may run on into the beginning of another
+# document: answers have a fixed length here, as in the paper, and end for us at the first full stop.
+#
+# ### Label twenty
+#
+# Now you. The question on the card is the one that the paper's labelers had: accuracy, nothing else. **1 to 4** chooses, **t** cannot tell, **u** takes
+# back. Do it at the speed at which you would do two hundred. Section 6 compares your clicks with two simulated labelers, so do not read on before.
+
+# %%
+twenty = [c for c in asked if len(set(c.options)) == len(c.options)][:20]
+card = cards.label(
+    twenty, task, cards.me(), repeat_every=0,
+    question="Which summary is accurate?",
+    rubric="An accurate summary says only what the text says. Nothing else counts.",
+)  # fmt: skip
+card
+
+# %% [markdown]
+# ## 2. How to check a fact when time is short
+#
+# Think of what you just did. "On Monday my cousin broke the lid of my teapot": if these very words stand in the post, your eye finds them in one go, and you
+# are done. "A relative smashed some crockery": now you have to look for it, translate, and decide; with two hundred more to go, you sometimes
+# decide wrongly.
+#
+# That is the whole mechanism of our simulated labelers. For each fact that a summary states:
+#
+# - if its words lie inside a **copied stretch** (seven words or more in a row that also stand in the source), it is believed at sight;
+# - otherwise it is **looked up**. The labeler's effort is shared by all facts that need it, and with effort $a$ for each the answer is wrong at the
+#   rate $q = (1/2)^{1+a}$: no better than a coin without effort, half as often wrong with every unit of it.
+#
+# Nowhere is there a term for copying. The labeler is no fool either: knowing that its answers may be wrong, it weighs them against what it
+# knows of such summaries. Let $p$ be its **trust**, the share of facts that are true before anybody looks.
+#
+# ### Exercise 1: belief after a look
+# Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
+#
+# Return the probability that a fact is true after a look that says *true* (or *false*), and that is wrong at the rate `error` either way.
+# Draw 100 facts on paper first: how many are true and found true, how many false and found true?
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# Bayes' rule. Of all ways to get this answer, which share comes from a true fact? Found true: $p\,(1 - q)$ against $(1 - p)\,q$.
+# </details>
+
+
+# %% tags=["exercise"]
+def believed(found_true, trust, error):  # bool, share, rate -> probability
+    return ...
+
+
+# %% tags=["solution"]
+def believed(found_true, trust, error):  # bool, share, rate -> probability
+    true, false = (1 - error, error) if found_true else (error, 1 - error)
+    return trust * true / (trust * true + (1 - trust) * false)
+
+
+# %% tags=["check"]
+solved = checks.nb09_believed(believed)
+
+# %% tags=["catch-up"]
+if not solved:
+    believed = summary_labelers.believed
+
+# %% [markdown]
+# ### Exercise 2: belief in a whole summary
+# Difficulty ●●●○○ · importance ●●●●● · 10 minutes
+#
+# A summary has `copied` facts in copied stretches, and others that were looked up with these `answers` (a list of True and False). How likely is it, for the
+# labeler, that *all* of it is true? One special case: a summary that states no fact at all is accurate about nothing and gets 0.
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# Copied facts are surely true, so they change nothing in a product. `error = 0.5 ** (1 + effort / n)` with n facts to look up.
+# </details>
+
+
+# %% tags=["exercise"]
+def impression(copied, answers, trust, effort):  # int, list of bool, share, effort -> probability
+    return ...
+
+
+# %% tags=["solution"]
+def impression(copied, answers, trust, effort):  # int, list of bool, share, effort -> probability
+    if copied + len(answers) == 0:
+        return 0.0
+    error = 0.5 ** (1 + effort / max(1, len(answers)))
+    return math.prod(believed(found, trust, error) for found in answers)
+
+
+# %% tags=["check"]
+solved = checks.nb09_impression(impression)
+
+# %% tags=["catch-up"]
+if not solved:
+
+    def impression(copied, answers, trust, effort):
+        error = 0.5 ** (1 + effort / max(1, len(answers)))
+        beliefs = [believed(found, trust, error) for found in answers]
+        return math.prod(beliefs) if copied or answers else 0.0
+
+
+# %% [markdown]
+# Take the kindest case: a retelling whose facts are all true *and* are all found true. What does the labeler believe of it, beside a copy?
+# **Sketch the curves first**: three facts to look up, trust as ours, effort from none to sixteen.
+
+# %%
+efforts = [0, 1, 2, 4, 8, 16]
+kind = {n: [impression(0, [True] * n, ACCURACY.trust, e) for e in efforts] for n in (1, 3, 5)}
+_, ax = plt.subplots(figsize=(6.6, 3))
+ax.axhline(1, color=plots.BLACK, label="a copy")
+for (n, line), style, colour in zip(kind.items(), ("-", "--", ":"), plots.COLOURS):
+    ax.plot(efforts, line, style, marker="o", color=colour, label=f"{n} retold facts")
+ax.set(xlabel="effort for a summary", ylabel="belief that all is true", ylim=(0, 1.05))
+ax.set_title("True, retold, and doubted")
+ax.legend();
+# %% [markdown]
+# *How to read it:* the line at the top is a copied sentence, believed whatever the effort. Below it are true retellings with one, three and five facts,
+# each found true. The more a summary tells in its own words, the more it is doubted, and only effort closes the gap.
+#
+# So an honest labeler in a hurry prefers a copy to an equally true retelling. Here are our labelers' settings. `ACCURACY` stands for
+# the people of the paper; `OURSELVES` for its authors, who look everything up, and who want a summary in its own words, and a brief one.
+
+# %%
+settings = pd.DataFrame({"ACCURACY": vars(ACCURACY), "OURSELVES": vars(OURSELVES)}).astype(str)
+settings
+
+# %%
+judges = {
+    "accuracy": SummaryLabeler("accuracy", facts, ACCURACY, seed=1_000),
+    "ourselves": SummaryLabeler("ourselves", facts, OURSELVES, seed=1_000),
+}
+seen = {name: [judge.impression(example.query, o) for o in example.options]
+        for name, judge in judges.items()}  # fmt: skip
+pd.DataFrame(
+    {"summary": [o.strip() for o in example.options]}
+    | {f"accurate? {name}": [round(x.accuracy, 2) for x in found] for name, found in seen.items()}
+    | {"own words": [round(x.own_words, 2) for x in seen["accuracy"]]}
+)
+
+# %%
+agree = {
+    "two in a hurry": [ACCURACY, ACCURACY], "two of ourselves": [OURSELVES, OURSELVES],
+    "one of each": [ACCURACY, OURSELVES],
+}  # fmt: skip
+shares = {}
+for name, both in agree.items():
+    said = [SummaryLabeler(f"{name} {i}", facts, x).label(asked) for i, x in enumerate(both)]
+    shares[name] = labelers.agreement(*said)
+pd.Series(shares, name="choose the same of four").to_frame().round(2)
+
+# %% [markdown]
+# In the paper, a labeler and an author chose the same summary of four a little less often than two labelers or two authors did, and chance
+# is one in four. The noise of ours was set with that in mind.
+#
+# ## 3. What wins, before anything is trained
+#
+# A policy tuned on labels drifts to what wins. So look at what wins already, among four summaries of the *base* model. For comparison: all four, which
+# is what a coin would choose. And a dial: the same labeler with more and more effort. **Write down**: how much effort until copies
+# have no advantage?
+
+
+# %%
+def winners(instructions, name="accuracy"):
+    chosen = SummaryLabeler(name, facts, instructions).label(asked)
+    return [(c.query, c.options[x.choice]) for c, x in zip(asked, chosen)]
+
+
+def accurate(source, summary):
+    found = facts(source, summary)
+    return bool(found) and all(f.true for f in found)
+
+
+def share_accurate(pairs):
+    return statistics.mean(accurate(*pair) for pair in pairs)
+
+
+def mean_longest(pairs):
+    return statistics.mean(copying.measure(*pair).longest for pair in pairs if pair[1].strip())
+
+
+every = [(c.query, o) for c in asked for o in c.options]
+dial = [winners(replace(ACCURACY, effort=e)) for e in efforts]
+own = winners(OURSELVES, "ourselves")
+
+# %%
+_, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), sharex=True)
+for ax, measure in ((left, mean_longest), (right, share_accurate)):
+    ax.plot(efforts, [measure(x) for x in dial], "o-", color=plots.BLUE, label="accuracy only")
+    ax.axhline(measure(own), linestyle="--", color=plots.RED, label="ourselves")
+    ax.axhline(measure(every), linestyle=":", color=plots.GREY, label="all four (a coin)")
+    ax.set(xlabel="effort for a summary")
+left.set(title="Longest copied stretch", ylabel="words")
+right.set(title="States only true facts", ylabel="share of winners")
+right.legend();
+# %% [markdown]
+# *How to read it:* each dot is the labeler who was asked for accuracy, with more effort towards the right; dashed are ourselves, dotted what a coin
+# would choose. On the left, how long the longest stretch is that the chosen summary shares with its source; on the right, how many of the
+# chosen summaries state a fact and only true ones.
+
+# %%
+longest = {"all four": mean_longest(every), "no effort": mean_longest(dial[0]),
+           "ours": mean_longest(dial[2]), "ourselves": mean_longest(own)}  # fmt: skip
+if not quick:
+    assert longest["no effort"] > longest["ours"] > longest["all four"] > longest["ourselves"]
+    assert share_accurate(dial[2]) > share_accurate(every)
+show.note(
+    f"The labeler in a hurry chooses summaries whose longest copied stretch has "
+    f"**{longest['ours']:.1f}** words; a coin chooses {longest['all four']:.1f}, ourselves "
+    f"{longest['ourselves']:.1f}. **{share_accurate(dial[2]):.0%}** of its choices are accurate, "
+    f"of all {share_accurate(every):.0%}."
+)
+
+# %% [markdown]
+# Both things happened at once, and for one reason: the labeler gets more accurate summaries than a coin, *and* longer copies. Nobody lied, nobody was lazy
+# beyond measure, and the question was a good one. Yet the labels now contain something that the instruction does not.
+#
+# ## 4. How much is copied?
+#
+# "It copies" needs a number. Cut a summary into the stretches that it shares with its source, from the left, always the longest possible. With
+# their lengths (Grusky et al. 2018) define
+#
+# - **coverage**: the share of its words that stand in a shared stretch;
+# - **density**: the mean length of the stretch that a word of it stands in;
+# - **longest**: the longest stretch; and **novel n-grams**: those that the source does not have.
+
+# %%
+for option in example.options[:2]:
+    own_words = copying.words(option)
+    found = copying.fragments(copying.words(example.query), own_words)
+    show.wrapped(" | ".join(
+        " ".join(own_words[f.summary_at : f.summary_at + f.length]) for f in found
+    ))  # fmt: skip
+    print("lengths", [f.length for f in found], "of", len(own_words), "words\n")
+
+# %% [markdown]
+# ### Exercise 3: density
+# Difficulty ●●○○○ · importance ●●●●○ · 6 minutes
+#
+# From the lengths of the stretches and the number of words, the mean over *words*: a word in a stretch of ten says ten, a word of the summary's own says zero.
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# A stretch of n words has n words, and each of them says n.
+# </details>
+
+
+# %% tags=["exercise"]
+def density(lengths, count):  # list of int, words of the summary -> number
+    return ...
+
+
+# %% tags=["solution"]
+def density(lengths, count):  # list of int, words of the summary -> number
+    return sum(n * n for n in lengths) / count
+
+
+# %% tags=["check"]
+solved = checks.nb09_density(density)
+
+# %% tags=["catch-up"]
+if not solved:
+
+    def density(lengths, count):
+        return sum(n**2 for n in lengths) / count
+
+
+# %% [markdown]
+# ### Exercise 4: novel n-grams
+# Difficulty ●●○○○ · importance ●●●○○ · 6 minutes
+#
+# Both texts are lists of words. Return the share of the summary's runs of n words that the source does not have.
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# `tuple(summary[i : i + n])` for i from 0 to `len(summary) - n`. A set of the source's runs makes the search quick; the summary's may come twice.
+# </details>
+
+
+# %% tags=["exercise"]
+def novel(source, summary, n):  # two lists of words, length of a run -> share
+    return ...
+
+
+# %% tags=["solution"]
+def novel(source, summary, n):  # two lists of words, length of a run -> share
+    theirs = {tuple(source[i : i + n]) for i in range(len(source) - n + 1)}
+    own = [tuple(summary[i : i + n]) for i in range(len(summary) - n + 1)]
+    return sum(run not in theirs for run in own) / len(own)
+
+
+# %% tags=["check"]
+solved = checks.nb09_novel(novel)
+
+# %% tags=["catch-up"]
+if not solved:
+    novel = copying.novelty
+
+# %%
+source, summary = copying.words(example.query), copying.words(example.options[0])
+lengths = [f.length for f in copying.fragments(source, summary)]
+theirs = copying.measure(example.query, example.options[0])
+checks.nb04_equal("density", torch.tensor(density(lengths, len(summary))), theirs.density)
+checks.nb04_equal("novel pairs", torch.tensor(novel(source, summary, 2)), theirs.novel_2)
+
+# %% [markdown]
+# Which of the measures tells a copy from a retelling? Take posts that nobody was trained on (the validation split), and write under each the **reference**, the
+# **lead** (its first sentence), a **copied sentence** drawn blindly, and what the base model writes. Guess first which column hardly moves.
+
+# %%
+tests = 128 if not quick else 24
+test = tasks.queries(task, tokenizer, tests, split="validation", seed=0).to(device)
+sources = tasks.query_texts(test, tokenizer)
+reference_of = {r["text"]: r["summary"] for r in tasks.bundled("posts", "validation")}
+
+
+def written(policy, name):
+    dice = seeds.generator(0, f"summaries of {name}", 0, device)
+    rollout = sampling.sample(policy, test, task.response_length, task.temperature, dice)
+    return rollout, tasks.texts(task, rollout.responses, tokenizer)
+
+
+def sentence(source, i):
+    parts = copying.SENTENCE.split(source)
+    return parts[i % len(parts)]
+
+
+texts = {
+    "reference": [reference_of[source] for source in sources],
+    "lead": [sentence(source, 0) for source in sources],
+    "a sentence": [sentence(source, 7 * i + 1) for i, source in enumerate(sources)],
+    "zero-shot": written(base, "zero-shot")[1],
+}
+
+
+# %%
+def takes_opening(source, summary):  # its first seven words, in a row
+    return copying.contains(copying.words(summary), copying.words(sentence(source, 0))[:7])
+
+
+def measured(summaries):
+    pairs = [(a, b) for a, b in zip(sources, summaries) if copying.words(b)]
+    found = copying.average(*zip(*pairs))
+    row = {name: found[name].value for name in ("coverage", "density", "longest", "novel_2")}
+    true = [{f.name for f in facts(*pair) if f.true} for pair in pairs]
+    return row | {
+        "whole sentences": found["copied_sentences"].value,
+        "takes the opening": statistics.mean(takes_opening(*pair) for pair in pairs),
+        "accurate": share_accurate(pairs),
+        "facts": statistics.mean(map(len, true)), "words": found["words"].value,
+    }  # fmt: skip
+
+
+before = pd.DataFrame({name: measured(found) for name, found in texts.items()}).T
+before.round(2)
+
+# %% [markdown]
+# Coverage moves least: a good retelling uses the names, places and things of its source, so most of its words stand there. **Density and the longest stretch**
+# are the ones to look at, with novel pairs of words beside them. And the blindly drawn sentence is a warning about *accurate*: a copy is
+# true, whatever it is about, so long as it states anything. Accuracy says nothing about whether a summary was worth reading. The column
+# `facts` says a little more.
+#
+# The usual measure of that in print is ROUGE: shared words (1), shared pairs (2) and the longest common subsequence (L) with one reference.
+
+# %%
+def rouge(summaries):
+    from torchmetrics.functional.text import rouge_score  # slow to import
+
+    kinds = ("rouge1", "rouge2", "rougeL")
+    found = rouge_score(list(summaries), texts["reference"], rouge_keys=kinds)
+    return {name: found[f"{name}_fmeasure"].item() for name in kinds}
+
+
+pd.DataFrame({name: rouge(found) for name, found in texts.items()}).T.round(2)
+
+# %% [markdown]
+# One reference is one of many good summaries, and ROUGE pays for its words, not for the truth. A summary may name the wrong day and lose next to nothing.
+#
+# ## 5. Tuned on them
+#
+# Tune a policy on what these labelers prefer. The long way leads over labels: they choose one of four for some thousands of posts, a reward
+# model is fitted, PPO asks it. Section 7 goes that way. A few hundred labels, which is what we have time for, would teach a reward model little about so fine
+# a matter as seven words in a row.
+#
+# So here we take the short way that the paper took in its mock task (notebook 07, section 9). The choice model of notebook 03 says that labelers choose by the softmax of a reward. Ours do
+# so by construction: softmax of *utility* over temperature. Hence a reward model with endless labels would end at the labeler's utility, up to scale and
+# zero, and we pay PPO that utility at once, shifted and scaled as in notebook 03: mean 0 and deviation 1 over the base model's summaries.
+
+# %%
+show.source(SummaryLabeler.utility)
+
+# %% [markdown]
+# Belief, then a few small change: five hundredths for a fact told, half a hundredth for a word saved. **Write down first**, as numbers: the longest
+# stretch and the share of accurate summaries after tuning.
+
+# %%
+my_forecast = {"longest": None, "accurate": None}
+episodes = 1_024 if not quick else 64
+config = replace(presets.KEPT, episodes=episodes, batch=min(64, episodes // 2), kl_coef=0.15, lr=2e-4)
+prompts = tasks.queries(task, tokenizer, max(64, episodes // 4), seed=100).to(device)
+
+
+def tuned_on(instruction):
+    """Tune the base model on the utility of a labeler with this instruction; policy, curves."""
+    who = SummaryLabeler(instruction, facts, INSTRUCTIONS[instruction])
+    usual = [who.utility(*pair) for pair in every]
+    middle, spread = statistics.mean(usual), statistics.stdev(usual)
+
+    def pay(posts, summaries):
+        return [(who.utility(a, b) - middle) / spread for a, b in zip(posts, summaries)]
+
+    policy, score = models.Policy.load().to(device), reward.from_texts(pay, task, tokenizer)
+    lines = ppo.tune(policy, score, prompts, task, config, Run(seed=0, quiet=True))
+    return policy, lines
+
+
+# %% [markdown]
+# | machine | the next cell takes |
+# |---|---|
+# | one laptop core | about 1 minute |
+# | `RLHF_PROFILE=quick` | seconds, and nothing is learned |
+
+# %% tags=["slow"]
+machine.announce("tuned on labelers in a hurry")
+policy, lines = tuned_on("accuracy")
+
+# %%
+rollout, texts["tuned"] = written(policy, "tuned")
+with torch.no_grad():
+    log_rho = sampling.replay(base, rollout, task.temperature, 64).logprobs
+nats = (rollout.logprobs - log_rho).sum(-1).mean().item()
+after = pd.DataFrame({name: measured(found) for name, found in texts.items()}).T
+old, new = after.loc["zero-shot"], after.loc["tuned"]
+show.note(
+    f"The tuned policy is **{nats:.1f} nats** from the base model. Its longest copied stretch has "
+    f"{new['longest']:.1f} words (before: {old['longest']:.1f}), **{new['whole sentences']:.0%}** "
+    f"of its sentences are copied whole ({old['whole sentences']:.0%}), and "
+    f"{new['accurate']:.0%} of its summaries are accurate ({old['accurate']:.0%})."
+)
+
+# %%
+if not quick:
+    assert new["longest"] > old["longest"] + 1 and new["accurate"] > old["accurate"]
+after.round(2)
+
+# %%
+for source in sources[:3]:
+    show.wrapped(source)
+    print()
+pd.DataFrame({name: texts[name][:3] for name in ("zero-shot", "tuned")})
+
+# %% [markdown]
+# That is the paper's third row, made in a minute, and there is no line in the code that likes copies. Compare it with your forecast. Where in the source do the
+# summaries come from?
+
+# %%
+_, ax = plt.subplots(figsize=(6.6, 3))
+bins = [i / 10 for i in range(11)]
+for (name, style), colour in zip({"zero-shot": "-", "tuned": "--"}.items(), plots.COLOURS):
+    at = [copying.measure(a, b).copied_from for a, b in zip(sources, texts[name]) if b.strip()]
+    at = [x for x in at if not math.isnan(x)]
+    ax.hist(at, bins, histtype="step", linestyle=style, linewidth=2, color=colour, label=name)
+ax.set(xlabel="where the longest stretch begins (0: first word, 1: last)", ylabel="summaries")
+ax.set_title("Copied from where")
+ax.legend();
+# %% [markdown]
+# *How to read it:* left are summaries whose longest shared stretch begins at the start of the post, right those that take it from the end; solid before tuning,
+# dashed after.
+#
+# The paper counted one more thing: how often a summary copies the *start* of a source that begins with a preamble ("I never write to newspapers,
+# but"). Its base model often did, its tuned model almost never: the copier had become a clever one, which skips what states nothing. Does ours?
+
+# %%
+wordy = [not facts(source, sentence(source, 0)) for source in sources]
+taken = {}
+for name in ("zero-shot", "tuned"):
+    pairs = zip(sources, texts[name], wordy)
+    taken[name] = statistics.mean(takes_opening(a, b) for a, b, w in pairs if w)
+show.note(
+    f"{sum(wordy)} of {len(sources)} posts begin with a sentence that states no fact. Its first "
+    f"seven words stand in **{taken['zero-shot']:.0%}** of the zero-shot summaries and in "
+    f"**{taken['tuned']:.0%}** of the tuned ones."
+)
+
+# %% [markdown]
+# ## 6. Ourselves, and you
+#
+# The authors of the paper read the copies and were not content; the labelers they paid were. Two judges, one set of summaries:
+
+
+# %%
+def wins(name, judge):
+    """How often a judge prefers these summaries to the zero-shot ones."""
+    pairs, first = evaluation.paired(task, sources, texts[name], texts["zero-shot"])
+    return evaluation.judge(pairs, first, judges[judge].label(pairs))
+
+
+contest = {
+    judge: {name: str(wins(name, judge)) for name in ("reference", "lead", "tuned")}
+    for judge in judges
+}
+pd.DataFrame(contest)
+
+# %%
+if not quick:
+    assert wins("tuned", "accuracy").rate > wins("tuned", "ourselves").rate
+
+# %% [markdown]
+# Each cell: wins against the zero-shot summaries of the same posts, with a 95 % interval. Which of the two columns would you have printed in the abstract? Neither is
+# wrong. They answer different questions, and only one of them was put to the people who labelled.
+#
+# And you? Your twenty clicks have a probability under each of the two labelers. The logarithm of their ratio is the evidence for one against the other.
+#
+# ### Exercise 5: whom do you resemble?
+# Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
+#
+# `one` and `other` hold, for each comparison, the probabilities that two labelers give to its options; `choices` is what was clicked. Return the log-likelihood under `one`
+# minus that under `other`.
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>
+#
+# The clicks are independent: probabilities are multiplied, so logarithms are added.
+# </details>
+
+
+# %% tags=["exercise"]
+def evidence(one, other, choices):  # two lists of K probabilities each, clicks -> nats
+    return ...
+
+
+# %% tags=["solution"]
+def evidence(one, other, choices):  # two lists of K probabilities each, clicks -> nats
+    return sum(math.log(a[k] / b[k]) for a, b, k in zip(one, other, choices))
+
+
+# %% tags=["check"]
+solved = checks.nb09_evidence(evidence)
+
+# %% tags=["catch-up"]
+if not solved:
+
+    def evidence(one, other, choices):
+        return math.fsum(math.log(a[k]) - math.log(b[k]) for a, b, k in zip(one, other, choices))
+
+
+# %%
+by, clicks = "you", card.labels()
+if not clicks:
+    stand_in = SummaryLabeler("stand-in", facts, OURSELVES, seed=7)
+    by, clicks = "a SIMULATED stand-in (of the kind of ourselves)", stand_in.label(twenty)
+choice = {label.comparison_id: label.choice for label in clicks}
+answered = [c for c in twenty if c.id in choice]
+hurried, careful = ([judges[name].probabilities(c) for c in answered] for name in judges)
+found = evidence(careful, hurried, [choice[c.id] for c in answered])
+print(f"{len(answered)} clicks by {by}")
+
+# %% [markdown]
+# How much *could* so many clicks say? If they came from ourselves, each would be worth on average the KL divergence between the two labelers'
+# choices; if from the labeler in a hurry, the same the other way round.
+
+
+# %%
+def expected(one, other):
+    return sum(p * math.log(p / q) for a, b in zip(one, other) for p, q in zip(a, b) if p > 0)
+
+
+show.note(
+    f"Evidence for *ourselves* against *accuracy in a hurry*: **{found:+.1f} nats**, by {by}. From "
+    f"one of ourselves one would expect {expected(careful, hurried):+.1f}, from a labeler in a hurry "
+    f"{-expected(hurried, careful):+.1f}."
+)
+
+# %%
+rows = [
+    {"clicked": (text := c.options[choice[c.id]]).strip(),
+     "own words": judges["ourselves"].impression(c.query, text).own_words,
+     "accurate": accurate(c.query, text)} for c in answered
+]  # fmt: skip
+mine = pd.DataFrame(rows)
+mine.head(8).round(2)
+
+# %% [markdown]
+# Near zero means that you are like neither, or like both by turns. Beyond a few nats in either direction, ask yourself: did you *check*? Whoever is
+# neither labeler (you may look harder than the one and still not mind copies) will find evidence for the one that is less wrong.
+#
+# ## 7. At full length
+#
+# The experiment at its full budget: more references and labels, thousands of episodes, three seeds, with a supervised model (trained on the references)
+# as a second start. What it claims, and which words an answer may have, was written down before it ran.
+
+# %%
+path = RECORDED / "copying_tldr.json"
+record = json.loads(path.read_text()) if path.exists() else None
+if record is None:
+    show.note(
+        f"**Not recorded here**: `{path.name}` is missing, so this section has no table and no "
+        "figure. `python data/make_copying.py --instruction own-words highlighted "
+        "own-words-highlighted` makes it in some hours, and goes on where it stopped."
+    )
+else:
+    show.note(f"*{record['question']}* Every label is simulated.")
+
+# %%
+columns = ("longest", "density", "novel_2", "copied_sentences", "copies_preamble", "accurate",
+           "rougeL", "words", "wins_accuracy", "wins_ourselves")  # fmt: skip
+
+
+def value(cell):
+    return cell[0] if isinstance(cell, list) else cell
+
+
+if record is not None:
+    full = pd.DataFrame(
+        [{"who": r["who"]} | {k: value(r[k]) for k in columns} for r in record["rows"]]
+    )
+    full = full.groupby("who", sort=False).mean()
+    display(full.round(2))
+
+# %%
+if record is not None:
+    keys = ("measure", "who", "than", "expected", "differences", "verdict")
+    display(pd.DataFrame([{k: v[k] for k in keys} for v in record["verdicts"]]))
+
+# %% [markdown]
+# The verdicts compare two rows of one measure, seed by seed: *more* or *less* if the whole 95 % interval over the seeds lies on one side of zero, *no difference seen* if it contains
+# zero and lies within a margin fixed beforehand, *inconclusive* otherwise. Hold the column `expected` against the last one. A claim that failed stays in the table.
+
+# %%
+points = full if record is not None else after
+_, ax = plt.subplots(figsize=(6.8, 3.8))
+for (name, row), colour in zip(points.iterrows(), plots.COLOURS * 3):
+    ax.plot(row["longest"], row["accurate"], "o", color=colour)
+    ax.annotate(name, (row["longest"], row["accurate"]), xytext=(5, 4), textcoords="offset points")
+ax.set(xlabel="longest copied stretch, words", ylabel="share of accurate summaries")
+ax.margins(x=0.15, y=0.12)
+ax.set_title("Copied and true" + ("" if record is not None else " (the live rows)"));
+# %% [markdown]
+# *How to read it:* each dot is one writer of summaries, further right if it copies longer stretches, higher if more of its summaries state facts and only true ones. Where the recorded
+# experiment is missing, the dots are the live rows of section 5.
+#
+# ## 8. Change the question
+#
+# Labels do not say what people like. They say what people chose under *this* instruction, on *this* card, at *this* price of effort. All three can be changed
+# without changing the people:
+#
+# | instruction | what is different |
+# |---|---|
+# | `accuracy` | the labelers of section 5 |
+# | `own-words` | the same people, also asked for the summary's own words |
+# | `highlighted` | the same question; the card marks where in the source each fact stands, so looking up is cheap |
+# | `own-words-highlighted` | both |
+#
+# First again what wins among the base model's summaries, under each of them:
+
+# %%
+won = {name: winners(asks, name) for name, asks in INSTRUCTIONS.items()}
+pd.DataFrame(
+    {name: {"longest, of the chosen": mean_longest(x), "accurate, of the chosen": share_accurate(x)}
+     for name, x in won.items()}
+).T.round(2)  # fmt: skip
+
+# %% [markdown]
+# Careful with `own-words`: somebody who cannot check and wants own words takes a false retelling almost as easily as a true one. **Predict two rows**, for a policy
+# tuned on `own-words` and for one tuned on `own-words-highlighted`: how long is its longest stretch, how many of its summaries are accurate? Then run.
+
+# %%
+changed = ("own-words", "own-words-highlighted")  # keys of INSTRUCTIONS
+
+# %% tags=["slow"]
+machine.announce("tuned on other instructions")
+for name in changed:
+    texts[name] = written(tuned_on(name)[0], name)[1]
+
+# %%
+rows = ("zero-shot", "tuned", *changed)
+final = pd.DataFrame({name: measured(texts[name]) for name in rows}).T
+for judge in judges:
+    final[f"wins, {judge}"] = [wins(name, judge).rate for name in rows]
+final.round(2)
+
+# %%
+if not quick:
+    assert all(final.loc[name, "longest"] < new["longest"] - 1 for name in changed)
+pd.DataFrame({name: texts[name][:3] for name in ("tuned", *changed)})
+
+# %% [markdown]
+# The same base model, the same posts, the same number of answers, the same people. What differs is a sentence in the
+# instructions, and a coloured mark on the card. **Instructions are part of the reward**, and so is the interface: whatever makes one kind of answer
+# easier to approve will be found, and optimised.
+#
+# It follows what to do before paying for labels. Label some yourself, under the instruction you mean to give. Let the authors and the labelers judge
+# the same twenty, and look where they part. Make checking cheap, because effort will be saved in any case. And measure in the policy whatever you would be
+# ashamed to find there: nobody saw the copying in the score.
+#
+# | change one knob | and look at |
+# |---|---|
+# | `trust` of ACCURACY, 0.6 or 0.95 | the figure of section 3: who copies more, the trusting or the suspicious? |
+# | `summary_labelers.STRETCH`, to 4 or 12 | what a labeler takes for a copy, and what wins |
+# | `brevity`, tenfold | words, and with them facts, of what wins |
+# | `kl_coef`, to 0.05 or 0.5 | longest stretch against nats |
+# | `changed = ("highlighted",)` | does cheap checking alone end the copying? |
+#
+# ## Recap
+#
+# - The copying was in the labels before any model was trained: a copy is verified at a glance, a retelling costs effort, and doubt counts against it.
+# - No labeler wanted copies. An instruction (accuracy only) and a price (effort) are enough.
+# - Coverage hardly tells a copy from a retelling; density, the longest stretch and novel n-grams do.
+# - A copy is accurate. Accuracy, ROUGE and wins answer different questions; say whose question a number answers.
+# - Two judges with different instructions disagree about the same summaries, and twenty clicks may show which of them you are.
+# - Instructions and interface are part of the reward.
+#
+# ## Questions
+#
+# 1. A colleague wants to cure the copying by doubling the number of labels. What will happen?
+# 2. You may add one line to the reward of PPO that punishes copied stretches. What would you gain, and how could a policy please it without retelling anything?
+# 3. The supervised model copies less after tuning than the base model tuned on the same kind of labels. Give two reasons.
+# 4. Why does the tuned copier skip preambles, though no labeler was asked about beginnings?
+# 5. Labelers are paid by the piece. Which number of our labelers does that change, and what becomes of the policy?
+# 6. How would you find out, from labels that are already there, whether labelers preferred copies because they were easy to check or because they liked their style?
+#
+# ## Further reading
+#
+# - Ziegler et al. 2019, [Fine-Tuning Language Models from Human Preferences](https://arxiv.org/abs/1909.08593): section 3.2, and the figures on copying.
+# - Stiennon et al. 2020, [Learning to summarize from human feedback](https://arxiv.org/abs/2009.01325): what the same group changed in its instructions, its contact with labelers, and its result.
+# - Grusky, Naaman, Artzi 2018, [Newsroom](https://arxiv.org/abs/1804.11283): coverage and density.
+#
+# **Next:** [11, other roads](11_other_roads.ipynb).
