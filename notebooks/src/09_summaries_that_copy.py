@@ -192,12 +192,12 @@ if not solved:
 
 
 # %% tags=["exercise"]
-def impression(copied, answers, trust, effort):  # int, list of bool, share, effort -> probability
+def impression(copied, answers, trust, effort):  # int, list of bool, share, effort -> share
     return ...
 
 
 # %% tags=["solution"]
-def impression(copied, answers, trust, effort):  # int, list of bool, share, effort -> probability
+def impression(copied, answers, trust, effort):  # int, list of bool, share, effort -> share
     if copied + len(answers) == 0:
         return 0.0
     error = 0.5 ** (1 + effort / max(1, len(answers)))
@@ -250,7 +250,7 @@ seen = {name: [judge.impression(example.query, o) for o in example.options]
         for name, judge in judges.items()}  # fmt: skip
 pd.DataFrame(
     {"summary": [o.strip() for o in example.options]}
-    | {f"accurate? {name}": [round(x.accuracy, 2) for x in found] for name, found in seen.items()}
+    | {f"true? {name}": [round(x.accuracy, 2) for x in found] for name, found in seen.items()}
     | {"own words": [round(x.own_words, 2) for x in seen["accuracy"]]}
 )
 
@@ -263,11 +263,14 @@ shares = {}
 for name, both in agree.items():
     said = [SummaryLabeler(f"{name} {i}", facts, x).label(asked) for i, x in enumerate(both)]
     shares[name] = labelers.agreement(*said)
-pd.Series(shares, name="choose the same of four").to_frame().round(2)
+chosen_alike = pd.DataFrame({"here": shares})
+chosen_alike["in the paper"] = ["not told", "about 0.60", "0.46 (posts)"]
+chosen_alike.round(2)
 
 # %% [markdown]
-# In the paper, a labeler and an author chose the same summary of four a little less often than two labelers or two authors did, and chance
-# is one in four. The noise of ours was set with that in mind.
+# The table says how often two choose the same of four; a coin would in one case of four. The noise of our labelers was set so that two of them agree about as
+# often as people do. But ours are caricatures in one respect: two people of the paper, a labeler and an author, had more in common than one of each
+# kind has here. Expect every quarrel below to be louder than a real one.
 #
 # ## 3. What wins, before anything is trained
 #
@@ -323,8 +326,8 @@ if not quick:
 show.note(
     f"The labeler in a hurry chooses summaries whose longest copied stretch has "
     f"**{longest['ours']:.1f}** words; a coin chooses {longest['all four']:.1f}, ourselves "
-    f"{longest['ourselves']:.1f}. **{share_accurate(dial[2]):.0%}** of its choices are accurate, "
-    f"of all {share_accurate(every):.0%}."
+    f"{longest['ourselves']:.1f}. **{share_accurate(dial[2]):.0%}** of its choices are "
+    f"accurate, of all {share_accurate(every):.0%}."
 )
 
 # %% [markdown]
@@ -514,12 +517,13 @@ show.source(SummaryLabeler.utility)
 # %%
 my_forecast = {"longest": None, "accurate": None}
 episodes = 1_024 if not quick else 64
-config = replace(presets.KEPT, episodes=episodes, batch=min(64, episodes // 2), kl_coef=0.15, lr=2e-4)
+batch = min(64, episodes // 2)
+config = replace(presets.KEPT, episodes=episodes, batch=batch, kl_coef=0.15, lr=2e-4)
 prompts = tasks.queries(task, tokenizer, max(64, episodes // 4), seed=100).to(device)
 
 
 def tuned_on(instruction):
-    """Tune the base model on the utility of a labeler with this instruction; policy, curves."""
+    """Tune the base model on the utility of a labeler with this instruction."""
     who = SummaryLabeler(instruction, facts, INSTRUCTIONS[instruction])
     usual = [who.utility(*pair) for pair in every]
     middle, spread = statistics.mean(usual), statistics.stdev(usual)
@@ -550,10 +554,11 @@ nats = (rollout.logprobs - log_rho).sum(-1).mean().item()
 after = pd.DataFrame({name: measured(found) for name, found in texts.items()}).T
 old, new = after.loc["zero-shot"], after.loc["tuned"]
 show.note(
-    f"The tuned policy is **{nats:.1f} nats** from the base model. Its longest copied stretch has "
-    f"{new['longest']:.1f} words (before: {old['longest']:.1f}), **{new['whole sentences']:.0%}** "
-    f"of its sentences are copied whole ({old['whole sentences']:.0%}), and "
-    f"{new['accurate']:.0%} of its summaries are accurate ({old['accurate']:.0%})."
+    f"The tuned policy is **{nats:.1f} nats** from the base model. Its longest copied stretch "
+    f"has {new['longest']:.1f} words (before: {old['longest']:.1f}), "
+    f"**{new['whole sentences']:.0%}** of its sentences are copied whole "
+    f"({old['whole sentences']:.0%}), and {new['accurate']:.0%} of its summaries are accurate "
+    f"({old['accurate']:.0%})."
 )
 
 # %%
@@ -595,9 +600,9 @@ for name in ("zero-shot", "tuned"):
     pairs = zip(sources, texts[name], wordy)
     taken[name] = statistics.mean(takes_opening(a, b) for a, b, w in pairs if w)
 show.note(
-    f"{sum(wordy)} of {len(sources)} posts begin with a sentence that states no fact. Its first "
-    f"seven words stand in **{taken['zero-shot']:.0%}** of the zero-shot summaries and in "
-    f"**{taken['tuned']:.0%}** of the tuned ones."
+    f"{sum(wordy)} of {len(sources)} posts begin with a sentence that states no fact. Its "
+    f"first seven words stand in **{taken['zero-shot']:.0%}** of the zero-shot summaries and "
+    f"in **{taken['tuned']:.0%}** of the tuned ones."
 )
 
 # %% [markdown]
@@ -659,7 +664,8 @@ solved = checks.nb09_evidence(evidence)
 if not solved:
 
     def evidence(one, other, choices):
-        return math.fsum(math.log(a[k]) - math.log(b[k]) for a, b, k in zip(one, other, choices))
+        rows = zip(one, other, choices)
+        return math.fsum(math.log(a[k]) - math.log(b[k]) for a, b, k in rows)
 
 
 # %%
@@ -684,9 +690,9 @@ def expected(one, other):
 
 
 show.note(
-    f"Evidence for *ourselves* against *accuracy in a hurry*: **{found:+.1f} nats**, by {by}. From "
-    f"one of ourselves one would expect {expected(careful, hurried):+.1f}, from a labeler in a hurry "
-    f"{-expected(hurried, careful):+.1f}."
+    f"Evidence for *ourselves* against *accuracy in a hurry*: **{found:+.1f} nats**, by {by}. "
+    f"From one of ourselves one would expect {expected(careful, hurried):+.1f}, from a "
+    f"labeler in a hurry {-expected(hurried, careful):+.1f}."
 )
 
 # %%
@@ -712,8 +718,8 @@ path = RECORDED / "copying_tldr.json"
 record = json.loads(path.read_text()) if path.exists() else None
 if record is None:
     show.note(
-        f"**Not recorded here**: `{path.name}` is missing, so this section has no table and no "
-        "figure. `python data/make_copying.py --instruction own-words highlighted "
+        f"**Not recorded here**: `{path.name}` is missing, so this section has no table "
+        "of its own. `python data/make_copying.py --instruction own-words highlighted "
         "own-words-highlighted` makes it in some hours, and goes on where it stopped."
     )
 else:
@@ -749,7 +755,8 @@ points = full if record is not None else after
 _, ax = plt.subplots(figsize=(6.8, 3.8))
 for (name, row), colour in zip(points.iterrows(), plots.COLOURS * 3):
     ax.plot(row["longest"], row["accurate"], "o", color=colour)
-    ax.annotate(name, (row["longest"], row["accurate"]), xytext=(5, 4), textcoords="offset points")
+    at = (row["longest"], row["accurate"])
+    ax.annotate(name, at, xytext=(5, 4), textcoords="offset points")
 ax.set(xlabel="longest copied stretch, words", ylabel="share of accurate summaries")
 ax.margins(x=0.15, y=0.12)
 ax.set_title("Copied and true" + ("" if record is not None else " (the live rows)"));
@@ -774,9 +781,9 @@ ax.set_title("Copied and true" + ("" if record is not None else " (the live rows
 # %%
 won = {name: winners(asks, name) for name, asks in INSTRUCTIONS.items()}
 pd.DataFrame(
-    {name: {"longest, of the chosen": mean_longest(x), "accurate, of the chosen": share_accurate(x)}
-     for name, x in won.items()}
-).T.round(2)  # fmt: skip
+    {"longest": {name: mean_longest(x) for name, x in won.items()},
+     "accurate": {name: share_accurate(x) for name, x in won.items()}}
+).round(2)  # fmt: skip
 
 # %% [markdown]
 # Careful with `own-words`: somebody who cannot check and wants own words takes a false retelling almost as easily as a true one. **Predict two rows**, for a policy
