@@ -330,6 +330,42 @@ def test_without_the_penalty_a_policy_goes_further():
     assert record["curve"][-1]["episodes"] == 12_288
 
 
+# ---- 09 ------------------------------------------------------------------------------------------
+
+
+def test_09_coverage_moves_least():
+    table = shown("09", "before = pd.DataFrame")
+    rows = [row(table, name)[:4] for name in ("reference", "lead", "zero-shot")]
+    coverage, density, longest, novel = (
+        max(column) / max(0.01, min(column)) for column in zip(*rows, strict=True)
+    )
+    assert coverage < min(density, longest, novel)
+
+
+def test_09_labelers_agree_about_as_often_as_people_and_the_two_kinds_part_further():
+    table = shown("09", "chosen_alike")
+    hurried, ourselves, one_of_each = (
+        row(table, name)[0] for name in ("two in a hurry", "two of ourselves", "one of each")
+    )
+    assert 0.35 < hurried < 0.5 < ourselves < 0.75  # the paper's authors: about .60
+    assert one_of_each < 0.46  # the paper's labelers and authors
+
+
+def test_09_tuned_on_accuracy_it_copies_and_on_other_instructions_it_does_not():
+    table = shown("09", 'rows = ("zero-shot", "tuned", *changed)')
+    names = ("zero-shot", "tuned", "own-words", "own-words-highlighted")
+    # coverage, density, longest, novel_2, whole sentences, opening, accurate, facts, words, wins
+    base, tuned, own, marked = (row(table, name) for name in names)
+    for measure in (1, 2, 4):
+        assert tuned[measure] > 1.2 * base[measure] > base[measure] > own[measure]
+    assert tuned[6] > base[6] and marked[6] > own[6]
+    assert tuned[-2] > 0.5 > tuned[-1] and marked[-1] > 0.5
+
+
+def test_09_says_whose_clicks_were_counted():
+    assert "a SIMULATED stand-in" in shown("09", "by, clicks =")
+
+
 # ---- 11 ------------------------------------------------------------------------------------------
 
 
