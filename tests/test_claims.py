@@ -358,8 +358,22 @@ def test_09_tuned_on_accuracy_it_copies_and_on_other_instructions_it_does_not():
     base, tuned, own, marked = (row(table, name) for name in names)
     for measure in (1, 2, 4):
         assert tuned[measure] > 1.2 * base[measure] > base[measure] > own[measure]
-    assert tuned[6] > base[6] and marked[6] > own[6]
+        assert base[measure] > marked[measure]
+    assert tuned[5] > base[5]  # more openings
+    assert tuned[6] > base[6]
     assert tuned[-2] > 0.5 > tuned[-1] and marked[-1] > 0.5
+
+
+def test_09_whoever_cannot_check_own_words_takes_false_ones_more_easily():
+    table = shown("09", "won.items()}}")
+    found = {name: row(table, f"{name}") for name in ("accuracy", "own-words-highlighted")}
+    (own,) = [line for line in table.splitlines() if line.startswith("own-words |")]
+    assert numbers(own)[-1] < found["own-words-highlighted"][1]
+    assert found["own-words-highlighted"][0] < found["accuracy"][0]
+
+
+def test_09_nobody_copies_preambles():
+    assert max(percents(shown("09", "wordy ="))) <= 3
 
 
 def test_09_says_whose_clicks_were_counted():

@@ -102,7 +102,8 @@ def stated(source, summary):
 def telling(c):  # one option copies a whole sentence, another has a fact wrong
     copies = [copying.measure(c.query, o).copied_sentences == 1 for o in c.options]
     wrong = [any(not f.true for f in facts(c.query, o)) for o in c.options]
-    return any(copies) and any(wrong) and len(set(c.options)) == 4
+    different = len(set(c.options)) == len(c.options)
+    return any(copies) and any(wrong) and different and "\n" not in "".join(c.options)
 
 
 example = next((c for c in asked if telling(c)), asked[0])
@@ -113,8 +114,8 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# (We looked for a case in which one summary copies a sentence and another has a fact wrong.) A summary may run on into the beginning of another
-# document: answers have a fixed length here, as in the paper, and end for us at the first full stop.
+# (We looked for a case in which one summary copies a sentence and another has a fact wrong.) On the card you will meet summaries that run on into the
+# beginning of another document, most of them after a question mark: answers have a fixed length here, as in the paper, and end for us at a full stop.
 #
 # ### Label twenty
 #
@@ -226,10 +227,10 @@ kind = {n: [impression(0, [True] * n, ACCURACY.trust, e) for e in efforts] for n
 _, ax = plt.subplots(figsize=(6.6, 3))
 ax.axhline(1, color=plots.BLACK, label="a copy")
 for (n, line), style, colour in zip(kind.items(), ("-", "--", ":"), plots.COLOURS):
-    ax.plot(efforts, line, style, marker="o", color=colour, label=f"{n} retold facts")
+    ax.plot(efforts, line, style, marker="o", color=colour, label=f"retold, facts: {n}")
 ax.set(xlabel="effort for a summary", ylabel="belief that all is true", ylim=(0, 1.05))
 ax.set_title("True, retold, and doubted")
-ax.legend();
+ax.legend(loc="lower right");
 # %% [markdown]
 # *How to read it:* the line at the top is a copied sentence, believed whatever the effort. Below it are true retellings with one, three and five facts,
 # each found true. The more a summary tells in its own words, the more it is doubted, and only effort closes the gap.
@@ -270,7 +271,7 @@ chosen_alike.round(2)
 # %% [markdown]
 # The table says how often two choose the same of four; a coin would in one case of four. The noise of our labelers was set so that two of them agree about as
 # often as people do. But ours are caricatures in one respect: two people of the paper, a labeler and an author, had more in common than one of each
-# kind has here. Expect every quarrel below to be louder than a real one.
+# kind has here, who choose alike less often than that coin. Expect every quarrel below to be louder than a real one.
 #
 # ## 3. What wins, before anything is trained
 #
@@ -332,7 +333,8 @@ show.note(
 
 # %% [markdown]
 # Both things happened at once, and for one reason: the labeler gets more accurate summaries than a coin, *and* longer copies. Nobody lied, nobody was lazy
-# beyond measure, and the question was a good one. Yet the labels now contain something that the instruction does not.
+# beyond measure, and the question was a good one. Yet the labels now contain something that the instruction does not. (A part of it remains with the greatest
+# effort: this base model's copies are true and its retellings not always, so whoever wants the truth gets some copies with it.)
 #
 # ## 4. How much is copied?
 #
@@ -573,7 +575,7 @@ for source in sources[:3]:
 pd.DataFrame({name: texts[name][:3] for name in ("zero-shot", "tuned")})
 
 # %% [markdown]
-# That is the paper's third row, made in a minute, and there is no line in the code that likes copies. Compare it with your forecast. Where in the source do the
+# That is the paper's third row in small, and there is no line in the code that likes copies. Compare it with your forecast. Where in the source do the
 # summaries come from?
 
 # %%
@@ -590,20 +592,26 @@ ax.legend();
 # *How to read it:* left are summaries whose longest shared stretch begins at the start of the post, right those that take it from the end; solid before tuning,
 # dashed after.
 #
-# The paper counted one more thing: how often a summary copies the *start* of a source that begins with a preamble ("I never write to newspapers,
-# but"). Its base model often did, its tuned model almost never: the copier had become a clever one, which skips what states nothing. Does ours?
+# More copies means more *openings*, since many posts come to the point at once. The paper counted what happens where they do not: how often a summary
+# copies the start of a source that begins with a preamble ("I never write to newspapers, but"). Its base model often did, its tuned model almost never: the
+# copier had become a clever one, which skips what states nothing. And ours?
 
 # %%
 wordy = [not facts(source, sentence(source, 0)) for source in sources]
 taken = {}
-for name in ("zero-shot", "tuned"):
+for name in ("reference", "zero-shot", "tuned"):
     pairs = zip(sources, texts[name], wordy)
     taken[name] = statistics.mean(takes_opening(a, b) for a, b, w in pairs if w)
 show.note(
     f"{sum(wordy)} of {len(sources)} posts begin with a sentence that states no fact. Its "
-    f"first seven words stand in **{taken['zero-shot']:.0%}** of the zero-shot summaries and "
-    f"in **{taken['tuned']:.0%}** of the tuned ones."
+    f"first seven words stand in {taken['reference']:.0%} of their references, in "
+    f"**{taken['zero-shot']:.0%}** of the zero-shot summaries and in "
+    f"**{taken['tuned']:.0%}** of the tuned ones."
 )
+
+# %% [markdown]
+# This half of the paper's finding has no room to appear here: no reference of our town opens with a preamble, so the base model has never learned to, and the
+# tuned one has nothing to unlearn. What can be said is that it did not start to, though it copies far more than before.
 
 # %% [markdown]
 # ## 6. Ourselves, and you
@@ -669,17 +677,26 @@ if not solved:
 
 
 # %%
+def with_slips(row):  # one click in ten hits any option
+    return [0.9 * p + 0.1 / len(row) for p in row]
+
+
 by, clicks = "you", card.labels()
 if not clicks:
     stand_in = SummaryLabeler("stand-in", facts, OURSELVES, seed=7)
     by, clicks = "a SIMULATED stand-in (of the kind of ourselves)", stand_in.label(twenty)
 choice = {label.comparison_id: label.choice for label in clicks}
 answered = [c for c in twenty if c.id in choice]
-hurried, careful = ([judges[name].probabilities(c) for c in answered] for name in judges)
+hurried, careful = (
+    [with_slips(judges[name].probabilities(c)) for c in answered] for name in judges
+)
 found = evidence(careful, hurried, [choice[c.id] for c in answered])
 print(f"{len(answered)} clicks by {by}")
 
 # %% [markdown]
+# We let both labelers slip now and then. Without that, a single click that one of them would never make decides everything, whatever the other nineteen
+# say.
+#
 # How much *could* so many clicks say? If they came from ourselves, each would be worth on average the KL divergence between the two labelers'
 # choices; if from the labeler in a hurry, the same the other way round.
 
@@ -786,7 +803,7 @@ pd.DataFrame(
 ).round(2)  # fmt: skip
 
 # %% [markdown]
-# Careful with `own-words`: somebody who cannot check and wants own words takes a false retelling almost as easily as a true one. **Predict two rows**, for a policy
+# Look at `own-words` beside its highlighted twin: somebody who wants own words and cannot check takes a false retelling more easily. **Predict two rows**, for a policy
 # tuned on `own-words` and for one tuned on `own-words-highlighted`: how long is its longest stretch, how many of its summaries are accurate? Then run.
 
 # %%
