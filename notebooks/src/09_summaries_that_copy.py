@@ -502,8 +502,8 @@ pd.DataFrame({name: rouge(found) for name, found in texts.items()}).T.round(2)
 # ## 5. Tuned on them
 #
 # Tune a policy on what these labelers prefer. The long way leads over labels: they choose one of four for some thousands of posts, a reward
-# model is fitted, PPO asks it. Section 7 goes that way. A few hundred labels, which is what we have time for, would teach a reward model little about so fine
-# a matter as seven words in a row.
+# model is fitted, PPO asks it. Section 7 goes that way. Here there is time for a few hundred labels, and what a reward model does not learn from them would be
+# mixed up with what labelers want.
 #
 # So here we take the short way that the paper took in its mock task (notebook 07, section 9). The choice model of notebook 03 says that labelers choose by the softmax of a reward. Ours do
 # so by construction: softmax of *utility* over temperature. Hence a reward model with endless labels would end at the labeler's utility, up to scale and
