@@ -77,8 +77,8 @@ paper = pd.DataFrame(
 paper
 
 # %% [markdown]
-# Look at the third row: by far the least novel, and by far the most accurate. The paper offers a reading: labelers had been told to care for accuracy,
-# checking is hard work, and *a copy is easy to check*.
+# Look at the third row: by far the least novel, and by far the most accurate. The paper offers a reading: labelers had been told to care for
+# accuracy, checking is hard work, and *a copy is easy to check*.
 #
 # We can put that reading to the test, because in our town truth is known. The posts of Saltmere ask for advice; each tells four to six
 # facts (who, what, when, where, how much, what is wanted) that also stand in columns, and a reader of the town's grammar finds every fact
@@ -119,8 +119,9 @@ pd.DataFrame(
 #
 # ### Label twenty
 #
-# Now you. The question on the card is the one that the paper's labelers had: accuracy, nothing else. **1 to 4** chooses, **t** cannot tell, **u** takes
-# back. Do it at the speed at which you would do two hundred. Section 6 compares your clicks with two simulated labelers, so do not read on before.
+# Now you. The question on the card is the one that the paper's labelers had: accuracy, nothing else. **1 to 4** chooses, **t** cannot tell, **u**
+# takes back. Do it at the speed at which you would do two hundred. Section 6 compares your clicks with two simulated labelers, so do not read on
+# before.
 
 # %%
 twenty = [c for c in asked if len(set(c.options)) == len(c.options)][:20]
@@ -134,9 +135,9 @@ card
 # %% [markdown]
 # ## 2. How to check a fact when time is short
 #
-# Think of what you just did. "On Monday my cousin broke the lid of my teapot": if these very words stand in the post, your eye finds them in one go, and you
-# are done. "A relative smashed some crockery": now you have to look for it, translate, and decide; with two hundred more to go, you sometimes
-# decide wrongly.
+# Think of what you just did. "On Monday my cousin broke the lid of my teapot": if these very words stand in the post, your eye finds them in one
+# go, and you are done. "A relative smashed some crockery": now you have to look for it, translate, and decide; with two hundred more to go, you
+# sometimes decide wrongly.
 #
 # That is the whole mechanism of our simulated labelers. For each fact that a summary states:
 #
@@ -182,8 +183,8 @@ if not solved:
 # ### Exercise 2: belief in a whole summary
 # Difficulty ●●●○○ · importance ●●●●● · 10 minutes
 #
-# A summary has `copied` facts in copied stretches, and others that were looked up with these `answers` (a list of True and False). How likely is it, for the
-# labeler, that *all* of it is true? One special case: a summary that states no fact at all is accurate about nothing and gets 0.
+# A summary has `copied` facts in copied stretches, and others that were looked up with these `answers` (a list of True and False). How likely is
+# it, for the labeler, that *all* of it is true? One special case: a summary that states no fact at all is accurate about nothing and gets 0.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -232,8 +233,8 @@ ax.set(xlabel="effort for a summary", ylabel="belief that all is true", ylim=(0,
 ax.set_title("True, retold, and doubted")
 ax.legend(loc="lower right");
 # %% [markdown]
-# *How to read it:* the line at the top is a copied sentence, believed whatever the effort. Below it are true retellings with one, three and five facts,
-# each found true. The more a summary tells in its own words, the more it is doubted, and only effort closes the gap.
+# *How to read it:* the line at the top is a copied sentence, believed whatever the effort. Below it are true retellings with one, three and five
+# facts, each found true. The more a summary tells in its own words, the more it is doubted, and only effort closes the gap.
 #
 # So an honest labeler in a hurry prefers a copy to an equally true retelling. Here are our labelers' settings. `ACCURACY` stands for
 # the people of the paper; `OURSELVES` for its authors, who look everything up, and who want a summary in its own words, and a brief one.
@@ -269,15 +270,15 @@ chosen_alike["in the paper"] = ["not told", "about 0.60", "0.46 (posts)"]
 chosen_alike.round(2)
 
 # %% [markdown]
-# The table says how often two choose the same of four; a coin would in one case of four. The noise of our labelers was set so that two of them agree about as
-# often as people do. But ours are caricatures in one respect: two people of the paper, a labeler and an author, had more in common than one of each
-# kind has here, who choose alike less often than that coin. Expect every quarrel below to be louder than a real one.
+# The table says how often two choose the same of four; a coin would in one case of four. The noise of our labelers was set so that two of them
+# agree about as often as people do. But ours are caricatures in one respect: two people of the paper, a labeler and an author, had more in common
+# than one of each kind has here, who choose alike less often than that coin. Expect every quarrel below to be louder than a real one.
 #
 # ## 3. What wins, before anything is trained
 #
-# A policy tuned on labels drifts to what wins. So look at what wins already, among four summaries of the *base* model. For comparison: all four, which
-# is what a coin would choose. And a dial: the same labeler with more and more effort. **Write down**: how much effort until copies
-# have no advantage?
+# A policy tuned on labels drifts to what wins. So look at what wins already, among four summaries of the *base* model. For comparison: all four,
+# which is what a coin would choose. And a dial: the same labeler with more and more effort. **Write down**: how much effort until copies have no
+# advantage?
 
 
 # %%
@@ -332,9 +333,10 @@ show.note(
 )
 
 # %% [markdown]
-# Both things happened at once, and for one reason: the labeler gets more accurate summaries than a coin, *and* longer copies. Nobody lied, nobody was lazy
-# beyond measure, and the question was a good one. Yet the labels now contain something that the instruction does not. (A part of it remains with the greatest
-# effort: this base model's copies are true and its retellings not always, so whoever wants the truth gets some copies with it.)
+# Both things happened at once, and for one reason: the labeler gets more accurate summaries than a coin, *and* longer copies. Nobody lied, nobody
+# was lazy beyond measure, and the question was a good one. Yet the labels now contain something that the instruction does not. (A part of it
+# remains with the greatest effort: this base model's copies are true and its retellings not always, so whoever wants the truth gets some copies
+# with it.)
 #
 # ## 4. How much is copied?
 #
@@ -358,7 +360,8 @@ for option in example.options[:2]:
 # ### Exercise 3: density
 # Difficulty ●●○○○ · importance ●●●●○ · 6 minutes
 #
-# From the lengths of the stretches and the number of words, the mean over *words*: a word in a stretch of ten says ten, a word of the summary's own says zero.
+# From the lengths of the stretches and the number of words, the mean over *words*: a word in a stretch of ten says ten, a word of the summary's own
+# says zero.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -427,8 +430,9 @@ checks.nb04_equal("density", torch.tensor(density(lengths, len(summary))), their
 checks.nb04_equal("novel pairs", torch.tensor(novel(source, summary, 2)), theirs.novel_2)
 
 # %% [markdown]
-# Which of the measures tells a copy from a retelling? Take posts that nobody was trained on (the validation split), and write under each the **reference**, the
-# **lead** (its first sentence), a **copied sentence** drawn blindly, and what the base model writes. Guess first which column hardly moves.
+# Which of the measures tells a copy from a retelling? Take posts that nobody was trained on (the validation split), and write under each the
+# **reference**, the **lead** (its first sentence), a **copied sentence** drawn blindly, and what the base model writes. Guess first which column
+# hardly moves.
 
 # %%
 tests = 128 if not quick else 24
@@ -478,9 +482,9 @@ before = pd.DataFrame({name: measured(found) for name, found in texts.items()}).
 before.round(2)
 
 # %% [markdown]
-# Coverage moves least: a good retelling uses the names, places and things of its source, so most of its words stand there. **Density and the longest stretch**
-# are the ones to look at, with novel pairs of words beside them. And the blindly drawn sentence is a warning about *accurate*: a copy is
-# true, whatever it is about, so long as it states anything. Accuracy says nothing about whether a summary was worth reading. The column
+# Coverage moves least: a good retelling uses the names, places and things of its source, so most of its words stand there. **Density and the
+# longest stretch** are the ones to look at, with novel pairs of words beside them. And the blindly drawn sentence is a warning about *accurate*: a
+# copy is true, whatever it is about, so long as it states anything. Accuracy says nothing about whether a summary was worth reading. The column
 # `facts` says a little more.
 #
 # The usual measure of that in print is ROUGE: shared words (1), shared pairs (2) and the longest common subsequence (L) with one reference.
@@ -497,17 +501,19 @@ def rouge(summaries):
 pd.DataFrame({name: rouge(found) for name, found in texts.items()}).T.round(2)
 
 # %% [markdown]
-# One reference is one of many good summaries, and ROUGE pays for its words, not for the truth. A summary may name the wrong day and lose next to nothing.
+# One reference is one of many good summaries, and ROUGE pays for its words, not for the truth. A summary may name the wrong day and lose next to
+# nothing.
 #
 # ## 5. Tuned on them
 #
-# Tune a policy on what these labelers prefer. The long way leads over labels: they choose one of four for some thousands of posts, a reward
-# model is fitted, PPO asks it. Section 7 goes that way. Here there is time for a few hundred labels, and what a reward model does not learn from them would be
-# mixed up with what labelers want.
+# Tune a policy on what these labelers prefer. The long way leads over labels: they choose one of four for some thousands of posts, a reward model
+# is fitted, PPO asks it. Section 7 goes that way. Here there is time for a few hundred labels, and what a reward model does not learn from them
+# would be mixed up with what labelers want.
 #
-# So here we take the short way that the paper took in its mock task (notebook 07, section 9). The choice model of notebook 03 says that labelers choose by the softmax of a reward. Ours do
-# so by construction: softmax of *utility* over temperature. Hence a reward model with endless labels would end at the labeler's utility, up to scale and
-# zero, and we pay PPO that utility at once, shifted and scaled as in notebook 03: mean 0 and deviation 1 over the base model's summaries.
+# So here we take the short way that the paper took in its mock task (notebook 07, section 9). The choice model of notebook 03 says that labelers
+# choose by the softmax of a reward. Ours do so by construction: softmax of *utility* over temperature. Hence a reward model with endless labels
+# would end at the labeler's utility, up to scale and zero, and we pay PPO that utility at once, shifted and scaled as in notebook 03: mean 0 and
+# deviation 1 over the base model's summaries.
 
 # %%
 show.source(SummaryLabeler.utility)
@@ -575,8 +581,8 @@ for source in sources[:3]:
 pd.DataFrame({name: texts[name][:3] for name in ("zero-shot", "tuned")})
 
 # %% [markdown]
-# That is the paper's third row in small, and there is no line in the code that likes copies. Compare it with your forecast. Where in the source do the
-# summaries come from?
+# That is the paper's third row in small, and there is no line in the code that likes copies. Compare it with your forecast. Where in the source do
+# the summaries come from?
 
 # %%
 _, ax = plt.subplots(figsize=(6.6, 3))
@@ -589,12 +595,12 @@ ax.set(xlabel="where the longest stretch begins (0: first word, 1: last)", ylabe
 ax.set_title("Copied from where")
 ax.legend();
 # %% [markdown]
-# *How to read it:* left are summaries whose longest shared stretch begins at the start of the post, right those that take it from the end; solid before tuning,
-# dashed after.
+# *How to read it:* left are summaries whose longest shared stretch begins at the start of the post, right those that take it from the end; solid
+# before tuning, dashed after.
 #
-# More copies means more *openings*, since many posts come to the point at once. The paper counted what happens where they do not: how often a summary
-# copies the start of a source that begins with a preamble ("I never write to newspapers, but"). Its base model often did, its tuned model almost never: the
-# copier had become a clever one, which skips what states nothing. And ours?
+# More copies means more *openings*, since many posts come to the point at once. The paper counted what happens where they do not: how often a
+# summary copies the start of a source that begins with a preamble ("I never write to newspapers, but"). Its base model often did, its tuned model
+# almost never: the copier had become a clever one, which skips what states nothing. And ours?
 
 # %%
 wordy = [not facts(source, sentence(source, 0)) for source in sources]
@@ -610,8 +616,8 @@ show.note(
 )
 
 # %% [markdown]
-# This half of the paper's finding has no room to appear here: no reference of our town opens with a preamble, so the base model has never learned to, and the
-# tuned one has nothing to unlearn. What can be said is that it did not start to, though it copies far more than before.
+# This half of the paper's finding has no room to appear here: no reference of our town opens with a preamble, so the base model has never learned
+# to, and the tuned one has nothing to unlearn. What can be said is that it did not start to, though it copies far more than before.
 
 # %% [markdown]
 # ## 6. Ourselves, and you
@@ -637,16 +643,17 @@ if not quick:
     assert wins("tuned", "accuracy").rate > wins("tuned", "ourselves").rate
 
 # %% [markdown]
-# Each cell: wins against the zero-shot summaries of the same posts, with a 95 % interval. Which of the two columns would you have printed in the abstract? Neither is
-# wrong. They answer different questions, and only one of them was put to the people who labelled.
+# Each cell: wins against the zero-shot summaries of the same posts, with a 95 % interval. Which of the two columns would you have printed in the
+# abstract? Neither is wrong. They answer different questions, and only one of them was put to the people who labelled.
 #
-# And you? Your twenty clicks have a probability under each of the two labelers. The logarithm of their ratio is the evidence for one against the other.
+# And you? Your twenty clicks have a probability under each of the two labelers. The logarithm of their ratio is the evidence for one against the
+# other.
 #
 # ### Exercise 5: whom do you resemble?
 # Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
 #
-# `one` and `other` hold, for each comparison, the probabilities that two labelers give to its options; `choices` is what was clicked. Return the log-likelihood under `one`
-# minus that under `other`.
+# `one` and `other` hold, for each comparison, the probabilities that two labelers give to its options; `choices` is what was clicked. Return the
+# log-likelihood under `one` minus that under `other`.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -694,8 +701,8 @@ found = evidence(careful, hurried, [choice[c.id] for c in answered])
 print(f"{len(answered)} clicks by {by}")
 
 # %% [markdown]
-# We let both labelers slip now and then. Without that, a single click that one of them would never make decides everything, whatever the other nineteen
-# say.
+# We let both labelers slip now and then. Without that, a single click that one of them would never make decides everything, whatever the other
+# nineteen say.
 #
 # How much *could* so many clicks say? If they came from ourselves, each would be worth on average the KL divergence between the two labelers'
 # choices; if from the labeler in a hurry, the same the other way round.
@@ -727,8 +734,8 @@ mine.head(8).round(2)
 #
 # ## 7. At full length
 #
-# The experiment at its full budget: more references and labels, thousands of episodes, three seeds, with a supervised model (trained on the references)
-# as a second start. What it claims, and which words an answer may have, was written down before it ran.
+# The experiment at its full budget: more references and labels, thousands of episodes, three seeds, with a supervised model (trained on the
+# references) as a second start. What it claims, and which words an answer may have, was written down before it ran.
 
 # %%
 path = RECORDED / "copying_tldr.json"
@@ -764,8 +771,9 @@ if record is not None:
     display(pd.DataFrame([{k: v[k] for k in keys} for v in record["verdicts"]]))
 
 # %% [markdown]
-# The verdicts compare two rows of one measure, seed by seed: *more* or *less* if the whole 95 % interval over the seeds lies on one side of zero, *no difference seen* if it contains
-# zero and lies within a margin fixed beforehand, *inconclusive* otherwise. Hold the column `expected` against the last one. A claim that failed stays in the table.
+# The verdicts compare two rows of one measure, seed by seed: *more* or *less* if the whole 95 % interval over the seeds lies on one side of zero,
+# *no difference seen* if it contains zero and lies within a margin fixed beforehand, *inconclusive* otherwise. Hold the column `expected` against
+# the last one. A claim that failed stays in the table.
 
 # %%
 points = full if record is not None else after
@@ -778,13 +786,13 @@ ax.set(xlabel="longest copied stretch, words", ylabel="share of accurate summari
 ax.margins(x=0.15, y=0.12)
 ax.set_title("Copied and true" + ("" if record is not None else " (the live rows)"));
 # %% [markdown]
-# *How to read it:* each dot is one writer of summaries, further right if it copies longer stretches, higher if more of its summaries state facts and only true ones. Where the recorded
-# experiment is missing, the dots are the live rows of section 5.
+# *How to read it:* each dot is one writer of summaries, further right if it copies longer stretches, higher if more of its summaries state facts
+# and only true ones. Where the recorded experiment is missing, the dots are the live rows of section 5.
 #
 # ## 8. Change the question
 #
-# Labels do not say what people like. They say what people chose under *this* instruction, on *this* card, at *this* price of effort. All three can be changed
-# without changing the people:
+# Labels do not say what people like. They say what people chose under *this* instruction, on *this* card, at *this* price of effort. All three can
+# be changed without changing the people:
 #
 # | instruction | what is different |
 # |---|---|
@@ -803,8 +811,9 @@ pd.DataFrame(
 ).round(2)  # fmt: skip
 
 # %% [markdown]
-# Look at `own-words` beside its highlighted twin: somebody who wants own words and cannot check takes a false retelling more easily. **Predict two rows**, for a policy
-# tuned on `own-words` and for one tuned on `own-words-highlighted`: how long is its longest stretch, how many of its summaries are accurate? Then run.
+# Look at `own-words` beside its highlighted twin: somebody who wants own words and cannot check takes a false retelling more easily. **Predict two
+# rows**, for a policy tuned on `own-words` and for one tuned on `own-words-highlighted`: how long is its longest stretch, how many of its summaries
+# are accurate? Then run.
 
 # %%
 changed = ("own-words", "own-words-highlighted")  # keys of INSTRUCTIONS
@@ -831,9 +840,9 @@ pd.DataFrame({name: texts[name][:3] for name in ("tuned", *changed)})
 # instructions, and a coloured mark on the card. **Instructions are part of the reward**, and so is the interface: whatever makes one kind of answer
 # easier to approve will be found, and optimised.
 #
-# It follows what to do before paying for labels. Label some yourself, under the instruction you mean to give. Let the authors and the labelers judge
-# the same twenty, and look where they part. Make checking cheap, because effort will be saved in any case. And measure in the policy whatever you would be
-# ashamed to find there: nobody saw the copying in the score.
+# It follows what to do before paying for labels. Label some yourself, under the instruction you mean to give. Let the authors and the labelers
+# judge the same twenty, and look where they part. Make checking cheap, because effort will be saved in any case. And measure in the policy whatever
+# you would be ashamed to find there: nobody saw the copying in the score.
 #
 # | change one knob | and look at |
 # |---|---|
