@@ -865,8 +865,8 @@ pd.DataFrame({name: texts[name][:3] for name in ("tuned", *changed)})
 #
 # 1. A colleague wants to cure the copying by doubling the number of labels. What will happen?
 # 2. You may add one line to the reward of PPO that punishes copied stretches. What would you gain, and how could a policy please it without retelling anything?
-# 3. The supervised model copies less after tuning than the base model tuned on the same kind of labels. Give two reasons.
-# 4. Why does the tuned copier skip preambles, though no labeler was asked about beginnings?
+# 3. In the paper the supervised model copies less after tuning than the base model tuned on the same kind of labels. Give two reasons.
+# 4. Why does the paper's tuned copier skip preambles, though no labeler was asked about beginnings?
 # 5. Labelers are paid by the piece. Which number of our labelers does that change, and what becomes of the policy?
 # 6. How would you find out, from labels that are already there, whether labelers preferred copies because they were easy to check or because they liked their style?
 #
