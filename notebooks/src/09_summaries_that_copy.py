@@ -18,7 +18,7 @@
 #
 # | active | machine (one laptop core) | you need |
 # |---|---|---|
-# | about 60 minutes | about 6 minutes | notebooks 02, 03 and 05 |
+# | about 60 minutes | about 4 minutes | notebooks 02, 03 and 05 |
 
 # %%
 import json
