@@ -26,7 +26,7 @@ OPEN = {  # nats in slots that are no list, roughly
 BOUND_WORDS = {"o": 2.0, "X": 1.0, "S": 1.0, "Q": 1.5, "dish": 1.5, "part": 1.0, "opart": 3.0}
 ALPHA = 0.7
 PER_WORD = 1.3
-TOP = 2.0  # times as often as the middle line of its pool: else a model learns to open with it
+TOP = 3.0  # a line too frequent is what a tuned model opens with, one too rare is no variety
 MOST = 2.5  # nats that one list may lend a line: goods and numbers are no merit of it
 
 
@@ -61,6 +61,6 @@ def worth(text: str) -> float:
 
 
 def level(weights: Mapping[str, float]) -> dict[str, float]:
-    """Cap the weights of a pool of lines at `TOP` times the middle one."""
-    most = TOP * median(weights.values())
-    return {line: min(weight, most) for line, weight in weights.items()}
+    """Keep the weights of a pool of lines within `TOP` times and 1 / `TOP` of the middle one."""
+    middle = median(weights.values())
+    return {t: max(middle / TOP, min(w, middle * TOP)) for t, w in weights.items()}
