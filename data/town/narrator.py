@@ -40,7 +40,15 @@ TOLD = {"S": 4.0, "manner": 3.0, "was": 0.1, "saw": 0.6, "nobody": 0.9, "what": 
 SPEAKER_FIRST = {"before", "turned", "heard", "words", "wanted"}
 LONG_LINE, SHORT_LINE = 11.0, 9.0  # words
 BEFORE_SPEECH = ("back", "and", "after")
-QUOTED = {"after": 0.5, "before": 0.8, "turned": 0.6, "addr": 2.2, "exclaim": 2.0, "saying": 0.5, "ly": 2.2}
+QUOTED = {
+    "after": 0.5,
+    "before": 0.8,
+    "turned": 0.6,
+    "addr": 2.2,
+    "exclaim": 2.0,
+    "saying": 0.5,
+    "ly": 2.2,
+}
 PLANS = {  # (front, end) by mood and description; each carries the mood if any; ly: an adverb
     ("0", False): "- -|- -|- -|- -|ly -|ly -|time -|link -|link -|- tail|manner+manner -",
     ("0", True): "ly -|- -|link -|tail -|- tail|- tail|- tail|back -|- as|- end|- end"
