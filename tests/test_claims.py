@@ -121,7 +121,7 @@ def test_01_the_storys_perplexity_is_small_and_the_others_are_not():
     table = shown("01", "def text_logprobs")
     story, shuffled, foreign = (
         row(table, name)[-1]
-        for name in ("a story of Saltmere", "the same words, shuffled", "not of this town")
+        for name in ("a sentence of Saltmere", "the same words, shuffled", "not of this town")
     )
     assert 2 < story < 12 < 1_000 < min(shuffled, foreign)
 

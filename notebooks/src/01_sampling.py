@@ -623,7 +623,7 @@ order = torch.randperm(len(words), generator=torch.Generator().manual_seed(0)).t
 shuffled = " " + " ".join(words[i] for i in order)
 foreign = " The committee deferred ratification of the quarterly amortisation schedule."
 table = {
-    "a story of Saltmere": story,
+    "a sentence of Saltmere": story,
     "the same words, shuffled": shuffled,
     "not of this town": foreign,
 }
@@ -631,7 +631,7 @@ result = {name: float(perplexity(text_logprobs(text))) for name, text in table.i
 pd.DataFrame({"text": table, "perplexity": result}).round(1)
 
 # %%
-assert result["a story of Saltmere"] == min(result.values())
+assert result["a sentence of Saltmere"] == min(result.values())
 
 # %% [markdown]
 # The perplexity of this sentence is small: the model was, on average, as undecided as among a handful of tokens. Most likely it has never

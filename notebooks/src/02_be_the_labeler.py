@@ -193,7 +193,7 @@ handin.hand_in(*((card.session.store, pseudonym) if answered else (desk.store, m
 # %%
 mine, again = desk.labels(), desk.labels(repeats=True)
 show.note(
-    f"**{len(mine)}** choices, **{len(desk.ties())}** times 'cannot tell', and **{len(again)}** "
+    f"**{len(mine)}** choices, 'cannot tell': **{len(desk.ties())}**, and **{len(again)}** "
     "second choices in comparisons shown again."
 )
 

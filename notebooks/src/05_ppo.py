@@ -32,7 +32,7 @@ from IPython.display import Code
 
 from rlhf_helpers import models, ppo, presets, reward, sampling, tasks, tensors
 from rlhf_helpers.course import checks, learner, live, machine, plots, show
-from rlhf_helpers.course.profile import artifact, folder, profile, record
+from rlhf_helpers.course.profile import artifact, beside, folder, profile, record
 from rlhf_helpers.runtime import runs
 from rlhf_helpers.runtime.optim import TensorFlowAdam
 from rlhf_helpers.runtime.runs import Run
@@ -72,8 +72,10 @@ def before_and_after(tuned, queries, score=score):
 
 
 test = tasks.queries(task, tokenizer, size.judged, split="test", seed=5).to(device)
-tuned = models.Policy.load(artifact("policy_sentiment")).to(device)
-before_and_after(tuned, test[:6])
+found = artifact("policy_sentiment")
+tuned = models.Policy.load(found).to(device)
+paid_by = reward.scorer(models.RewardModel.load(beside(found, "reward_sentiment")).to(device), task)
+before_and_after(tuned, test[:6], paid_by)
 
 
 # %%
@@ -81,7 +83,7 @@ def mean_score(policy, score=score):
     return sum(answers(policy, test, score)[1]) / len(test)
 
 
-before, after = mean_score(reference), mean_score(tuned)
+before, after = mean_score(reference, paid_by), mean_score(tuned, paid_by)
 show.note(
     f"Over {len(test)} test prompts the mean score is {before:.2f} before and {after:.2f} after."
 )

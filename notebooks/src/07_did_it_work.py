@@ -34,7 +34,7 @@ from IPython.display import display
 
 from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks
 from rlhf_helpers.course import checks, learner, machine, plots, show
-from rlhf_helpers.course.profile import RECORDED, artifact, folder, own, profile
+from rlhf_helpers.course.profile import RECORDED, artifact, beside, folder, own, profile
 from rlhf_helpers.labels import cards, frontend
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.runtime import seeds
@@ -59,9 +59,11 @@ plots.pipeline("judge");
 # %%
 base = models.Policy.load().to(device)
 tokenizer = base.tokenizer
-tuned = models.Policy.load(artifact("policy_sentiment")).to(device)
-reward_model = models.RewardModel.load(artifact("reward_sentiment")).to(device)
-ppo_lines = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_text().splitlines()]
+found = artifact("policy_sentiment")
+tuned = models.Policy.load(found).to(device)
+# the reward model that paid it, and its curves: another fit has another unit
+reward_model = models.RewardModel.load(beside(found, "reward_sentiment")).to(device)
+ppo_lines = [json.loads(x) for x in beside(found, "ppo_sentiment.jsonl").read_text().splitlines()]
 taste, is_simulated = learner.taste(base)
 path = own("policy_taste") if taste else None
 yours = models.Policy.load(path).to(device) if path else tuned

@@ -67,7 +67,8 @@ comparisons, labels = labelers.recorded(task)
 # of happy and sad words chose, with as much noise as people have.)
 
 # %%
-asked, click = comparisons[0], labels[0]
+opening = show.clear_case(comparisons, labelers.simulated(task))
+asked, click = comparisons[opening], labels[opening]
 show.wrapped("... " + asked.query[-150:])
 marks = ["clicked" if k == click.choice else "" for k in range(len(asked.options))]
 pd.DataFrame({"option": asked.options, "": marks})
