@@ -89,8 +89,8 @@ show.note(
 )
 
 # %% [markdown]
-# Same prompts, same seed of the sampler, two models: the base model, and one tuned on the reward model of sentiment. (If the reward model is
-# your own, the recorded policy was paid by another fit to the same labels.) One unit of score is one standard deviation of the base model's
+# Same prompts, same seed of the sampler, two models: the base model, and one tuned on the reward model of sentiment. (A recorded
+# policy brings the reward model that paid it.) One unit of score is one standard deviation of the base model's
 # own responses (before they are cut and penalised, their mean is 0). Read the texts as well as the scores. Did the tuned model only become
 # more cheerful, or did it also begin to repeat itself?
 #

@@ -51,10 +51,7 @@ plots.pipeline("judge");
 #
 # Several things come from earlier notebooks: the model tuned on your taste, and the taste; a model tuned on a reward model of many labels,
 # that reward model, and the curves of its run. Each line says which it is, and how it was made; the recorded ones take the place of what is
-# missing.
-#
-# One warning: if you fitted a reward model in 03 and tuned on a taste in 05, the reward model here is yours, but the policy of sentiment and
-# its curves are recorded. PPO climbed another fit to the same labels, in a slightly different unit.
+# missing, and a recorded policy brings the reward model that paid it.
 
 # %%
 base = models.Policy.load().to(device)
@@ -550,7 +547,7 @@ views = pd.Series(rows, name="prefers the tuned model").to_frame()
 views.map("{:.1%}".format)
 
 # %% [markdown]
-# The first line is almost always the highest, because PPO was trained to raise this number, or that of another fit to the same labels. It
+# The first line is almost always the highest, because PPO was trained to raise exactly this number. It
 # does not ask by how much a text wins, and it knows no noise. The third line allows for both: it is how often the reward model *expects* a
 # noisy judge to prefer the tuned text. If the reward model were right about these texts, the second and the third line would agree. Compare
 # them, and then look at the picture, which compares them pair by pair.
