@@ -880,7 +880,7 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 # | 0.4 | 1.7 | 2.8 | 81 % | 70 % | 32 % |
 # | base model | 0.1 | 0 | 50 % | 50 % | 4 % |
 #
-# The price of 0.35 was chosen from this table, on these very prompts and judges; so its row flatters a little. Another seed, on other prompts and
+# The price of 0.35 was chosen from this table, on these very prompts and judges; so its row flatters. Another seed, on other prompts and
 # after that choice, ended at 1.3 and 2.6 nats, with 79 and 71 % of wins.
 #
 # The first run wins nearly every pair, and three of its answers in four begin with *What is all this*: *"What is all this about, my dear?"
