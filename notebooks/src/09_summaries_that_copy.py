@@ -836,6 +836,9 @@ if not quick:
 pd.DataFrame({name: texts[name][:3] for name in ("tuned", *changed)})
 
 # %% [markdown]
+# Read how the last two columns begin. *I need advice about* is an opening in own words that is never false, so it comes back. Nobody asked for
+# variety either.
+#
 # The same base model, the same posts, the same number of answers, the same people. What differs is a sentence in the
 # instructions, and a coloured mark on the card. **Instructions are part of the reward**, and so is the interface: whatever makes one kind of answer
 # easier to approve will be found, and optimised.
