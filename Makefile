@@ -48,7 +48,7 @@ data: setup ## write the bundled texts again, byte for byte
 	$(PY) data/town/corpus.py
 
 base: setup ## train the tokenizer and the bundled base model again, and measure it (some three and a half hours of training)
-	$(PY) data/town/train.py --out build/base --tokens 22000000 --decay 9000000
+	$(PY) data/town/train.py --out build/base --tokens 27000000 --decay 11000000
 	$(PY) data/town/examine.py build/base
 	$(PY) data/town/publish.py build/base
 
