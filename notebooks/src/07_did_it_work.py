@@ -908,7 +908,7 @@ pd.DataFrame(table).set_index("model").drop(columns="seconds").round(3)
 #
 # | change one knob | and look at |
 # |---|---|
-# | the judge's `temperature` (0, 1.65, 5) | the win rate: how much of what is missing to 100 % is the judge's noise? |
+# | the judge's `temperature` (0, 1.6, 5) | the win rate: how much of what is missing to 100 % is the judge's noise? |
 # | the judge's utility: `labelers.descriptiveness` | is the tuned model better, worse or equal in what nobody asked for? |
 # | the seed of `test` | the win rate against its interval |
 # | `task.temperature` in sampling, 0.7 to 1 | KL, distinct-2 and win rate together |
