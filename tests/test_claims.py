@@ -204,6 +204,17 @@ def test_03_the_taste_foresees_more_than_chance_and_says_whose_it_is():
     assert percents(shown("03", "foreseen.low > 0.25"))[1] > 25
 
 
+# ---- 04 ------------------------------------------------------------------------------------------
+
+
+def test_04_reinforce_ends_on_the_second_best_forecast():
+    """The text called it the luck of the training; without any luck it ends there too."""
+    reached, at_a_price = shown("04", "likeliest(final[0])"), shown("04", "likeliest(best_policy)")
+    best, second = (x[-1] for x in (row(at_a_price, n) for n in ("sun sun sun", "breeze sun sun")))
+    probability, reward = row(reached, "breeze sun sun")
+    assert best > second == reward and probability > 0.9
+
+
 # ---- 05 ------------------------------------------------------------------------------------------
 
 
