@@ -271,6 +271,32 @@ def test_06_how_far_above_the_floor_a_run_of_64_rows_lies(settings, above):
     assert f"{parts['total'] - floor:.0f} GB" in above
 
 
+SAVINGS = ({"checkpointing": True}, {"lora": 16})
+
+
+def test_06_where_the_lines_of_checkpointing_and_lora_cross():
+    few, many = (
+        [bill(micro_batch=n, precision="bf16", **x)["total"] for x in SAVINGS] for n in (64, 128)
+    )
+    assert few[0] > few[1] and many[0] < many[1]
+
+
+def test_06_with_checkpointing_sampling_is_larger_than_the_activations():
+    parts = bill(micro_batch=64, precision="bf16", checkpointing=True)
+    assert parts["sampling"] > parts["activations"]
+
+
+def test_06_a_forgotten_beta_changes_least_and_a_forgotten_generator_at_once():
+    table = shown("06", "in careless.items()")
+    found = {name: (same, float(far)) for _, name, same, far in (
+        line.split(" | ") for line in table.splitlines()[1:]
+    )}  # fmt: skip
+    assert min(found, key=lambda name: found[name][1]) == "beta"
+    assert {name: same for name, (same, _) in found.items()} == {
+        "moments": "True", "beta": "True", "generator": "False"
+    }  # fmt: skip
+
+
 # ---- 07 ------------------------------------------------------------------------------------------
 
 
