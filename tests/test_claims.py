@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_helpers import labelers, tasks
+from rlhf_helpers import copying, labelers, tasks
+from rlhf_helpers.course import town
 from rlhf_helpers.runtime import memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -385,7 +386,7 @@ def test_09_labelers_agree_about_as_often_as_people_and_the_two_kinds_part_furth
         row(table, name)[0] for name in ("two in a hurry", "two of ourselves", "one of each")
     )
     assert 0.35 < hurried < 0.5 < ourselves < 0.75  # the paper's authors: about .60
-    assert one_of_each < 0.46  # the paper's labelers and authors
+    assert one_of_each < 0.25  # the coin; the paper's labelers and authors: 0.46
 
 
 def test_09_tuned_on_accuracy_it_copies_and_on_other_instructions_it_does_not():
@@ -409,8 +410,45 @@ def test_09_whoever_cannot_check_own_words_takes_false_ones_more_easily():
     assert found["own-words-highlighted"][0] < found["accuracy"][0]
 
 
-def test_09_nobody_copies_preambles():
-    assert max(percents(shown("09", "wordy ="))) <= 3
+def test_09_no_reference_opens_with_a_preamble():
+    """So neither the base model nor a tuned one has learned to."""
+    facts, opened = town.facts("posts", ("validation",)), 0
+    for post in tasks.bundled("posts", "validation").to_list()[:300]:
+        first = copying.SENTENCE.split(post["text"])[0]
+        if not facts(post["text"], first):
+            opened += 1
+            start = copying.words(first)[:7]
+            assert not copying.contains(copying.words(post["summary"]), start), post["summary"]
+    assert opened > 30
+
+
+def test_09_the_references_are_true_a_quarter_are_copied_and_a_hurried_labeler_does_not_see_it():
+    table = shown("09", "before = pd.DataFrame")
+    reference, base = row(table, "reference"), row(table, "zero-shot")
+    assert 0.15 < reference[4] < 0.35 and reference[6] == 1 > base[6]
+    wins = row(shown("09", "contest = {"), "reference")[0]
+    assert wins < 60  # "hardly more often than a coin would"
+
+
+def test_09_no_effort_on_the_dial_ends_the_advantage_of_copies():
+    found = numbers(shown("09", "longest = {"), r"([\d.]+)\*{0,2}(?= words|, ourselves)")
+    hurried, coin, greatest = found
+    assert hurried > greatest > coin
+
+
+def test_09_cheap_looking_up_alone_shortens_the_copies_that_win():
+    table = shown("09", "won.items()}}")
+    longest = {line.split(" | ")[0]: numbers(line)[-2] for line in table.splitlines()[1:]}
+    assert longest["accuracy"] - longest["highlighted"] > 0.3 * (
+        longest["accuracy"] - longest["all four (a coin)"]
+    )
+
+
+def test_09_asked_for_own_words_it_is_no_less_accurate_and_tells_less():
+    table = shown("09", 'rows = ("zero-shot", "tuned", *changed)')
+    base = row(table, "zero-shot")
+    for own in (row(table, name) for name in ("own-words", "own-words-highlighted")):
+        assert own[2] < base[2] and own[6] >= base[6] and own[7] < base[7]
 
 
 def test_09_says_whose_clicks_were_counted():
