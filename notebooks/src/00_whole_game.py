@@ -362,7 +362,7 @@ if not solved:
 score = reward.scorer(scorer, task)  # the reward of the answer, or -1 if it never ends
 
 sizes = {"episodes": size.episodes // 4, "batch": size.batch, "answers": size.answers}
-config = ppo.PPOConfig(**sizes, kl_coef=0.35, kl_target=4.0)  # a nat costs what it costs in 05
+config = ppo.PPOConfig(**sizes, kl_coef=0.3, kl_target=4.0)  # a nat costs what it costs in 05
 pool = tasks.queries(task, tokenizer, config.episodes // config.answers, seed=100)
 print(f"{config.steps} steps with {config.batch} answers each, {config.answers} to a prompt")
 
