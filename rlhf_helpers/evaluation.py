@@ -193,30 +193,31 @@ def reweighted(scores: torch.Tensor, beta: float) -> dict[str, float]:
 class GoldCurve(NamedTuple):
     """How a gold reward goes with the distance d = sqrt(KL) while a proxy is maximised.
 
-    form "best of n": d (alpha - beta d); "rl": d (alpha - beta log d). error: the root mean square
-    of what the curve misses. Source: Gao, Schulman and Hilton 2022 (arXiv 2210.10760).
+    form "best of n": d (rise - bend d); "rl": d (rise - bend log d). error: the root mean square
+    of what the curve misses. Source: Gao, Schulman and Hilton 2022 (arXiv 2210.10760), who call
+    them alpha and beta.
     """
 
     form: str
-    alpha: float
-    beta: float
+    rise: float
+    bend: float
     error: float = 0.0
 
     def gold(self, kl: Tensor) -> Tensor:
         """Return the gold at these KLs (...), in nats and not negative; 0 at 0."""
         d = kl.sqrt()
-        return d * (self.alpha - self.beta * _slows(self.form, d))
+        return d * (self.rise - self.bend * _slows(self.form, d))
 
     def turning_point(self) -> tuple[float, float] | None:
         """Return the KL at which the gold is highest, and the gold there; None if it never
         turns, or falls from the start."""
-        if self.beta <= 0 or (self.form == "best of n" and self.alpha <= 0):
+        if self.bend <= 0 or (self.form == "best of n" and self.rise <= 0):
             return None
         if self.form == "best of n":
-            d = self.alpha / (2 * self.beta)
+            d = self.rise / (2 * self.bend)
         else:
-            d = math.exp(min(self.alpha / self.beta - 1, 100.0))  # further than any policy goes
-        return d**2, d * self.alpha / 2 if self.form == "best of n" else self.beta * d
+            d = math.exp(min(self.rise / self.bend - 1, 100.0))  # further than any policy goes
+        return d**2, d * self.rise / 2 if self.form == "best of n" else self.bend * d
 
 
 def fit_gold(kl: Tensor, gold: Tensor, form: str) -> GoldCurve:
@@ -237,7 +238,7 @@ def fit_gold(kl: Tensor, gold: Tensor, form: str) -> GoldCurve:
 
 
 def _slows(form: str, d: Tensor) -> Tensor:
-    """Return what beta is multiplied by: d itself, or log d (0 at 0, where d log d is 0)."""
+    """Return what bend is multiplied by: d itself, or log d (0 at 0, where d log d is 0)."""
     if form == "best of n":
         return d
     if form == "rl":

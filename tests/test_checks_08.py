@@ -28,12 +28,12 @@ def by_rank(proxy, gold, n, shift=1, whole=True, golds=None):
     return sum(w * g for w, g in zip(shares, ranked, strict=True)) / total
 
 
-def turning(alpha, beta, form):
-    return alpha / 2 / beta if form == "best of n" else math.exp(alpha / beta - 1)
+def turning(rise, bend, form):
+    return rise / 2 / bend if form == "best of n" else math.exp(rise / bend - 1)
 
 
-def package(alpha, beta, form):
-    return evaluation.GoldCurve(form, alpha, beta).turning_point()
+def package(rise, bend, form):
+    return evaluation.GoldCurve(form, rise, bend).turning_point()
 
 
 def stop(judged, patience):
@@ -157,7 +157,7 @@ SLIPS = [
     (T, lambda a, b, f: turning(b, a, f), "changed places"),
     (T, lambda a, b, f: a / 2 / b, "for the best of n"),
     (T, lambda a, b, f: math.exp(a / b - 1), "for RL"),
-    (T, lambda *case: 3.0, "alpha 1.2, beta 0.3, best of n"),
+    (T, lambda *case: 3.0, "rise 1.2, bend 0.3, best of n"),
     (S, lambda judged, patience: judged.index(max(judged)), "into the future"),
     (S, stopped_at, "BEFORE that"),
     (S, lambda *case: case[0][stop(*case)], "the win rate"),

@@ -256,11 +256,11 @@ def test_verdicts_of_two_people_on_one_pair_are_not_mixed():
 
 
 @pytest.mark.parametrize("form", ["best of n", "rl"])
-@pytest.mark.parametrize("alpha, beta", [(1.2, 0.3), (0.5, 0.4), (0.3, 0.6)])
-def test_a_gold_curve_turns_where_a_search_finds_its_highest_point(form, alpha, beta):
+@pytest.mark.parametrize("rise, bend", [(1.2, 0.3), (0.5, 0.4), (0.3, 0.6)])
+def test_a_gold_curve_turns_where_a_search_finds_its_highest_point(form, rise, bend):
     d = torch.linspace(0, 30, 300_001, dtype=torch.float64)[1:]
-    gold = d * (alpha - beta * (d if form == "best of n" else d.log()))
-    kl, peak = evaluation.GoldCurve(form, alpha, beta).turning_point()
+    gold = d * (rise - bend * (d if form == "best of n" else d.log()))
+    kl, peak = evaluation.GoldCurve(form, rise, bend).turning_point()
     assert kl**0.5 == pytest.approx(d[gold.argmax()].item(), abs=2e-4)
     assert peak == pytest.approx(gold.max().item(), abs=1e-6)
 
@@ -271,18 +271,18 @@ def test_a_curve_through_exact_points_is_found_again_and_starts_at_0(form):
     d = kl.sqrt()
     gold = d * 0.9 - 0.2 * d * (d if form == "best of n" else d.clamp(min=1e-9).log())
     found = evaluation.fit_gold(kl, gold, form)
-    assert (found.alpha, found.beta) == pytest.approx((0.9, 0.2), abs=1e-9)
+    assert (found.rise, found.bend) == pytest.approx((0.9, 0.2), abs=1e-9)
     assert found.error == pytest.approx(0, abs=1e-9) and found.gold(torch.zeros(1)).item() == 0
     torch.testing.assert_close(found.gold(kl), gold)
 
 
 def test_a_fit_by_hand_and_what_it_misses():
-    """Gold 1, 2, 0 at d = 1, 2, 3: alpha and beta solve 14 a - 36 b = 5, 36 a - 98 b = 9."""
+    """Gold 1, 2, 0 at d = 1, 2, 3: rise and bend solve 14 a - 36 b = 5, 36 a - 98 b = 9."""
     found = evaluation.fit_gold(torch.tensor([1.0, 4, 9]), torch.tensor([1.0, 2, 0]), "best of n")
-    beta = (36 * 5 - 14 * 9) / (14 * 98 - 36 * 36)
-    alpha = (5 + 36 * beta) / 14
-    assert (found.alpha, found.beta) == pytest.approx((alpha, beta))
-    misses = [d * (alpha - beta * d) - g for d, g in ((1, 1), (2, 2), (3, 0))]
+    bend = (36 * 5 - 14 * 9) / (14 * 98 - 36 * 36)
+    rise = (5 + 36 * bend) / 14
+    assert (found.rise, found.bend) == pytest.approx((rise, bend))
+    misses = [d * (rise - bend * d) - g for d, g in ((1, 1), (2, 2), (3, 0))]
     assert found.error == pytest.approx((sum(m * m for m in misses) / 3) ** 0.5)
 
 

@@ -134,7 +134,7 @@ def test_fits_take_all_seeds_together_and_begin_at_the_base_model():
         for start in (0.3, -0.2)
     ]
     (found,) = failures_table.fits(chosen, [])
-    assert (found["alpha"], found["beta"]) == pytest.approx((1.0, 0.25), abs=1e-3)
+    assert (found["rise"], found["bend"]) == pytest.approx((1.0, 0.25), abs=1e-3)
     assert found["turns_at_nats"] == pytest.approx(4.0, abs=1e-2) and found["peak"] == 1.0
     assert not found["seen"] and found["to_nats"] == 2.25  # it turns beyond what was measured
 

@@ -60,10 +60,10 @@ def nb08_gold_of_best(answer: Answer | None) -> str:
 
 @check
 def nb08_turning_point(answer: Answer | None) -> str:
-    """Check turning_point(alpha, beta, form): the d at which the gold is highest."""
+    """Check turning_point(rise, bend, form): the d at which the gold is highest."""
 
-    def right(alpha: float, beta: float, form: str) -> float:
-        return alpha / (2 * beta) if form == "best of n" else math.e ** (alpha / beta) / math.e
+    def right(rise: float, bend: float, form: str) -> float:
+        return rise / (2 * bend) if form == "best of n" else math.e ** (rise / bend) / math.e
 
     slips = [
         ("this is where the gold is back at 0: set the derivative to 0, not the gold.",
@@ -75,17 +75,17 @@ def nb08_turning_point(answer: Answer | None) -> str:
          lambda a, b, form: a / (2 * b) if form == "best of n" else math.exp(a / b)),
         ("d * d has the derivative 2 d, so a 2 is missing.",
          lambda a, b, form: a / b if form == "best of n" else math.exp(a / b - 1)),
-        ("the sign of the 1: log d = alpha / beta - 1.",
+        ("the sign of the 1: log d = rise / bend - 1.",
          lambda a, b, form: a / (2 * b) if form == "best of n" else math.exp(a / b + 1)),
         ("this is log d: take the exponential.",
          lambda a, b, form: a / (2 * b) if form == "best of n" else a / b - 1),
-        ("alpha and beta have changed places.",
+        ("rise and bend have changed places.",
          lambda a, b, form: right(b, a, form)),
         ("this takes every form for the best of n.", lambda a, b, form: a / (2 * b)),
         ("this takes every form for RL.", lambda a, b, form: math.exp(a / b - 1)),
     ]  # fmt: skip
     cases = [(1.2, 0.3, "best of n"), (0.8, 0.5, "best of n"), (1.2, 0.3, "rl"), (0.8, 0.5, "rl")]
-    names = [f"alpha {a}, beta {b}, {form}" for a, b, form in cases]
+    names = [f"rise {a}, bend {b}, {form}" for a, b, form in cases]
     close = compare(answer, cases, right, slips, names=names, tolerance=1e-6)
     return f"the derivative is 0 there ({close})."
 
