@@ -121,6 +121,8 @@ def fits(chosen: list[dict], runs: list[dict]) -> list[dict]:
         groups.setdefault((form, series), []).extend(gains)
     found = []
     for (form, series), gains in groups.items():
+        if len({kl for kl, _ in gains if kl > 1e-6}) < 2:
+            continue  # nobody moved, as in a trial of a few steps
         kl, gold = torch.tensor(gains).T
         curve = fit_gold(kl, gold, form)
         turn, far = curve.turning_point(), kl.max().item()
