@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from rlhf_helpers import models, presets
@@ -16,6 +16,7 @@ LOW = 0.1  # a price too low to hold a policy
 MEMBERS = 3  # reward models in an ensemble: the same labels, another start and order
 BOUND = 1.0  # deviations taken off a taste's reward
 PATIENCE = 3  # judgements in a row that may be no better
+PPO = replace(presets.KEPT, lr=2e-4, kl_horizon=400)  # short runs, and a controller that keeps up
 
 
 @dataclass(frozen=True)

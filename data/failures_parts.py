@@ -17,7 +17,7 @@ from pathlib import Path
 import datasets
 import torch
 import transformers
-from failures_arms import Arm, Model, Settings, labeler
+from failures_arms import PPO, Arm, Model, Settings, labeler
 from torch import Tensor
 
 from rlhf_helpers import (
@@ -218,10 +218,7 @@ def tuned(s: Settings, arm: Arm, seed: int) -> dict:
     """
     began, policy = time.process_time(), load(s)
     base, score, gold = policy.frozen_copy(), paid_by(s, policy, arm, seed), gold_of(s, seed)
-    config = replace(
-        presets.KEPT, episodes=arm.episodes, kl_coef=arm.price, kl_target=arm.target,
-        kl_horizon=400, lr=2e-4,
-    )  # fmt: skip
+    config = replace(PPO, episodes=arm.episodes, kl_coef=arm.price, kl_target=arm.target)
     folder = Path(s.folder) / arm.file(seed).removesuffix(".json")
     folder.mkdir(exist_ok=True)
     queries = tasks.queries(TASK, policy.tokenizer, s.judged + s.test, split="test", seed=seed)

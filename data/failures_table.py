@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from failures_arms import PATIENCE, ROLES, Arm, Model, Settings, arms
+from failures_arms import PATIENCE, PPO, ROLES, Arm, Model, Settings, arms
 from failures_parts import TASK, read
 from failures_verdicts import CLAIMS, QUESTION, verdicts
 
@@ -62,6 +62,7 @@ def table(s: Settings) -> dict[str, Any]:
         "made by data/make_failures.py",
         "question": QUESTION, "claims": [c._asdict() for c in CLAIMS],
         "settings": {k: v for k, v in asdict(s).items() if k not in ("base", "folder")},
+        "ppo": asdict(PPO),  # episodes and price are each run's own
         "agreement": pool["agreement"], "verdicts": verdicts(rows), "models": fitted,
         "fits": fits(chosen, runs), "best_of_n": chosen, "runs": runs, "rows": rounded(rows),
     }  # fmt: skip

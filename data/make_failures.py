@@ -36,7 +36,7 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent
 sys.path[:0] = [str(DATA.parent), str(DATA)]
 import failures_parts as parts  # noqa: E402
-from failures_arms import Settings, arms  # noqa: E402
+from failures_arms import PPO, Settings, arms  # noqa: E402
 from failures_table import models_of, table  # noqa: E402
 from jobs import Job, plan, work  # noqa: E402
 
@@ -86,7 +86,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
     apart = ("seeds", "base", "folder")
     kept = {f.name: getattr(s, f.name) for f in fields(s) if f.name not in apart}
     reader = (readers.BOREDOM, readers.LETTERS, readers.FIRST, readers.WORDY)
-    text = f"{kept} {presets.KEPT} {presets.BUNDLED[parts.TASK.name]} {reader} {list(arms(s))}"
+    text = f"{kept} {PPO} {presets.BUNDLED[parts.TASK.name]} {reader} {list(arms(s))}"
     weights.update(text.encode())
     return replace(s, folder=str(args.folder / weights.hexdigest()[:12]))
 
