@@ -65,7 +65,7 @@ pd.DataFrame(triumph["texts"])[["with the penalty", "without"]].head(4)
 # | about 60 minutes | about 4 minutes | notebooks 03, 04 and 05; 07 helps |
 
 # %%
-plots.pipeline("reward+ppo")
+plots.pipeline("reward+ppo");
 # %% [markdown]
 # ## 1. A reader who is not fooled
 #
@@ -80,7 +80,8 @@ rows = []
 for name, texts in triumph["texts"].items():
     if name != "prompt":
         rows.append(
-            {"written by": name, "happy words": statistics.mean(map(labelers.sentiment, texts)),
+            {"written by": name,
+             "happy words": statistics.mean(map(labelers.sentiment, texts)),
              "repetitions": statistics.mean(map(readers.repeats, texts)),
              "contentment": statistics.mean(map(readers.contentment, texts))}
         )  # fmt: skip
@@ -130,7 +131,8 @@ machine.announce("a pool of answers of the base model")
 prompts, samples = (64, 64) if not quick else (8, 16)
 ahead = tasks.queries(task, tokenizer, prompts, split="test", seed=77).to(device)
 dice = torch.Generator(device).manual_seed(1)
-pool = sampling.sample(base, ahead, task.response_length, task.temperature, dice, answers=samples)
+options = (task.response_length, task.temperature, dice)
+pool = sampling.sample(base, ahead, *options, answers=samples)
 kept, finished = tasks.truncate(task, pool.responses, tokenizer)
 phi = known.of_rollout(pool, kept).cpu()  # every answer as features, read once
 written = tasks.texts(task, pool.responses, tokenizer)
@@ -153,8 +155,8 @@ show.note(f"Over single answers, proxy and gold have a correlation of **{alike:.
 # Difficulty ●●●○○ · importance ●●●●● · 10 minutes
 #
 # For one prompt you have N answers, with their proxies and golds. Return the mean gold of the best of n *by proxy*, over all ways to take n of the
-# N. For 64 answers there are too many ways to list, and no need to: sort the answers by proxy. The i-th lowest ($i = 1, \dots, N$) is the best of exactly those subsets whose other
-# $n - 1$ members are lower, so of $\binom{i-1}{n-1}$ among $\binom{N}{n}$.
+# N. For 64 answers there are too many ways to list, and no need to: sort the answers by proxy. The i-th lowest ($i = 1, \dots, N$) is
+# the best of exactly those subsets whose other $n - 1$ members are lower, so of $\binom{i-1}{n-1}$ among $\binom{N}{n}$.
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
@@ -197,7 +199,7 @@ def best_of(proxy, n):
 
 
 chosen = [best_of(proxy, n) for n in (1, 2, 4, 8, 16, 32, 64) if n <= samples]
-plots.over_optimisation(chosen, "best of n")
+plots.over_optimisation(chosen, "best of n");
 # %% [markdown]
 # *How to read it:* right is further from the base model, in $d = \sqrt{\mathrm{KL}}$; hollow and dotted is the proxy, which is maximised, filled
 # is the gold, which is wanted. Best of $n$ for $n = 1$ on the left, each mark doubles it. A star would mark where the gold is highest.
@@ -280,7 +282,7 @@ columns = ["step", "proxy", "gold", "wins", "kl_nats", "entropy_nats", "distinct
 pd.DataFrame(free)[columns].round(2)
 
 # %%
-plots.over_optimisation(free, "rl")
+plots.over_optimisation(free, "rl");
 # %% [markdown]
 # *How to read it:* as before, with PPO's distance on the axis and looks along its training as marks. The line through the filled marks is a curve
 # with two numbers, fitted to the gold; the star is where it turns.
@@ -370,7 +372,7 @@ pd.DataFrame(rows).T.round(2)
 
 # %%
 cloud = (proxy.flatten(), gold.flatten())
-plots.gold_against_proxy([*chosen, *free], cloud=cloud)
+plots.gold_against_proxy([*chosen, *free], cloud=cloud);
 # %% [markdown]
 # *How to read it:* small grey dots are single answers of the base model with the line that fits them best; marks are means over many answers. On
 # the dashed diagonal a deviation of proxy would be a deviation of gold. Marks that leave the cloud to the right have a proxy that no base
@@ -468,7 +470,7 @@ both.round(2)
 pd.DataFrame({"no price": ends["texts"], remedy: mended[-1]["texts"]})
 
 # %%
-plots.gold_against_proxy([*free, *mended])
+plots.gold_against_proxy([*free, *mended]);
 # %% [markdown]
 # *How to read it:* as the last figure, without the cloud: the run that nothing held, and yours with the remedy. (A remedy that changes the reward
 # has another proxy: compare heights, not widths.)
@@ -495,10 +497,12 @@ else:
 
 # %%
 if record is not None:
-    named = {name: f"{n:,} labels" for name, n in zip(("few labels", "some labels", "many labels"),
-                                                      record["settings"]["sizes"])}  # fmt: skip
+    names = ("few labels", "some labels", "many labels")
+    named = {k: f"{n:,} labels" for k, n in zip(names, record["settings"]["sizes"])}
     _, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
-    many_n = [{"series": named[c["series"]]} | p for c in record["best_of_n"] for p in c["points"]]
+    many_n = [
+        {"series": named[c["series"]]} | p for c in record["best_of_n"] for p in c["points"]
+    ]
     plots.over_optimisation(many_n, "best of n", ax=axes[0])
     along = [
         {"series": f"{r['labels']:,} labels"} | p for r in record["runs"] for p in r["points"]
@@ -533,7 +537,8 @@ def answered(measures, about=lambda claim: True):
 # %%
 if record is not None:
     others = ("reward", "first", "longer")  # of sections 6 and 7
-    display(answered(("gold", "gap", "kl_nats"), lambda v: not any(w in v["who"] for w in others)))
+    here = ("gold", "gap", "kl_nats")
+    display(answered(here, lambda claim: not any(w in claim["who"] for w in others)))
 
 # %% [markdown]
 # Each verdict compares two rows seed by seed: *more* or *less* if the whole 95 % interval lies on one side of zero, *no difference seen* if it
@@ -554,7 +559,8 @@ if record is not None:
 words = ("sun", "breeze", "cloud", "rain", "storm")
 forecasts = torch.cartesian_prod(*[torch.arange(5)] * 3)  # (125, 3)
 before = torch.cat([torch.full((125, 1), 2.5), forecasts[:, :2]], 1)
-logits = torch.tensor([0.0, 0.4, 0.9, 0.9, 0.0]) - 0.6 * (torch.arange(5) - before[..., None]).abs()
+common = torch.tensor([0.0, 0.4, 0.9, 0.9, 0.0])
+logits = common - 0.6 * (torch.arange(5) - before[..., None]).abs()  # (125, 3, 5)
 log_rho = logits.log_softmax(-1).gather(-1, forecasts[..., None]).sum((-1, -2))  # (125,)
 nice = torch.tensor([2.0, 1.0, 0.0, -1.0, -2.0])[forecasts]
 raw = nice.sum(-1) + nice[:, -1]
@@ -610,11 +616,12 @@ for reward_sign, kl_sign in signs:
     top = pi.argmax()
     rows.append({
         "reward": reward_sign, "kl": kl_sign, "gold": (pi * r).sum().item(),
-        "surprise_nats": -(pi * log_rho).sum().item(), "share of the likeliest": pi[top].item(),
+        "surprise_nats": -(pi * log_rho).sum().item(),
+        "share of the likeliest": pi[top].item(),
         "likeliest forecast": " ".join(words[k] for k in forecasts[top]),
     })  # fmt: skip
 usual = {"gold": 0.0, "surprise_nats": -(log_rho.exp() * log_rho).sum().item()}
-plots.four_signs([*rows, usual])
+plots.four_signs([*rows, usual]);
 # %% [markdown]
 # *How to read it:* up is a better forecast, right is stranger to the base model: how many nats it is surprised by. The grey bar is as strange as the
 # base model's own forecasts are.
