@@ -70,7 +70,7 @@ plots.pipeline("reward+ppo");
 # ## 1. A reader who is not fooled
 #
 # Our reader likes happy words, as the judge above does. But it is bored by whatever it has been told before: a word of four letters or more
-# that comes a second time costs two points, as much as the happiest word is worth.
+# that comes a second time costs two points, as much as the happiest words are worth.
 
 # %%
 show.source(readers.repeats, readers.contentment)
@@ -91,8 +91,8 @@ assert seen.loc["without", "contentment"] < seen.loc["with the penalty", "conten
 seen.round(1)
 
 # %% [markdown]
-# Same texts, two verdicts. Nothing about this reader is exotic: no person who asked for happy continuations wanted *to delight the sweet, to
-# delight the sweet*. It simply never came up, because the base model hardly ever repeats itself.
+# Same texts, two verdicts. Nothing about this reader is exotic: nobody who asked for happy continuations wanted the same happy words again
+# and again. It simply never came up, because the base model hardly ever repeats itself.
 #
 # From now on two numbers go with every answer:
 #
@@ -312,7 +312,7 @@ show.note(
 #
 # ### Two forms, two turning points
 #
-# Gao, Schulman and Hilton (2022) measured hundreds of such curves and found that two numbers describe each of them, $u$ for the rise and $v$ for the
+# Gao, Schulman and Hilton (2022) measured many such curves and found that two numbers describe each of them, $u$ for the rise and $v$ for the
 # bend (they call them alpha and beta; ours is taken by the price):
 #
 # $$\text{best of } n:\quad d\,(u - v\,d) \qquad\qquad \text{RL}:\quad d\,(u - v \log d), \qquad d = \sqrt{\mathrm{KL}}.$$

@@ -60,7 +60,7 @@ def over_optimisation(
 
 def _fitted(ax: Axes, kl: np.ndarray, gold: np.ndarray, form: str, colour: str, dash: Any) -> str:
     """Draw the fitted curve; return where it turns, in words."""
-    start = gold[kl.argmin()]  # of the base model, which the curve begins with
+    start = gold[kl <= max(kl.min(), 1e-3)].mean()  # of the base model, where the curve begins
     curve = evaluation.fit_gold(torch.tensor(kl), torch.tensor(gold - start), form)
     x = np.linspace(0, np.sqrt(kl.max()), 200)
     ax.plot(x, start + curve.gold(torch.tensor(x**2)).numpy(), linestyle=dash, color=colour)
