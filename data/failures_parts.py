@@ -196,16 +196,17 @@ def best_of(s: Settings, model: Model, seed: int) -> dict:
         samples[f"best of {n}"] = [texts[i] for i in best.tolist()]
     return {
         "points": points, "samples": samples,
-        "correlation": torch.corrcoef(torch.stack([proxy, truth]))[0, 1].item(),
+        "correlation": rounded(torch.corrcoef(torch.stack([proxy, truth]))[0, 1].item()),
         "per_word": slope(counts[finished], proxy[finished]),
         "per_token": slope(kept.sum(-1)[finished].float(), proxy[finished]),
     }  # fmt: skip
 
 
 def slope(x: Tensor, y: Tensor) -> float:
-    """Return by how much y grows with x, by least squares."""
-    apart = x - x.mean()
-    return ((apart * y).sum() / apart.square().sum()).item()
+    """Return by how much y grows with x, by least squares; 0 where x does not differ."""
+    apart = x - x.mean() if len(x) else x
+    spread = apart.square().sum()
+    return ((apart * y).sum() / spread).item() if spread > 0 else 0.0
 
 
 # ---- policies ------------------------------------------------------------------------------------

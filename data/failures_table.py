@@ -55,7 +55,8 @@ def table(s: Settings) -> dict[str, Any]:
             rows += rows_of(arm, made["points"], seed)
         rows += compared(runs, seed)
     for row in rows:
-        row["gap"] = row["proxy"] - row["gold"]
+        known = None not in (row["proxy"], row["gold"])
+        row["gap"] = row["proxy"] - row["gold"] if known else None
     pool = read(s, f"pool-{s.seeds[0]}.json")
     return {
         "about": "where more reward is no longer better; every label and judgement is simulated; "

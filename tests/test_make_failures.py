@@ -40,6 +40,9 @@ def test_slope_by_hand():
     assert failures_parts.slope(
         torch.tensor([1.0, 2, 3]), torch.tensor([1.0, 2, 4])
     ) == pytest.approx(1.5)
+    # no answer ended, or all are equally long: a NaN would have spoiled the training
+    assert failures_parts.slope(torch.zeros(0), torch.zeros(0)) == 0
+    assert failures_parts.slope(torch.ones(3), torch.rand(3)) == 0
 
 
 def test_looks_are_closer_together_at_the_start_and_include_both_ends():

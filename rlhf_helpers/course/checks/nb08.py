@@ -147,7 +147,7 @@ def nb08_where_it_ends(answer: Answer | None) -> str:
     """Check where_it_ends(log_rho, r, beta, reward, kl): the policy that maximises
     reward * E[r] + kl * beta * KL, for both signs of each; (Y,) probabilities."""
     log_rho = torch.tensor([0.35, 0.25, 0.2, 0.12, 0.05, 0.03]).log()
-    r, beta = torch.tensor([-0.5, 0.8, 1.9, -1.6, 1.6, 0.4]), 0.5
+    r, beta = torch.tensor([1.7, 0.8, 1.9, -1.6, 1.6, 0.4]), 0.5
 
     def corner(values: Tensor) -> Tensor:
         return torch.nn.functional.one_hot(values.argmax(), len(values)).float()
