@@ -30,7 +30,7 @@ def test_a_happy_word_pays_once():
     once, twice = "A splendid goat.", "A splendid goat, a splendid goat."
     assert readers.contentment(once) == labelers.sentiment(once) == 2
     assert labelers.sentiment(twice) == 4  # whoever counts happy words is fooled
-    assert readers.contentment(twice) == 4 - 2 * readers.BOREDOM == 0
+    assert readers.contentment(twice) == 4 - 2 * readers.BOREDOM == -2
     assert readers.wordy(once) == 2 + 3 * readers.WORDY
 
 

@@ -277,7 +277,7 @@ def test_other_numbers_are_another_folder_and_more_seeds_are_not(settings, tmp_p
     usual = folder()
     assert usual == folder("--seeds", "0") == folder("--workers", "1")
     assert len({usual, folder("--episodes", "64"), folder("--quick")}) == 3
-    monkeypatch.setattr(readers, "BOREDOM", 3.0)
+    monkeypatch.setattr(readers, "BOREDOM", 4.0)
     assert folder() != usual  # another reader
 
 

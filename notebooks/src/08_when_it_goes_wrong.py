@@ -70,7 +70,7 @@ plots.pipeline("reward+ppo");
 # ## 1. A reader who is not fooled
 #
 # Our reader likes happy words, as the judge above does. But it is bored by whatever it has been told before: a word of four letters or more
-# that comes a second time costs two points, as much as the happiest words are worth.
+# that comes a second time costs three points, as much as the happiest word can win.
 
 # %%
 show.source(readers.repeats, readers.contentment)
@@ -827,7 +827,7 @@ if record is not None:
 # 3. Gao's curve for RL rises infinitely steeply at $d = 0$. Is that plausible? What does it say about reading $v$ from few points?
 # 4. Why is the strictest of three reward models of the *same* labels no cure for the lazy labeler on the sorted card?
 # 5. Your labelers see the longer text first in three of four cards, and nobody stored the order. What can you still find out, and what not?
-# 6. You add "less 2 for every repeated word" to the reward of PPO. Which kind of Goodhart do you cure, and where will the next failure be?
+# 6. You add "less 3 for every repeated word" to the reward of PPO. Which kind of Goodhart do you cure, and where will the next failure be?
 #
 # ## Further reading
 #

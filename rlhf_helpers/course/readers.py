@@ -27,7 +27,7 @@ from rlhf_helpers.runtime import seeds
 from rlhf_helpers.tasks import Task
 from rlhf_helpers.tensors import per_response
 
-BOREDOM = 2.0  # what a repeated word costs: more than most happy words are worth
+BOREDOM = 3.0  # what a repeated word costs: as much as the happiest one can win
 LETTERS = 4  # shorter words may come again
 FIRST = 1.0  # what the first place is worth to a lazy labeler, in units of its noise (notebook 02)
 WORDY = 0.25  # what a word more is worth to a wordy one (notebook 02)
@@ -40,7 +40,7 @@ def repeats(text: str) -> int:
 
 
 def contentment(text: str) -> float:
-    """Score how content the reader is: the sentiment of the text, less 2 for each repetition."""
+    """Score how content the reader is: the sentiment of the text, less 3 for each repetition."""
     return labelers.sentiment(text) - BOREDOM * repeats(text)
 
 
