@@ -250,3 +250,68 @@ def test_verdicts_of_two_people_on_one_pair_are_not_mixed():
     for verdicts in (both, [Label(pair.id, "ann", 5)]):
         with pytest.raises(ValueError, match="one verdict for each pair"):
             evaluation.judge([pair], [True], verdicts)
+
+
+# ---- over-optimisation ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["best of n", "rl"])
+@pytest.mark.parametrize("rise, bend", [(1.2, 0.3), (0.5, 0.4), (0.3, 0.6)])
+def test_a_gold_curve_turns_where_a_search_finds_its_highest_point(form, rise, bend):
+    d = torch.linspace(0, 30, 300_001, dtype=torch.float64)[1:]
+    gold = d * (rise - bend * (d if form == "best of n" else d.log()))
+    kl, peak = evaluation.GoldCurve(form, rise, bend).turning_point()
+    assert kl**0.5 == pytest.approx(d[gold.argmax()].item(), abs=2e-4)
+    assert peak == pytest.approx(gold.max().item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("form", ["best of n", "rl"])
+def test_a_curve_through_exact_points_is_found_again_and_starts_at_0(form):
+    kl = torch.tensor([0.0, 0.5, 1.0, 4.0, 9.0, 30.0], dtype=torch.float64)
+    d = kl.sqrt()
+    gold = d * 0.9 - 0.2 * d * (d if form == "best of n" else d.clamp(min=1e-9).log())
+    found = evaluation.fit_gold(kl, gold, form)
+    assert (found.rise, found.bend) == pytest.approx((0.9, 0.2), abs=1e-9)
+    assert found.error == pytest.approx(0, abs=1e-9) and found.gold(torch.zeros(1)).item() == 0
+    torch.testing.assert_close(found.gold(kl), gold)
+
+
+def test_a_fit_by_hand_and_what_it_misses():
+    """Gold 1, 2, 0 at d = 1, 2, 3: rise and bend solve 14 a - 36 b = 5, 36 a - 98 b = 9."""
+    found = evaluation.fit_gold(torch.tensor([1.0, 4, 9]), torch.tensor([1.0, 2, 0]), "best of n")
+    bend = (36 * 5 - 14 * 9) / (14 * 98 - 36 * 36)
+    rise = (5 + 36 * bend) / 14
+    assert (found.rise, found.bend) == pytest.approx((rise, bend))
+    misses = [d * (rise - bend * d) - g for d, g in ((1, 1), (2, 2), (3, 0))]
+    assert found.error == pytest.approx((sum(m * m for m in misses) / 3) ** 0.5)
+
+
+def test_a_curve_that_never_turns_says_so_and_a_curve_needs_two_distances():
+    assert evaluation.GoldCurve("best of n", 1.0, -0.1).turning_point() is None
+    assert evaluation.GoldCurve("rl", 1.0, 0.0).turning_point() is None
+    assert evaluation.GoldCurve("best of n", -0.1, 0.2).turning_point() is None  # falls at once
+    assert math.isfinite(evaluation.GoldCurve("rl", 1.0, 1e-9).turning_point()[0])
+    with pytest.raises(ValueError, match="two distances"):
+        evaluation.fit_gold(torch.tensor([0.0, 2.0, 2.0]), torch.ones(3), "rl")
+    with pytest.raises(ValueError, match="no form 'ppo'"):
+        evaluation.fit_gold(torch.tensor([1.0, 2.0]), torch.ones(2), "ppo")
+
+
+@pytest.mark.parametrize(
+    "judged, patience, kept",
+    [
+        ([0.5, 0.6, 0.7, 0.65, 0.6, 0.9], 2, 2),  # 0.9 was never seen
+        ([0.5, 0.6, 0.7, 0.65, 0.6, 0.9], 3, 5),
+        ([0.5, 0.6, 0.6, 0.6], 2, 1),  # equal is not better
+        ([0.5, 0.4], 5, 0),
+        ([0.7], 1, 0),
+    ],
+)
+def test_training_stops_when_judgements_no_longer_improve(judged, patience, kept):
+    assert evaluation.stop_at(judged, patience) == kept
+
+
+def test_stopping_needs_a_judgement():
+    for judged, patience in (([], 2), ([0.5], 0)):
+        with pytest.raises(ValueError, match="judgement"):
+            evaluation.stop_at(judged, patience)

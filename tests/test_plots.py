@@ -385,3 +385,75 @@ def test_running_hits_draws_every_share_so_far_with_its_interval_and_the_ceiling
     assert np.allclose([last.min(), last.max()], [wilson(2, 4).low, wilson(2, 4).high])
     at = [line.get_ydata()[0] for line in ax.get_lines() if line.get_linestyle() == "-."]
     assert at == [0.4, 0.8] and len(lines_with(ax, "the ceiling lies between these")) == 1
+
+
+# ---- failures ------------------------------------------------------------------------------------
+
+
+def bought(form, series="", most=4.0):
+    """Points whose gold lies on a curve exactly: d (1 - d / 4), or d (1 - 0.5 log d)."""
+    rows = []
+    for d in np.linspace(0, most, 9):
+        gold = d * (1 - d / 4) if form == "best of n" else d * (1 - 0.5 * math.log(max(d, 1e-9)))
+        rows.append({"series": series, "kl_nats": d**2, "proxy": 1.4 * d, "gold": gold})
+    return rows
+
+
+def stars(ax):
+    return [line for line in ax.get_lines() if line.get_marker() == "*"]
+
+
+@pytest.mark.parametrize(("form", "d"), [("best of n", 2.0), ("rl", math.e)])
+def test_the_star_stands_where_the_gold_is_highest(form, d):
+    ax = plots.over_optimisation(bought(form), form)
+    (star,) = stars(ax)
+    assert star.get_xdata()[0] == pytest.approx(d, abs=1e-6)
+    highest = max(line.get_ydata().max() for line in lines_with(ax, "_child1"))
+    assert star.get_ydata()[0] == pytest.approx(
+        1.0 if form == "best of n" else 0.5 * math.e, abs=1e-6
+    )
+    assert highest <= star.get_ydata()[0] + 1e-6
+    assert any(f"turns at {d**2:.1f} nats" in t.get_text() for t in ax.get_legend().get_texts())
+
+
+def test_a_turning_point_that_was_not_reached_is_said_and_not_drawn():
+    ax = plots.over_optimisation(bought("best of n", most=1.5), "best of n")
+    assert not stars(ax)
+    assert any("would turn at 4 nats" in t.get_text() for t in ax.get_legend().get_texts())
+
+
+def test_series_of_proxy_and_gold_differ_in_more_than_colour():
+    rows = bought("rl", "few") + bought("rl", "many")
+    ax = plots.over_optimisation(rows, "rl")
+    drawn = [x for x in ax.get_lines() if len(x.get_xdata()) == 9]
+    hollow = [x for x in drawn if x.get_markerfacecolor() == "none"]
+    assert len(drawn) == 4 and len(hollow) == 2
+    assert {x.get_marker() for x in drawn} == {"o", "s"} and ax.get_xlabel().startswith("d,")
+    two = plots.over_optimisation(bought("rl")[:2], "rl")  # too few points for a curve
+    assert not stars(two) and "turn" not in two.get_legend().get_texts()[0].get_text()
+
+
+def test_gold_against_proxy_draws_the_diagonal_and_the_line_of_the_cloud():
+    x = np.array([-2.0, -1, 0, 1, 2])
+    ax = plots.gold_against_proxy(bought("rl", "PPO"), cloud=(x, 0.5 * x))
+    (line,) = lines_with(ax, "their line")
+    assert (line.get_ydata() / line.get_xdata()).tolist() == pytest.approx([0.5, 0.5])
+    (diagonal,) = lines_with(ax, "gold = proxy")
+    assert diagonal.get_xdata().tolist() == diagonal.get_ydata().tolist() == [0, 1.4 * 4]
+    (path,) = lines_with(ax, "PPO")
+    assert path.get_xdata()[-1] == pytest.approx(5.6) and path.get_marker() == "o"
+
+
+def test_four_signs_have_a_mark_each_and_the_base_model_a_line():
+    cells = [
+        {"reward": reward, "kl": kl, "gold": float(reward), "surprise_nats": 40.0 + 10 * kl}
+        for reward in (1, -1)
+        for kl in (1, -1)
+    ]
+    ax = plots.four_signs([*cells, {"gold": 0.1, "surprise_nats": 39.0}])
+    (story,) = lines_with(ax, "- reward, - KL")
+    assert (story.get_xdata()[0], story.get_ydata()[0]) == (30.0, -1.0)
+    named = [line for line in ax.get_lines() if "reward" in line.get_label()]
+    assert len({line.get_marker() for line in named}) == len(named) == 4
+    (base,) = lines_with(ax, "base model")
+    assert base.get_xdata()[0] == 39.0
