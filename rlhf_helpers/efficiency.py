@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 # a model's rewards may be on any scale: these are tried, 0 is to foresee nothing
-SCALES = (0.0, *(2 ** (i / 4) for i in range(-24, 13)))
+SCALES = (0.0, *(2 ** (i / 4) for i in range(-24, 21)))
 
 
 def bits_in_labels(chances: Tensor) -> float:
@@ -78,7 +78,7 @@ def share_attained(rewards: Tensor, utilities: Tensor) -> float:
     """
     mean = utilities.mean(1)
     gained = utilities.gather(1, rewards.argmax(1, keepdim=True)).squeeze(1) - mean
-    return ((gained.mean()) / (utilities.amax(1) - mean).mean()).item()
+    return (gained.mean() / (utilities.amax(1) - mean).mean()).item()
 
 
 def labels_for(counts: Sequence[float], values: Sequence[float], goal: float) -> float:

@@ -8,7 +8,9 @@ import torch
 
 from rlhf_helpers import efficiency
 
-THREE_OF_FOUR = 0.8112781244591328  # entropy of a coin that falls right three times in four, in bits
+THREE_OF_FOUR = (
+    0.8112781244591328  # entropy of a coin that falls right three times in four, in bits
+)
 
 
 def test_bits_in_labels_by_hand():
@@ -126,8 +128,8 @@ def test_curves_cross_by_hand():
     assert efficiency.crossing(many, few) is None  # few is not above at the end
     assert efficiency.crossing(few, [(10, 0.6), (10_000, 0.9)]) is None  # above all along
     assert efficiency.crossing(few, [(20_000, 0.9)]) is None  # they share no count
-    # only what both cover: few ends at 1,000, where they are level
-    assert efficiency.crossing(few[:2], many) is None
+    # only what both cover: few ends at 100, where it still is above
+    assert efficiency.crossing([(10, 0.5), (100, 0.6)], many) is None
 
 
 def test_of_two_crossings_the_last_counts():
