@@ -150,9 +150,9 @@ def sizes(rows: Sequence[dict]) -> list[dict]:
     """Take apart, for each task and learner, how many labels were needed to foresee half of what
     can be foreseen: (bits of labels paid until then) / (bits in a label).
 
-    Between two tasks, labels needed differ by the product of two ratios: how much less a label tells
-    (`bits_in_label`), and how many more bits had to be told (`bits_paid`). Also where the two
-    learners cross. Infinity, "never within the counts", is None.
+    Between two tasks, labels needed differ by the product of two ratios: how much less a label
+    tells (`bits_in_label`), and how many more bits had to be told (`bits_paid`). Also where the two
+    learners cross. None is "never within the counts".
     """
     found = []
     for task in dict.fromkeys(row["task"] for row in rows):

@@ -1,14 +1,16 @@
 """How many labels: wins against the base model, and bits foreseen, from 25 to 20,000 labels
 (`data/recorded/label_counts.json`).
 
-Sentiment, descriptiveness and summaries of posts, by what learns from the labels (a few-click model
-on the frozen base model, `clicks`; all weights of a reward model, `reward`), by the labelers' noise,
-and by who chooses the questions (chance, or the few-click model itself). No person takes part, so
-what is wanted is known exactly (`label_counts_truth`). Every reward model is measured on prompts of
-the validation split: how often its favourite is chosen, the share of the attainable utility, bits
-foreseen, and wins of the best of 16 by its opinion against one answer more, in the eyes of a judge
-without noise and of one as noisy as the labelers. Some are tuned on, too, by PPO at the price that
-all chapters keep, offline and online. What is claimed was fixed before (`label_counts_verdicts`).
+Sentiment, descriptiveness and summaries of posts, by what learns from the labels (a few-click
+model on the frozen base model, `clicks`; all weights of a reward model, `reward`), by the labelers'
+noise, and by who chooses the questions (chance, or the few-click model itself). No person takes
+part, so what is wanted is known exactly (`label_counts_truth`).
+
+Every reward model is measured on prompts of the validation split: how often its favourite is
+chosen, the share of the attainable utility, bits foreseen, and wins of the best of 16 by its
+opinion against one answer more, in the eyes of a judge without noise and of one as noisy as the
+labelers. Some are tuned on, too, by PPO at the price that all chapters keep, offline and online.
+What is claimed was fixed before (`label_counts_verdicts`).
 
 Every finished part is kept in runs/label_counts, and inside a part PPO goes on from its checkpoint;
 the same command goes on from there. `--plan` only says how long it will take, `--quick` makes a
@@ -29,9 +31,11 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parent
 sys.path[:0] = [str(DATA.parent), str(DATA)]
+import label_counts_models as learned  # noqa: E402
 import label_counts_parts as parts  # noqa: E402
 from jobs import Job, plan, work  # noqa: E402
-from label_counts_parts import FEW, KINDS, PART, Settings, pool_files  # noqa: E402
+from label_counts_models import FEW  # noqa: E402
+from label_counts_parts import KINDS, PART, Settings, pool_files  # noqa: E402
 from label_counts_truth import COIN, FACTOR  # noqa: E402
 from label_counts_verdicts import QUESTION, sizes, verdicts  # noqa: E402
 
@@ -81,21 +85,21 @@ def _reward_models(s: Settings, name: str, seed: int, add) -> None:
     kind = KINDS[name]
     took, ready = SECONDS[kind], (f"held-{kind}.json", *pool_files(s, kind))
     measuring = took["read"] * 5 * s.held
-    add(f"bounds-{name}-{seed}.json", ready, 10, parts.bounds, name, seed)
+    add(f"bounds-{name}-{seed}.json", ready, 10, learned.bounds, name, seed)
     reading = took["read"] * s.read + measuring
     noises = ("recorded", "noiseless", "coin") if name == "sentiment" else ("recorded",)
     for noise in noises:
         file = f"few-{name}-{noise}-{seed}.json"
         fits = CUBE * (min(FEW, s.labels) / FEW) ** 3 + 20
-        add(file, ready, reading + fits, parts.few, name, noise, seed)
+        add(file, ready, reading + fits, learned.few, name, noise, seed)
         most = MOST.get(name, max(s.counts)) if noise == "recorded" else NOISY
         for count in (n for n in s.counts if n <= most):
             file = f"full-{name}-{noise}-{count}-{seed}.json"
-            labels = max(count, parts.STEPS * 8 / 2)
+            labels = max(count, learned.STEPS * 8 / 2)
             seconds = took["fit"] * labels + 1_100 * took["sample"] + measuring
-            add(file, ready, seconds, parts.full, name, noise, count, seed)
+            add(file, ready, seconds, learned.full, name, noise, count, seed)
     asking = ("recorded", seed, "uncertain")
-    add(f"asked-{name}-{seed}.json", ready, reading + 1.5 * CUBE, parts.few, name, *asking)
+    add(f"asked-{name}-{seed}.json", ready, reading + 1.5 * CUBE, learned.few, name, *asking)
 
 
 def _policies(s: Settings, name: str, seed: int, add) -> None:
@@ -110,7 +114,7 @@ def _policies(s: Settings, name: str, seed: int, add) -> None:
             seconds += took["fit"] * count * (rounds + 1) / 2 + took["sample"] * 4 * count
         needs = ready if rounds > 1 else (*ready, made)
         file = f"tuned-{name}-{learner}-{count}-{rounds}-{seed}.json"
-        add(file, needs, seconds, parts.tuned, name, learner, count, rounds, seed)
+        add(file, needs, seconds, learned.tuned, name, learner, count, rounds, seed)
 
 
 # ---- the table -----------------------------------------------------------------------------------

@@ -40,9 +40,9 @@ def bits_in_labels(chances: Tensor) -> float:
 def bits_foreseen(rewards: Tensor, chances: Tensor, *, rescaled: bool = True) -> float:
     """Return log2 K less the model's mean loss in bits on other labels.
 
-    rewards (N, K) of the model; chances (N, K) of the labeler, or one at what it chose. A model that
-    is too sure of itself may foresee less than nothing; `rescaled`: the scale of its rewards is
-    chosen on one half of the comparisons for the other, so that only what it knows counts.
+    rewards (N, K) of the model; chances (N, K) of the labeler, or one at what it chose. A model
+    that is too sure of itself may foresee less than nothing; `rescaled`: the scale of its rewards
+    is chosen on one half of the comparisons for the other, so that only what it knows counts.
     """
     rewards, chances = rewards.double(), chances.double()
     if not rescaled:

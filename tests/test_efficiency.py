@@ -53,7 +53,7 @@ def test_a_model_that_is_too_sure_is_brought_to_scale_and_one_that_knows_nothing
 
 def test_information_of_an_answer_by_hand():
     """Two tastes, equally likely. If they choose opposite options, three times in four, an answer
-    tells 1 - H(3/4) bits; if both are sure, one bit; if they choose alike, nothing, however sure."""
+    tells 1 - H(3/4) bits; if both are sure, one bit; if they choose alike, nothing."""
     half = torch.tensor([0.5, 0.5])
     questions = torch.tensor(
         [[[0.75, 0.25], [0.25, 0.75]], [[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]]

@@ -15,6 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 
 import jobs  # noqa: E402
+import label_counts_models as learned  # noqa: E402
 import label_counts_parts as parts  # noqa: E402
 import label_counts_truth as truth  # noqa: E402
 import label_counts_verdicts as verdicts  # noqa: E402
@@ -123,8 +124,8 @@ def test_every_claim_is_about_rows_that_the_experiment_makes():
         for r in (claim.who, claim.than):
             assert r.labels in make_label_counts.COUNTS
             assert r.labels <= make_label_counts.MOST.get(r.task, 20_000)
-            assert r.learner == "full" or r.labels <= parts.FEW
-            assert r.asking == "random" or r.labels <= parts.ASKED
+            assert r.learner == "full" or r.labels <= learned.FEW
+            assert r.asking == "random" or r.labels <= learned.ASKED
             assert r.noise == "recorded" or r.task == "sentiment"
             if r.rounds:
                 assert (r.learner, r.labels, r.rounds) in tuned
@@ -162,7 +163,7 @@ def settings(tmp_path, monkeypatch):
     for name in ("sentiment", "tldr"):
         small = dataclasses.replace(presets.BUNDLED[name], normalize_samples=16)
         monkeypatch.setitem(presets.BUNDLED, name, small)
-    monkeypatch.setattr(parts, "STEPS", 2)
+    monkeypatch.setattr(learned, "STEPS", 2)
     monkeypatch.setattr(make_label_counts, "MOST", {})
     tokenizer = models.load_tokenizer()
     models.tiny_policy(vocabulary=len(tokenizer), context=256).save(tmp_path / "base")
@@ -193,7 +194,7 @@ def test_a_command_that_was_stopped_goes_on_and_ends_with_the_same_table(
 ):
     straight = without_seconds(perform(settings, tmp_path / "straight"))
     with monkeypatch.context() as patch:
-        patch.setattr(parts.ppo, "tune", lambda *a: 1 / 0)
+        patch.setattr(learned.ppo, "tune", lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             perform(settings, tmp_path / "stopped")
     done = {p: p.stat().st_mtime_ns for p in (tmp_path / "stopped").glob("*.json")}
@@ -249,23 +250,23 @@ def test_what_it_asks_itself_is_never_asked_twice(settings, tmp_path):
     (tmp_path / "parts" / "pool-style-0.json").write_text(json.dumps(parts.pool(s, "style", 0)))
     known = parts.ordered(s, "sentiment", 0)
     policy = parts.load(s).requires_grad_(False)
-    features = parts.Features(policy, tasks.SENTIMENT, known)
-    chosen = parts.uncertain(features, STYLE, known, [4, 15], seed=0)
+    features = learned.Features(policy, tasks.SENTIMENT, known)
+    chosen = learned.uncertain(features, STYLE, known, [4, 15], seed=0)
     assert len({c.id for c in chosen}) == len(chosen) == 15
-    ten = parts.uncertain(features, STYLE, known, [4, 10], seed=0)
+    ten = learned.uncertain(features, STYLE, known, [4, 10], seed=0)
     assert chosen[:10] == ten  # more questions begin with the same ones
 
 
 def test_a_policy_that_collapsed_is_a_row_too(settings, tmp_path, monkeypatch):
     def collapse(*arguments):
-        raise parts.Collapsed("step 3: it says one thing")
+        raise learned.Collapsed("step 3: it says one thing")
 
     folder = tmp_path / "parts"
     folder.mkdir()
     s = dataclasses.replace(settings, folder=str(folder))
     (folder / "held-style.json").write_text(json.dumps(parts.held(s, "style")))
-    monkeypatch.setattr(parts.online, "tune", collapse)
-    found = parts.tuned(s, "sentiment", "full", 16, 2, 0)
+    monkeypatch.setattr(learned.online, "tune", collapse)
+    found = learned.tuned(s, "sentiment", "full", 16, 2, 0)
     assert found["collapsed"] == "step 3: it says one thing" and abs(found["kl_nats"]) < 1e-4
 
 
@@ -319,7 +320,7 @@ def test_the_recorded_table_has_every_row_for_every_seed(path):
 def test_measurements_of_torch_are_plain_numbers(settings, tmp_path):
     s = dataclasses.replace(settings, folder=str(tmp_path))
     (tmp_path / "held-style.json").write_text(json.dumps(parts.held(s, "style")))
-    found = parts.measure(
+    found = learned.measure(
         s, "sentiment", 0, lambda asked: torch.zeros(len(asked), len(asked[0].options))
     )
     assert found["bits_foreseen"] == 0 and found["bits_in_label"] >= 0
