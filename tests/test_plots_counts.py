@@ -85,8 +85,8 @@ def test_the_paper_stands_beside_hollow_and_ones_own_labels_are_a_point():
 
 
 def test_the_papers_numbers_are_those_of_its_text():
-    """Labels in the words of the paper's abstract and of chapter 03: 51.9 % from 200, 84.4 from
-    1,000; and three of the row of descriptiveness, which does not rise evenly."""
+    """Those that chapter 03 names, 51.9 % from 200 and 84.4 from 1,000; descriptiveness does not
+    rise evenly."""
     wins = presets.WINS_BY_LABELS
     assert (wins["sentiment"][200], wins["sentiment"][1_000]) == (51.9, 84.4)
     vivid = wins["descriptiveness"]
