@@ -110,11 +110,10 @@ def nb10_labels_at(answer: Answer | None) -> str:
         ("this is the share of the way: now go so far along the axis.",
          lambda g, few, low, many, high: (g - low) / (high - low)),
     ]  # fmt: skip
-    cases = [(0.6, 100, 0.5, 10_000, 0.7), (0.7, 200, 0.519, 500, 0.749), (0.5, 500, 0.3, 2_500, 0.7),
-             (0.3, 25, 0.3, 50, 0.4), (0.55, 1_000, 0.5, 8_000, 0.65)]  # fmt: skip
-    names = [
-        f"goal {g}, from {low} at {few} to {high} at {many}" for g, few, low, many, high in cases
-    ]
+    cases = [(0.6, 100, 0.5, 10_000, 0.7), (0.7, 200, 0.519, 500, 0.749),
+             (0.5, 500, 0.3, 2_500, 0.7), (0.3, 25, 0.3, 50, 0.4),
+             (0.55, 1_000, 0.5, 8_000, 0.65)]  # fmt: skip
+    names = ["goal {0}, from {2} at {1} to {4} at {3}".format(*case) for case in cases]
     close = compare(answer, cases, right, slips, names=names, tolerance=1e-6)
     return f"halfway up between 100 and 10,000 labels are 1,000 ({close})."
 
@@ -175,7 +174,7 @@ def nb10_told(answer: Answer | None) -> str:
         return [1 / len(weights)] * len(weights)
 
     slips = [
-        ("this is the whole surprise: of a question on which every taste throws a coin it makes the "
+        ("this is the whole surprise: a question on which every taste throws a coin would be the "
          "best one. Take off the noise.", lambda w, c: entropy(mixed(w, c))),
         ("the sign is wrong: an answer tells no less than nothing.", lambda w, c: -right(w, c)),
         ("this is the noise: what is left of it is the surprise LESS the noise.", noise),
