@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from copying_parts import run_of, thinned
+from copying_rows import rounded
 from label_counts_parts import BEST_OF, KINDS, Settings, load, ordered, others, prompts_of
 from label_counts_truth import Truth
 
@@ -145,9 +146,8 @@ def measure(s: Settings, task_name: str, seed: int, rewards: Rewards) -> dict:
         "bits_foreseen": efficiency.bits_foreseen(found, chances),
         "bits_in_label": efficiency.bits_in_labels(chances),
     }
-    rounded = {name: round(x, 4) for name, x in numbers.items()}
-    who = {"task": task_name, "seed": seed}
-    return who | rounded | {f"best_{judge}": x for judge, x in won.items()}
+    row = {name: rounded(x) for name, x in numbers.items()}
+    return {"task": task_name, "seed": seed} | row | {f"best_{judge}": x for judge, x in won.items()}
 
 
 # ---- policies ------------------------------------------------------------------------------------

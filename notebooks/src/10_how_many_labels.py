@@ -316,7 +316,8 @@ plots.label_curves(
 # %% [markdown]
 # *How to read it:* one line for each learner, by the number of labels on an axis that multiplies; the upper horizontal line is the labeler's own
 # taste without its noise, the lower one chance. The star with its interval is the learner's own clicks, which follow another taste. If the full fit
-# overtakes the few-click model between points that both have, a dotted line says where.
+# overtakes the few-click model between points that both have, a dotted line says where. (The few-click model ends at 500 here: its exact fit grows
+# with the cube of the labels. A crossing further right is for the record in section 9.)
 #
 # The few-click model starts at once: what texts are like it knows from the stories, where every word was a lesson and nobody had to click. That is
 # what a **prior** buys, labels that need not be paid. Its price is the other end: it can only weigh what it was given. The full fit starts late and
@@ -370,10 +371,11 @@ show.note(
 # holds each option. Then the click comes, and its *surprise* is $-\log_2 p$ of what was chosen. A part of the surprise is noise, which whoever knew
 # everything would pay, too. **The rest is the price of not knowing the taste yet.**
 #
-# Here is the beautiful part. If the learner is Bayesian, always averaging over every taste that is still possible, then what it pays for a click
-# beyond the noise is, on average, exactly what the click *tells* it about the taste. You pay one bit for ignorance, and own one bit more of the
-# taste. Added up over all clicks: the mutual information of labels and taste. So the same account shows what was paid, and what was learned. (A
-# learner who is no good Bayesian pays more than it gets.) At first the next label tells nearly all that is in a label. Later, less and less.
+# Here is the beautiful part. Take a learner who is Bayesian, with a prior that is right: one who foretells by averaging over every taste that is
+# still possible. What it pays for a click beyond the noise is, on average, exactly what the click *tells* it about the taste. It pays a tenth of a
+# bit for ignorance, and owns a tenth of a bit more of the taste. Added up over all clicks, that is the mutual information of labels and taste. So the
+# same account shows what was paid and what was learned. (A learner who is no good Bayesian pays more than it gets.) At first the next label tells
+# nearly all that is in a label. Later, less and less.
 #
 # ### Exercise 4: the account
 # Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
