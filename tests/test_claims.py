@@ -511,6 +511,44 @@ def test_09_says_whose_clicks_were_counted():
     assert "a SIMULATED stand-in" in shown("09", "by, clicks =")
 
 
+# ---- 10 ------------------------------------------------------------------------------------------
+
+
+def test_10_labels_of_all_three_kinds_are_as_noisy_as_people_and_mostly_noise():
+    table = shown("10", '"two choose the same": again')
+    for kind in ("sentiment", "descriptiveness", "summaries"):
+        same, bits = row(table, kind)[:2]
+        assert 0.33 < same < 0.47 and bits < 1  # "most are noise", of two bits
+        assert bits <= math.log2(4 * (same + 0.005)) + 0.005  # rounded
+
+
+def test_10_blind_labels_cost_more_than_their_share():
+    table = shown("10", 'table["(1 - c) squared"]')
+    lines = [line.split(" | ") for line in table.splitlines()]
+    rows = [list(map(float, cells[:4])) for cells in lines if re.match(r"^ *0\.\d", cells[0])]
+    assert len(rows) == 5 and rows[1][0] == 0.2 and rows[1][2] < 2 / 3
+    assert all(abs(bits - squared) < 0.06 for _, _, bits, squared in rows)  # "nearly agree"
+    assert 4.5 < rows[3][1] / rows[0][1] < 5.5  # "five times as many", of 55 %
+
+
+def test_10_a_prior_starts_early_and_the_full_fit_goes_further():
+    few = shown("10", 'row["bits"] for row in found')
+    wins = shown("10", 'pivot(index="labels"')
+    numbered = {int(line.split(" | ")[0]): line for line in wins.splitlines() if line[:1].isdigit()}
+    taste = {n: numbers(line.split(" | ")[1]) for n, line in numbered.items()}
+    fit = {n: numbers(line.split(" | ")[2]) for n, line in numbered.items()}
+    assert taste[100] > fit[100] and fit[5_000] > taste[500]
+    shares = [numbers(line)[-2] for line in few.splitlines() if "few-click model" in line]
+    assert len(shares) == 5 and shares[-1] > shares[0] and shares[-1] > 0.28
+
+
+def test_10_says_whose_clicks_are_the_star_and_whether_there_is_a_record():
+    assert "a SIMULATED learner" in shown("10", "own = learner.answers")
+    assert "**Not recorded here**" in shown("10", "label_counts.json") or (
+        "Every label is simulated" in shown("10", "label_counts.json")
+    )
+
+
 # ---- 11 ------------------------------------------------------------------------------------------
 
 

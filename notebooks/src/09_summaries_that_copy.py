@@ -907,4 +907,4 @@ for name in ("zero-shot", "tuned", *changed):
 # - Stiennon et al. 2020, [Learning to summarize from human feedback](https://arxiv.org/abs/2009.01325): what the same group changed in its instructions, its contact with labelers, and its result.
 # - Grusky, Naaman, Artzi 2018, [Newsroom](https://arxiv.org/abs/1804.11283): coverage and density.
 #
-# **Next:** [11, other roads](11_other_roads.ipynb).
+# **Next:** [10, how many labels?](10_how_many_labels.ipynb)

@@ -60,6 +60,13 @@ from rlhf_helpers.course.checks.nb09 import (
     nb09_impression,
     nb09_novel,
 )
+from rlhf_helpers.course.checks.nb10 import (
+    nb10_bits_in_label,
+    nb10_bits_paid,
+    nb10_labels_at,
+    nb10_labels_to_see,
+    nb10_told,
+)
 from rlhf_helpers.course.checks.nb11 import (
     nb11_dpo_loss,
     nb11_grpo_advantages,
@@ -82,6 +89,7 @@ __all__ = [
     "nb08_gold_of_best", "nb08_turning_point", "nb08_stop_at", "nb08_where_it_ends",
     "nb08_residual",
     "nb09_believed", "nb09_impression", "nb09_novel", "nb09_density", "nb09_evidence",
+    "nb10_bits_in_label", "nb10_labels_to_see", "nb10_labels_at", "nb10_bits_paid", "nb10_told",
     "nb11_dpo_loss", "nb11_rloo_advantages", "nb11_grpo_advantages", "nb11_grpo_loss",
     "nb11_verdict",
 ]  # fmt: skip
