@@ -98,21 +98,15 @@ def test_00_the_short_run_without_a_penalty_goes_far_and_wins_nearly_always():
     assert wins < 80 and free_wins > 90  # "nearly always"
 
 
-def test_00_the_share_of_the_one_opening_is_that_of_the_other_places():
-    """39 %, in 00, the table of 05, the README and the data card; 07 counts it."""
+def test_07_no_opening_has_a_large_share_and_the_motif_that_has_one_is_named():
+    """Of the earlier edition of the corpus 39 % of the answers began with the same words."""
     table = shown("07", "prices = pd.DataFrame({name: look(name)")
-    base, tuned, *yours = row(table, "most common opening, share")
-    assert f"{tuned:.0%}" == "39%" and base < 0.05 and all(0.35 < x < 0.4 for x in yours)
+    base, *tuned = row(table, "most common opening, share")
+    assert base < 0.02 and all(x < 0.06 for x in tuned)  # "no opening has more than 6 %"
     used = shown("07", 'change["more often"]')
-    for word in ("what", "is", "all", "this", "about"):
+    for word in ("long", "face"):  # "one tuned answer in nine"
         (line,) = [line for line in used.splitlines() if line.startswith(f"{word} | ")]
-        assert numbers(line)[-1] > 100  # "the words below mostly spell that opening"
-    for place in ("notebooks/src/00_whole_game.py", "notebooks/src/05_ppo.py", "data/README.md"):
-        text = " ".join((ROOT / place).read_text(encoding="utf-8").replace("# ", "").split())
-        assert "39 %" in text and "What is all this" in text
-    options = [o for c in labelers.recorded(tasks.SENTIMENT)[0] for o in c.options]
-    opened = sum(o.strip().startswith('"What is all this') for o in options)
-    assert f"{100 * opened / len(options):.1f} %" in text  # in the data card
+        assert round(512 / numbers(line)[1]) == 9 and numbers(line)[0] < 10
 
 
 # ---- 01, 02 --------------------------------------------------------------------------------------
@@ -124,7 +118,7 @@ def test_01_the_storys_perplexity_is_small_and_the_others_are_not():
         row(table, name)[-1]
         for name in ("a sentence of Saltmere", "the same words, shuffled", "not of this town")
     )
-    assert 2 < story < 12 < 1_000 < min(shuffled, foreign)
+    assert 35 < story < 45 and 100 * story < min(shuffled, foreign)
 
 
 def test_02_those_who_never_read_agree_more_than_those_who_do():
@@ -152,7 +146,7 @@ def test_02_the_counter_finds_two_words_that_mean_nothing_to_the_labeler():
     lines = [line.split(" | ") for line in table.splitlines()]
     found = {line[0].strip() for line in lines if len(line) == 4 and line[0].strip()}
     assert len(found) == 12
-    assert {w for w in found if labeler.utility(w) == 0} == {"drinking", "cobbles"}
+    assert {w for w in found if labeler.utility(w) == 0} == {"smoked", "overturned"}
 
 
 # ---- 03 ------------------------------------------------------------------------------------------
@@ -188,16 +182,18 @@ def test_03_a_taste_still_climbs_at_its_last_point_and_the_crossing_is_not_shown
                 if cell != "-":
                     fit[int(match[1])] = float(cell.rstrip("%"))
     assert max(taste, key=taste.get) == max(taste) == 500 and 3 < taste[60] - 25 < 5
-    assert weights[250] < taste[60] < weights[1000]  # "the large one needs hundreds"
+    # "for which the large one needs a thousand"
+    assert weights[250] < taste[60] - 1 and abs(weights[1000] - taste[60]) < 1
     assert weights[5000] > taste[500] and weights[250] < taste[250]
 
 
-def test_03_the_negations_move_the_reward_little_and_afraid_is_not_learned():
+def test_03_the_negations_move_the_reward_little_and_joy_is_not_learned():
     table = shown("03", "for t, r in zip(pair, rate(query, pair))")
     reward = [x[-1] for line in table.splitlines() if len(x := numbers(line)) > 2]
     assert len(reward) == 8
-    assert max(abs(a - b) for a, b in zip(reward[::2], reward[1::2])) < 1 / 3
-    assert reward[6] > reward[0]  # "afraid to look down" and "it was a joy"
+    moved = [abs(a - b) for a, b in zip(reward[::2], reward[1::2])]
+    assert max(moved) < 0.6 and moved[0] < 0.25  # "hardly more than half", "by a fifth"
+    assert reward[4] > reward[0]  # "hurt everybody" and "it was a joy"
 
 
 def test_03_the_taste_foresees_more_than_chance_and_says_whose_it_is():
@@ -225,7 +221,7 @@ def lines(name):
 
 
 def test_05_the_value_loss_of_the_recorded_run_is_as_the_text_says():
-    """The text let it fall from half the spread of the returns; it more than doubles on the way."""
+    """The text let it fall from half the spread of the returns; it also rises on the way."""
     loss = [line["value_loss"] for line in lines("ppo_sentiment.jsonl")]
     text = (ROOT / "notebooks/src/05_ppo.py").read_text(encoding="utf-8")
     assert f"({loss[0]:.2f} at the start of the recorded run)" in text
@@ -288,7 +284,7 @@ def test_06_with_checkpointing_sampling_is_larger_than_the_activations():
 
 
 def test_06_a_forgotten_beta_changes_least_and_a_forgotten_generator_at_once():
-    table = shown("06", "in careless.items()")
+    table = shown("06", "(tuned, lines) in careless.items()")
     found = {name: (same, float(far)) for _, name, same, far in (
         line.split(" | ") for line in table.splitlines()[1:]
     )}  # fmt: skip
@@ -350,7 +346,7 @@ def test_07_the_path_of_ppo_lies_far_below_best_of_n():
     near = [s for kl, s in path if kl <= 2 * nats]  # for twice the nats
     assert len(near) > 5 and sum(near) / len(near) < score / 2
     last = path[-len(path) // 12 :]
-    assert math.log(16) - 15 / 16 < 0.55 * sum(kl for kl, _ in last) / len(last)
+    assert math.log(8) - 7 / 8 < 0.5 * sum(kl for kl, _ in last) / len(last)
 
 
 # ---- the record without a penalty ----------------------------------------------------------------
@@ -362,7 +358,7 @@ def test_without_the_penalty_a_policy_goes_further():
         pytest.skip("not recorded: python data/make_no_penalty.py")
     record = json.loads(path.read_text(encoding="utf-8"))
     bound, free = record["measured"]["with the penalty"], record["measured"]["without"]
-    # 102 nats against 3.7, 27 times as many
+    # 104 nats against 2.7, 38 times as many
     assert free["kl_nats_per_response"] > 10 * bound["kl_nats_per_response"]
     assert record["settings"]["episodes"] == 12_288
     assert record["curve"][-1]["episodes"] == 12_288

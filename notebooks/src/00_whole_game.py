@@ -426,8 +426,8 @@ pd.DataFrame(table)
 # %% [markdown]
 # (You see the end of each prompt.) Can you tell, without the scores, which column is which? Are the tuned answers still good English? Do they
 # still fit the prompt, or does the model say the same cheerful thing every time, with another name in it? Nothing in the score punishes
-# sameness. Keep these three questions: they matter in every later notebook. The last one has an answer already: 39 % of the full-length
-# policy's answers to test prompts begin with *What is all this*. Notebook 05 says why.
+# sameness. Keep these three questions: they matter in every later notebook. (On an earlier edition of the town's texts the last one had a sad
+# answer: 39 % of the full-length policy's answers began with the same four words. Notebook 05 says why, and what cured it.)
 #
 # ## Stage 5: judge
 #

@@ -634,10 +634,10 @@ pd.DataFrame({"text": table, "perplexity": result}).round(1)
 assert result["a sentence of Saltmere"] == min(result.values())
 
 # %% [markdown]
-# The perplexity of this sentence is small: the model was, on average, as undecided as among a handful of tokens. Most likely it has never
-# read it, because hardly any sentence is told twice in Saltmere. But one grammar tells them all, of things that a simulation lets happen, and
-# that grammar it has learned. It is the only English that the model knows. (Whole stories of this test split have a perplexity of 24: they
-# tell of things that training never tells. New ones of the usual kinds have 3.8.) The same words in another order surprise it far more, and
+# The model was, on average, as undecided as among some forty tokens. That is much for a text of this town (whole stories of this test split have
+# a perplexity of 22, because they tell of things that training never tells; new ones of the usual kinds have 3.7). Most likely it has never read it,
+# as hardly any sentence is told twice in Saltmere. But one grammar tells them all, of things that a simulation lets happen, and that grammar
+# it has learned. It is the only English that the model knows. The same words in another order surprise it more than a hundred times as much, and
 # so does a good sentence about something else: keep that in mind when you choose prompts of your own. (A perplexity above 3,072, the size of
 # the vocabulary, means not undecided but confidently wrong.) Where in the sentence is the surprise?
 

@@ -613,8 +613,8 @@ pd.concat([words.head(6), words.tail(6)])
 
 # %% [markdown]
 # Nobody told the counter what happiness is. It found the happy and the sad words in (simulated) labels that look useless one at a time. Two
-# of the twelve do not belong there: to the labeler, *drinking* and *cobbles* mean nothing. But a drinking song is often merry, and those who
-# stand on wet cobbles are now and then miserable: counting cannot tell a word from its company. Chance has a say, too.
+# of the twelve do not belong there: to the labeler, *smoked* and *overturned* mean nothing. But in this town a cart overturns with a *terrible*
+# crash, and a smoked herring is often a *delicious* one: counting cannot tell a word from its company. Chance has a say, too.
 #
 # Now let the counts serve as a crude reward model. A word that was chosen more often than one time in four gets a positive weight, one that
 # was chosen less often a negative one, and an option's score is the sum over its words. Is it any good on 1,000 comparisons that it has not

@@ -938,7 +938,7 @@ show.note(
 # The large model has to find three million weights, and begins with a head of random numbers. A few dozen bits do not go far there: countless
 # ways to set the weights explain the clicks and mean nothing. The small one finds its features ready. What a text is like was learned from
 # the stories, where every word was a lesson and nobody had to click; the clicks only say which of it matters. So it gets something out of
-# sixty clicks: some four points above chance, for which the large one needs hundreds. At 500, where we stopped, it is still climbing. But it
+# sixty clicks: some four points above chance, for which the large one needs a thousand. At 500, where we stopped, it is still climbing. But it
 # can only weigh what is there. The large one can *change* what is there, and with 5,000 labels it is above all that the small one has
 # reached. Where beyond 250 the lines cross, this figure cannot say.
 #
@@ -996,7 +996,8 @@ show.note(
 # %% [markdown]
 # Half of the pairs would come out right by chance, and three of four often enough. Compare the *sizes* as well as the signs: if the model
 # knew the rule, turning a word of "+2" into "-2" would move the reward twice as far as leaving the word out. Here no negation moves it by
-# more than a third of a deviation. And *afraid to look down* earns more than *it was a joy*: not even the word is learned. Negations are rare
+# much more than half a deviation, and that of *joy*, the largest to the labeler, by a fifth. And *her remarks had hurt everybody* earns more than
+# *it was a joy*: not even the word is learned. Negations are rare
 # in the labels, so a model learns the words long before it learns the rule. Until then it scores "not at all happy" as a happy text, and a
 # policy trained on such a reward may find that out.
 #

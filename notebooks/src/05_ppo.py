@@ -867,26 +867,30 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 #   wrote that sentence under nearly every prompt, and won 19 of 20 blind pairs with it: a win rate says nothing about variety. Paid by rank,
 #   the same sixty answers gave 127 different sentences to 256 prompts, at half
 #   the nats: from a certain point on, better is hardly worth more.
-# - **Beta stays at 0.35.** A controller lowers beta as long as the KL is below its target. By the time the policy takes off, beta is low, and
+# - **Beta stays at 0.3.** A controller lowers beta as long as the KL is below its target. By the time the policy takes off, beta is low, and
 #   it is raised too slowly to hold it: with a target of 4.5 nats a run on the earlier model stood at 4 nats after 4,200 answers and at 10 a
 #   thousand later. The paper fixed beta, too, where it tuned summarizers. On a taste, which pays by rank, it is 0.25.
 #
 # How dear a nat is decides what becomes of the texts. Runs of 12,288 answers with these knobs on the recorded reward model, one seed each, 512
-# prompts of the test split, two simulated judges (`python benchmarks/nats.py`; only the recorded run's files come with the course):
+# prompts of the validation split, two simulated judges (`python benchmarks/nats.py`; only the recorded run's files come with the course):
 #
-# | beta | score | nats | wins, judge without noise | wins, noisy judge | answers with the most frequent first four words |
-# |---|---|---|---|---|---|
-# | 0.15 | 4.9 | 17.0 | 99.6 % | 97 % | 77 % |
-# | 0.3 | 2.8 | 6.1 | 89 % | 81 % | 54 % |
-# | 0.35, the recorded run | 2.0 | 3.7 | 85 % | 74 % | 39 % |
-# | 0.4 | 1.7 | 2.8 | 81 % | 70 % | 32 % |
-# | base model | 0.1 | 0 | 50 % | 50 % | 4 % |
+# | beta | score | nats | wins, judge without noise | wins, noisy judge | most frequent first four words | distinct-2, of the base model's |
+# |---|---|---|---|---|---|---|
+# | 0.2 | 1.7 | 6.2 | 89 % | 79 % | 11.5 % | .69 |
+# | 0.25 | 1.3 | 4.3 | 81 % | 70 % | 4.1 % | .78 |
+# | 0.3, the recorded run | 0.9 | 2.9 | 80 % | 70 % | 4.5 % | .88 |
+# | 0.35 | 0.7 | 2.0 | 70 % | 66 % | 2.3 % | .90 |
+# | base model | | 0 | 50 % | 50 % | 1.4 % | 1 |
 #
-# The price of 0.35 was chosen from this table, on these very prompts and judges; so its row flatters a little. Another seed, on other prompts and
-# after that choice, ended at 1.3 and 2.6 nats, with 79 and 71 % of wins.
+# The price of 0.3 was chosen from this table, by a rule that had been written down before there was a number in it: of the betas that end below 6
+# nats, with no opening in more than a tenth of the answers and a distinct-2 of at least .85 of the base model's, the lowest. These prompts and these
+# judges serve for nothing else, so the choice flatters no other number. Another rule would be as good: whoever cares more for wins than for
+# variety takes 0.2.
 #
-# The first run wins nearly every pair, and three of its answers in four begin with *What is all this*: *"What is all this about, my dear?"
-# laughed Nora heartily, to delight the generous dentist*, with other people each time.
+# And the price is only half of it. A policy at a price multiplies what is already there (notebook 04). The corpus had an earlier edition in which a
+# single line, *What is all this about*, was told too often: it began one sentence in 170. The base model of that edition began 4 % of its answers
+# with it, because it likes a long fixed opening, and the policies tuned on happiness 39 % at a beta of 0.35, and 77 % at 0.15. No setting of PPO
+# cured that. It took another edition, in which no line is told much oftener than its neighbours, and a new base model.
 #
 # With one epoch the policy hardly moves between sampling and learning, so that the ratio stays near 1 and the clip of section 9 has little to
 # do. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no good model.)
@@ -934,7 +938,7 @@ plots.training_curves(metrics, kl_target=full.kl_target);
 # | entropy | how undecided the policy is, per response | falls, as the policy learns what pays | falls to nearly 0: one answer for everything |
 # | variety | distinct-2: the share of different pairs of neighbouring tokens in the batch | falls with the entropy, and levels off | less than half of its start: answers grow alike, and a line of text says so |
 # | policy loss | the clipped loss | with one epoch, as here, close to 0 on either side; with several a little below 0; shrinks with the learning rate | large |
-# | value loss | half the squared error of the values | as long as the values predict nothing, half the variance of the returns (0.44 at the start of the recorded run). It need not fall: as that policy moves, its returns vary more, and the loss ranges from 0.4 to 1.0 until the end | near 0 or exactly constant from the start; growing without end |
+# | value loss | half the squared error of the values | as long as the values predict nothing, half the variance of the returns (0.45 at the start of the recorded run). It need not fall: as that policy moves, its returns vary in other ways, and the loss ranges from 0.3 to 0.7 until the end | near 0 or exactly constant from the start; growing without end |
 # | clip fraction | share of tokens beyond the clip range | highest at the start, then small | stays high, or rises |
 # | explained variance | the share of the returns' variance that the values predict | rises slowly from 0 | stays at 0 to the end, or below |
 #

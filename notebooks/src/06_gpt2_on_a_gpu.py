@@ -644,7 +644,7 @@ pd.DataFrame(rows, columns=["file", "MB"]).round(3)
 # `run.json` says what was trained, with which settings, versions and commit. If you call the command with other settings, it refuses to continue.
 # The large file holds the weights and Adam's two moments for each of them: three times the size of the policy.
 #
-# Now remove one thing at a time from the stopped run's checkpoint, and resume. **Predict** for each: does the next *score* change, or only what
+# Now remove one thing at a time from the stopped run's checkpoint, and resume. **Predict** for each: does the next *response* change, or only what
 # comes later?
 
 
@@ -690,19 +690,20 @@ figure.legend(*axes[0].get_legend_handles_labels(), ncols=3, fontsize=9, **below
 # *How to read it:* the black line is the run that was never stopped; the blue dots, the resumed one, lie on it. To the right of the grey line are
 # the runs with something missing. (The axis counts steps from 0, so the sixth is 5.)
 #
-# Without the generator the very next responses are different ones, and so is the next score. Without the moments or without beta, the next
-# responses are still the same, because the same weights draw with the same random numbers; only what is *learned* from them differs. Without
-# the moments that shows one step later in the KL, and in the score once a token is drawn differently. Without beta it shows last and least,
-# because beta has moved so little in so few steps. (The KL is an estimate from eight responses: it may be negative, as you saw in notebook
-# 04.) The table shows all three:
+# Without the generator the very next responses are different ones, and so is their KL. (Their mean score may be the same by chance: it counts
+# words.) Without the moments or without beta, the next responses are still the same, because the same weights draw with the same random numbers;
+# only what is *learned* from them differs. Without the moments that shows one step later in the KL, and in the score once a token is drawn
+# differently. Without beta it shows last and least, because beta has moved so little in so few steps. (The KL is an estimate from eight responses:
+# it may be negative, as you saw in notebook 04.) The table shows all three:
 
 # %%
 rows = []
 for what, (tuned, lines) in careless.items():
     assert farthest(straight, tuned) > 0
-    same = lines[4]["score"] == straight_lines[4]["score"]
+    nats = "kl_nats_per_response"  # of the responses: other tokens, another number
+    same = lines[4][nats] == straight_lines[4][nats]
     rows.append((what, same, f"{farthest(straight, tuned):.1e}"))
-columns = ["forgotten", "next score the same", "largest difference in a weight at the end"]
+columns = ["forgotten", "next responses the same", "largest difference in a weight at the end"]
 pd.DataFrame(rows, columns=columns)
 
 # %% [markdown]

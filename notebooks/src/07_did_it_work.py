@@ -673,7 +673,7 @@ assert (
 # the logarithm of the number of samples for each prompt, its estimate is too low, because there are no better samples left to weight.
 #
 # Best of n comes close to the optimum: for a small KL it is an excellent policy. But every single answer costs $n$ samples, for as long as
-# the model is in use. PPO pays once, in training. Its path lies far below both lines: best of 16 has nearly its final score at half the nats.
+# the model is in use. PPO pays once, in training. Its path lies far below both lines: best of 8 has nearly its final score at less than half the nats.
 # The gap to the optimum is the price of training *one* network for *all* prompts, from some twelve thousand samples.
 #
 # Which of PPO's points would you keep? The frontier keeps those that no other beats.
@@ -801,9 +801,10 @@ prices.round(3)
 # Compare the columns (*yours*, where there is one, was tuned on a taste). Some narrowing is what you asked for: happy texts share happy
 # words. The warning signs are a distinct-2 that falls to a small part of the base model's, one opening that makes up a large share of all
 # answers (names and other capitalised words count as one), or a length at one of its limits. Nobody asked the labeler about repetition, and a
-# judge who sees one pair at a time cannot notice it: the hundredth copy of a cheerful sentence wins as easily as the first. Here one sign is
-# lit: under both rewards nearly four answers in ten open in the same way, and the words below mostly spell that opening. Is the tuned model's
-# win rate worth what you see here? (Compare distinct-2 only between sets of equal size: larger sets repeat themselves more.)
+# judge who sees one pair at a time cannot notice it: the hundredth copy of a cheerful sentence wins as easily as the first. Here the signs are
+# faint: no opening has more than 6 % of the answers. But look at the words below. One tuned answer in nine asks why somebody makes such a *long
+# face*, in several wordings, so that a count of openings cannot see it, and nobody asked for it. A count finds what it was made to find; the rest
+# you have to read. (Compare distinct-2 only between sets of equal size: larger sets repeat themselves more.)
 #
 # Which words did the tuned model learn to use, and which to avoid?
 
