@@ -147,7 +147,9 @@ def measure(s: Settings, task_name: str, seed: int, rewards: Rewards) -> dict:
         "bits_in_label": efficiency.bits_in_labels(chances),
     }
     row = {name: rounded(x) for name, x in numbers.items()}
-    return {"task": task_name, "seed": seed} | row | {f"best_{judge}": x for judge, x in won.items()}
+    return (
+        {"task": task_name, "seed": seed} | row | {f"best_{judge}": x for judge, x in won.items()}
+    )
 
 
 # ---- policies ------------------------------------------------------------------------------------
