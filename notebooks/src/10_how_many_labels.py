@@ -605,11 +605,15 @@ side_by_side.round(3)
 #
 # $$\text{labels} = \frac{\text{bits that have to be told}}{\text{bits in a label}}$$
 #
-# Both halves can make a task dear. A small denominator is the *labelers'* side: noise, haste, options that are too much alike. It is cured by
-# better instructions, clearer options, easier checking. A large numerator is the *learner's* side: what people want is far from anything that the
-# model has a feature for. "Happy" is a matter of words, and the words are there. "Does it say what the post says?" is no property of a summary at
-# all, but of a summary *and its source*: it has to be built before it can be weighed. That is cured by a better start (a model that has read more,
-# that was trained on summaries before), or else by thousands of labels.
+# Both halves can make a task dear. A small denominator is the *labelers'* side: noise, haste, options that are too much alike. It is cured by better
+# instructions, clearer options, easier checking. A large numerator is the *learner's* side: what people want is far from anything that the model has
+# a feature for. It is cured by a better start (a model that has read more, or that was trained on summaries before), or else by thousands of labels.
+#
+# Hold your bet against the table, and do not be surprised if *our* summaries come out cheap. Whether a summary says what the post says is no
+# property of the summary at all, but of a summary and its source: that has to be built before it can be weighed. But is it what these labels reward?
+# In notebook 09 you saw what wins with labelers in a hurry: copies, which they believe at sight. A copy is a matter of manner, and manners are
+# learned soon. So the table does not measure "summaries". It measures the taste of *these labelers*, which may be far easier to learn than what they
+# were asked for. A cheap curve is no proof that the right thing was learned.
 #
 # Here a few hundred labels and some hundred comparisons of test give you a direction, not a verdict. That is what the record is for.
 #
