@@ -47,7 +47,7 @@ from rlhf_helpers.course.profile import RECORDED, profile
 from rlhf_helpers.features import Features
 from rlhf_helpers.records import Label
 from rlhf_helpers.runtime.runs import Run, default_device
-from rlhf_helpers.summary_labelers import ACCURACY, SummaryLabeler
+from rlhf_helpers.summary_labelers import ACCURACY, OURSELVES, SummaryLabeler
 
 size, device, task = profile(), default_device(), tasks.SENTIMENT
 quick = size.name == "quick"
@@ -576,16 +576,20 @@ asked_posts = summaries[: len(summaries) - len(held_summaries)]
 post_labels = hurried.label(asked_posts)
 post_features = Features(base, tasks.TLDR, asked_posts)
 post_counts = [n for n in few_counts if n <= len(asked_posts)]
-wanted = torch.tensor(
-    [[hurried.mean_utility(c.query, o) for o in c.options] for c in held_summaries]
-).double()
+ourselves = SummaryLabeler("ourselves", facts, OURSELVES)
+wanted, wished = (
+    torch.tensor([[w.mean_utility(c.query, o) for o in c.options] for c in held_summaries])
+    for w in (hurried, ourselves)
+)
 post_rows = []
 for n in post_counts:
     taste = clicks.fit(base, tasks.TLDR, asked_posts, post_labels[:n], features=post_features,
                        predict=False)  # fmt: skip
     rewards = taste.rewards(held_summaries)
     row = measured("summaries", n, rewards, "summaries")
-    post_rows.append(row | {"utility": efficiency.share_attained(rewards, wanted)})
+    for name, utilities in (("utility", wanted), ("to ourselves", wished)):
+        row[name] = efficiency.share_attained(rewards, utilities)
+    post_rows.append(row)
 
 # %%
 n = post_counts[-1]
@@ -613,7 +617,15 @@ side_by_side.round(3)
 # property of the summary at all, but of a summary and its source: that has to be built before it can be weighed. But is it what these labels reward?
 # In notebook 09 you saw what wins with labelers in a hurry: copies, which they believe at sight. A copy is a matter of manner, and manners are
 # learned soon. So the table does not measure "summaries". It measures the taste of *these labelers*, which may be far easier to learn than what they
-# were asked for. A cheap curve is no proof that the right thing was learned.
+# were asked for. The same models, judged by *ourselves* of notebook 09, who want summaries that are accurate, brief and in their own words:
+
+# %%
+pd.DataFrame(post_rows)[["labels", "bits", "utility", "to ourselves"]].round(3)
+
+# %% [markdown]
+# *utility* is the share of what the labelers in a hurry want, *to ourselves* the share of what the authors of the instruction had wished for; 0 is
+# what chance gets, and less than 0 is worse than chance. Read the two columns together from top to bottom. More labels bring a model nearer to
+# those who labelled, and to nobody else. A cheap curve is no proof that the right thing was learned.
 #
 # Here a few hundred labels and some hundred comparisons of test give you a direction, not a verdict. That is what the record is for.
 #
