@@ -146,9 +146,11 @@ def measure(s: Settings, task_name: str, seed: int, rewards: Rewards) -> dict:
         "bits_foreseen": efficiency.bits_foreseen(found, chances),
         "bits_in_label": efficiency.bits_in_labels(chances),
     }
-    row = {name: rounded(x) for name, x in numbers.items()}
-    best = {f"best_{judge}": x for judge, x in won.items()}
-    return {"task": task_name, "seed": seed} | row | best
+    if truth.of_summaries:
+        wanted = truth.utilities_to_ourselves(asked)
+        numbers["share_ourselves"] = efficiency.share_attained(found, wanted)
+    row = {"task": task_name, "seed": seed} | {name: rounded(x) for name, x in numbers.items()}
+    return row | {f"best_{judge}": x for judge, x in won.items()}
 
 
 # ---- policies ------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import torch
 from rlhf_helpers import evaluation, labelers, tasks
 from rlhf_helpers.course import town
 from rlhf_helpers.records import Comparison, Label
-from rlhf_helpers.summary_labelers import ACCURACY, SummaryLabeler
+from rlhf_helpers.summary_labelers import ACCURACY, OURSELVES, SummaryLabeler
 
 NOISES = ("recorded", "noiseless", "coin")
 # A coin in a share c of the labels makes every difference between chances 1 - c times as large.
@@ -54,6 +54,13 @@ class Truth:
             rows = [[who.mean_utility(c.query, o) for o in c.options] for c in asked]
         else:
             rows = [[who.utility(o) for o in c.options] for c in asked]
+        return torch.tensor(rows, dtype=torch.double)
+
+    def utilities_to_ourselves(self, asked: Sequence[Comparison]) -> torch.Tensor:
+        """Return what summaries are worth to those who had them labelled, and wanted more than
+        they asked for (`summary_labelers.OURSELVES`): (N, K)."""
+        who = SummaryLabeler("ourselves", _facts(tasks.get(self.task).dataset), OURSELVES)
+        rows = [[who.mean_utility(c.query, o) for o in c.options] for c in asked]
         return torch.tensor(rows, dtype=torch.double)
 
     def chances(self, asked: Sequence[Comparison]) -> torch.Tensor:

@@ -87,6 +87,9 @@ def _claims() -> tuple[Claim, ...]:
               "less", 0.03),
         Claim("summaries still climb", bits, Row(posts, "full", 20_000), Row(posts, "full", 5_000),
               "more", 0.01),
+        # labels cure noise, not an instruction
+        Claim("nearer to the labelers, further from ourselves", "share_ourselves",
+              Row(posts, "full", 20_000), Row(posts, "full", 200), "less", 0.03),
         # policies; the paper: no difference for style, 3 points of ROUGE for summaries
         Claim("more labels, better policy", "wins_noisy", Row(style, "full", 5_000, rounds=1),
               Row(style, "full", 200, rounds=1), "more", 0.05),

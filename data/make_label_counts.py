@@ -44,7 +44,7 @@ from rlhf_helpers.course import profile  # noqa: E402
 
 COUNTS = (25, 50, 100, 200, 500, 1_000, 2_500, 5_000, 20_000)
 MOST = {"descriptiveness": 5_000}  # of a full fit; the others go all the way
-NOISY = 5_000  # likewise, with other noise: on sentiment alone
+NOISY = (200, 1_000, 5_000)  # with other noise: on sentiment alone
 # (learner, labels, rounds): on sentiment and on posts
 TUNED = (("few", 200, 1), ("full", 200, 1), ("full", 1_000, 1), ("full", 5_000, 1),
          ("full", 5_000, 3))  # fmt: skip
@@ -92,8 +92,8 @@ def _reward_models(s: Settings, name: str, seed: int, add) -> None:
         file = f"few-{name}-{noise}-{seed}.json"
         fits = CUBE * (min(FEW, s.labels) / FEW) ** 3 + 20
         add(file, ready, reading + fits, learned.few, name, noise, seed)
-        most = MOST.get(name, max(s.counts)) if noise == "recorded" else NOISY
-        for count in (n for n in s.counts if n <= most):
+        counts = [n for n in s.counts if n <= MOST.get(name, n)]
+        for count in counts if noise == "recorded" else [n for n in counts if n in NOISY]:
             file = f"full-{name}-{noise}-{count}-{seed}.json"
             labels = max(count, learned.STEPS * 8 / 2)
             seconds = took["fit"] * labels + 1_100 * took["sample"] + measuring

@@ -83,6 +83,9 @@ def test_labelers_of_summaries_are_asked_about_the_towns_posts():
     values, chances = posts.utilities(pairs), posts.chances(pairs)
     assert (values[:, 0] > values[:, 1] + 0.3).all()  # what states nothing is worth little
     assert (chances[:, 0] > 0.9).all()
+    copied = [Comparison("tldr", r["text"], (r["text"], " " + r["summary"])) for r in rows]
+    wanted = posts.utilities_to_ourselves(copied)
+    assert (wanted[:, 0] < wanted[:, 1]).any()  # all of it copied, and long
     with pytest.raises(ValueError, match="not 'coin'"):
         posts.labels(pairs, "coin", 0)
 
@@ -126,7 +129,8 @@ def test_every_claim_is_about_rows_that_the_experiment_makes():
             assert r.labels <= make_label_counts.MOST.get(r.task, 20_000)
             assert r.learner == "full" or r.labels <= learned.FEW
             assert r.asking == "random" or r.labels <= learned.ASKED
-            assert r.noise == "recorded" or r.task == "sentiment"
+            known = r.labels in make_label_counts.NOISY and r.task == "sentiment"
+            assert r.noise == "recorded" or known
             if r.rounds:
                 assert (r.learner, r.labels, r.rounds) in tuned
                 assert r.task not in make_label_counts.MOST
@@ -165,6 +169,7 @@ def settings(tmp_path, monkeypatch):
         monkeypatch.setitem(presets.BUNDLED, name, small)
     monkeypatch.setattr(learned, "STEPS", 2)
     monkeypatch.setattr(make_label_counts, "MOST", {})
+    monkeypatch.setattr(make_label_counts, "NOISY", (8, 16))
     tokenizer = models.load_tokenizer()
     models.tiny_policy(vocabulary=len(tokenizer), context=256).save(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
@@ -229,6 +234,7 @@ def test_summaries_go_through_the_same_parts(settings, tmp_path):
     made = perform(s, tmp_path / "posts")
     assert {r["task"] for r in made["reward_models"]} == {"tldr"} and not made["policies"]
     assert [r["learner"] for r in made["reward_models"]].count("full") == 1
+    assert all("share_ourselves" in r for r in made["reward_models"])
 
 
 def test_the_first_labels_are_the_same_for_all_who_learn(settings, tmp_path):
