@@ -98,6 +98,27 @@ def test_00_the_short_run_without_a_penalty_goes_far_and_wins_nearly_always():
     assert wins < 80 and free_wins > 90  # "nearly always"
 
 
+def test_00_the_longer_run_wins_clearly_more_often_at_fewer_nats():
+    """The text said that it wins about as often."""
+    short, full, _ = (percents(x) for x in shown("00", "never_wrong =").strip().splitlines())
+    assert short[2] < full[1]  # the whiskers do not meet
+    table = shown("00", "evaluation.measure(model, policy, test, task, score)")
+    score, nats, _ = row(table, "short run")
+    (line,) = re.findall(r"\nwith the penalty \| (.*)", shown("00", 'long["measured"]'))
+    long_score, long_nats, *_ = numbers(line)
+    assert long_score > score and long_nats < nats
+
+
+def test_00_the_base_model_scores_somewhat_below_the_mean_of_whole_responses():
+    """The text said 0, which is where normalising sets the mean of responses that are not cut."""
+    first = next(x for x in shown("00", "curves.iloc").splitlines() if x.startswith("0 |"))
+    table = shown("00", "evaluation.measure(model, policy, test, task, score)")
+    (base,) = re.findall(r"\| base \| (\S+)", table)
+    assert -0.6 < numbers(first)[2] < -0.3 and numbers(first)[3] == 0
+    assert round(float(base), 1) == -0.4  # "some -0.4", in 01 and 03 too
+    assert row(shown("03", "normal = reward_model.gain"), "after") == [0, 1]
+
+
 def test_07_no_opening_has_a_large_share_and_the_motif_that_has_one_is_named():
     """Of the earlier edition of the corpus 39 % of the answers began with the same words."""
     table = shown("07", "prices = pd.DataFrame({name: look(name)")
@@ -152,13 +173,14 @@ def test_02_the_counter_finds_two_words_that_mean_nothing_to_the_labeler():
 # ---- 03 ------------------------------------------------------------------------------------------
 
 
-def test_03_the_model_agrees_with_the_labeler_more_often_than_a_second_labeler_does():
-    """The text said so above 25.0 % against 43.8 %."""
+def test_03_the_model_agrees_with_the_labeler_as_often_as_a_second_labeler_does():
+    """The text said more often, above 39.2 % against 38.6 %."""
     table = shown("03", '"a second labeler": agreement')
-    second, model, top = (
-        row(table, name)[0] for name in ("a second labeler", "reward model", "ceiling")
-    )
-    assert 25 < second < model < top
+    second, model, top = (row(table, x) for x in ("a second labeler", "reward model", "ceiling"))
+    assert model[1] < second[0] < model[2] and abs(model[0] - second[0]) < 1  # decides nothing
+    assert (second[0], model[0]) == (38.6, 39.2)  # the text quotes them
+    assert 0.75 < model[0] / top[0] < 0.8  # "not quite four fifths"
+    assert 0.5 < (model[0] - 25) / (top[0] - 25) < 0.6  # "little more than half of the way"
     loss, floor, chance = numbers(shown("03", "loss = choice_loss(held_rewards"))[-3:]
     assert floor < loss < chance
 
@@ -173,18 +195,18 @@ def test_03_a_taste_is_ahead_on_few_labels_and_all_weights_on_many():
     assert weights < taste < many[-1]
 
 
-def test_03_a_taste_still_climbs_at_its_last_point_and_the_crossing_is_not_shown():
-    """The text said that soon little was left for it to learn."""
+def test_03_a_taste_hardly_climbs_at_its_last_point_and_the_lines_cross_after_a_thousand():
+    """The text said that it still climbs, and that the figure does not show the crossing."""
     table, taste, weights = shown("03", "by_fit = points.groupby"), {}, {}
     for line in table.splitlines():
         if match := re.match(r"([\d]+) \| (\S+) \| (\S+)$", line.strip()):
             for fit, cell in zip((taste, weights), match.groups()[1:]):
                 if cell != "-":
                     fit[int(match[1])] = float(cell.rstrip("%"))
-    assert max(taste, key=taste.get) == max(taste) == 500 and 3 < taste[60] - 25 < 5
+    assert max(taste) == 500 and abs(taste[500] - taste[250]) < 0.5 and 3 < taste[60] - 25 < 5
     # "for which the large one needs a thousand"
     assert weights[250] < taste[60] - 1 and abs(weights[1000] - taste[60]) < 1
-    assert weights[5000] > taste[500] and weights[250] < taste[250]
+    assert weights[1000] < taste[500] < weights[5000] and weights[5000] > max(taste.values())
 
 
 def test_03_the_negations_move_the_reward_little_and_joy_is_not_learned():
@@ -229,10 +251,19 @@ def test_05_the_value_loss_of_the_recorded_run_is_as_the_text_says():
     assert (low, high) == (f"{min(loss):.1f}", f"{max(loss):.1f}")
 
 
-def test_05_an_answer_of_the_base_model_has_about_40_nats_of_entropy():
+def test_05_an_answer_of_the_base_model_has_about_38_nats_of_entropy():
     record = json.loads((RECORDED / "no_penalty.json").read_text(encoding="utf-8"))
     measured = record["measured"]["base"]["entropy_nats_per_response"]
-    assert 38 < measured < 42  # 39.4 over 512 test prompts
+    text = (ROOT / "notebooks/src/05_ppo.py").read_text(encoding="utf-8")
+    assert f"an entropy of about {measured:.0f} nats" in text  # 38.4 over 512 test prompts
+    assert f"some {measured - 5:.0f} nats of variety" in text
+
+
+def test_05_rescaling_multiplies_the_score_as_the_text_says():
+    """It named the spread of an earlier base model."""
+    spread = row(shown("05", "rescaled = tensors.rescale"), "rewards")[-1]
+    text = (ROOT / "notebooks/src/05_ppo.py").read_text(encoding="utf-8")
+    assert f"(by 1/{spread:.2f},\n# about {1 / spread:.0f}, in the table below)" in text
 
 
 def test_05_the_two_horizons_let_beta_grow_differently():
@@ -311,6 +342,32 @@ def test_07_the_reward_models_own_count_is_the_highest():
         for name in ("reward model", "simulated judge", "expects of a judge")
     )
     assert model == max(model, judge, expected)
+
+
+def test_07_the_reward_model_expects_fewer_wins_than_the_judge_gives():
+    """The text let the surest predictions lie too high."""
+    judge, expected = (
+        row(shown("07", "views ="), name)[0] for name in ("simulated judge", "expects of a judge")
+    )
+    assert expected < judge - 3 and "less often than" in shown("07", "gap = views")
+
+
+def test_07_the_base_models_score_is_as_the_text_says():
+    """The score of an earlier base model, 0.12, stood there."""
+    text = (ROOT / "notebooks/src/07_did_it_work.py").read_text(encoding="utf-8")
+    score = row(shown("07", 'measured["tuned"]["kl_nats_per_response"] - kl'), "score")[0]
+    assert f"({score:.2f} in the executed version)" in text
+    finished = row(shown("07", "prices = pd.DataFrame({name: look(name)"), "finished")[0]
+    assert round(1 / (1 - finished)) == 7  # "about one in seven"
+
+
+def test_07_in_the_second_round_only_the_favourite_is_less_sure():
+    table = shown("07", "rounds =")
+    for name, least, most in (
+        ("mean reward", 0.5, 3), ("spread", -0.1, 0.1), ("probability of the favourite", -1, -0.03)
+    ):  # fmt: skip
+        before, after = row(table, name)
+        assert least < after - before < most
 
 
 def test_07_two_seeds_of_mock_sentiment_are_as_far_apart_as_the_text_says():
@@ -565,6 +622,8 @@ def test_11_cannot_tell_even_the_base_model_from_ppo_in_wins():
         road: re.search(rf"{road} \|(?:[^|\n]*\|){{3}} *([a-z ]+)", table)[1].strip()
         for road in ("RLOO", "GRPO", "DPO", "best of 4", "base model")
     }
-    assert verdict.pop("best of 4") == "better" and set(verdict.values()) == {"inconclusive"}
+    assert verdict.pop("best of 4") == "better" and verdict["base model"] == "inconclusive"
+    assert set(verdict.values()) == {"inconclusive", "no difference seen"}
     means = shown("11", "digits =")
-    assert row(means, "PPO")[1] > row(means, "base model")[1] + 0.2
+    apart = row(means, "PPO")[1] - row(means, "base model")[1]
+    assert 0.12 < apart < 0.16  # "a seventh of a deviation"

@@ -614,7 +614,8 @@ pd.concat([words.head(6), words.tail(6)])
 # %% [markdown]
 # Nobody told the counter what happiness is. It found the happy and the sad words in (simulated) labels that look useless one at a time. Two
 # of the twelve do not belong there: to the labeler, *smoked* and *overturned* mean nothing. But in this town a cart overturns with a *terrible*
-# crash, and a smoked herring is often a *delicious* one: counting cannot tell a word from its company. Chance has a say, too.
+# crash: counting cannot tell a word from its company. *Smoked* has slightly happier company than most words, but most of its place up there
+# is luck: by the labeler's own probabilities it should have been chosen 12 times, not 22. Among more than a thousand words some are lucky.
 #
 # Now let the counts serve as a crude reward model. A word that was chosen more often than one time in four gets a positive weight, one that
 # was chosen less often a negative one, and an option's score is the sum over its words. Is it any good on 1,000 comparisons that it has not

@@ -75,8 +75,9 @@ table.sort_values("score", ascending=False).iloc[[0, 1, 7, 8, 14, 15]].round(2)
 # %% [markdown]
 # (An answer with exactly -1.00 never came to a full stop: whatever it says, that is its score, as in notebook 03.)
 #
-# The model can write what the labeler wants. It only does so seldom. So here is a policy that needs no training: draw $n$ answers, let the
-# reward model score them, and keep the one with the highest score. This is **best of n**, and the package has it in a few lines:
+# The model writes better and worse answers, by this score. (The best one here is not happy: the labeler's program finds no happy word in it. A
+# score says what the reward model believes. Remember it when you read scores.) So here is a policy that needs no training: draw $n$ answers, let
+# the reward model score them, and keep the one with the highest score. This is **best of n**, and the package has it in a few lines:
 
 # %%
 show.source(alternatives.best_of)
@@ -94,7 +95,8 @@ ax.set(xlabel="n", ylabel="mean score", title="What choosing gains")
 ax.set_xticks(ns, [str(n) for n in ns]);
 # %% [markdown]
 # *How to read it:* the line is the mean score of the best of $n$ answers; at $n = 1$ nothing is chosen. One unit is a standard deviation of
-# the base model's scores. Every doubling of $n$ adds something, but less than the one before.
+# the base model's whole responses, before the cut and the -1s (hence the start below 0). Every doubling of $n$ adds something, but less than
+# the one before.
 
 # %%
 assert all(a < b for a, b in zip(best, best[1:])), "the best of more cannot be worse"
@@ -932,7 +934,7 @@ for label, model in (("before", reference), ("after", policy)):
 pd.DataFrame(table).round(2)
 
 # %% [markdown]
-# Three answers prove nothing (and a score of exactly -1.00 only says that one ran out of room); the mean of 256 above does. It says: a small gain at
+# Three answers prove nothing: two of these even score less than before. The mean of 256 above says more: a small gain at
 # a high price, for best of n gets more for the same nats. The gradient was right, but noisy, and its path is not the cheapest (section 6). Each
 # answer was used once, every token of it got the same credit, and the price was a guess. Notebook 05 improves on all three: several passes over each
 # batch, kept safe by a ratio near 1; values that say which token earned the reward; a price that adapts itself. That is PPO.

@@ -693,8 +693,8 @@ figure.legend(*axes[0].get_legend_handles_labels(), ncols=3, fontsize=9, **below
 # Without the generator the very next responses are different ones, and so is their KL. (Their mean score may be the same by chance: it counts
 # words.) Without the moments or without beta, the next responses are still the same, because the same weights draw with the same random numbers;
 # only what is *learned* from them differs. Without the moments that shows one step later in the KL, and in the score once a token is drawn
-# differently. Without beta it shows last and least, because beta has moved so little in so few steps. (The KL is an estimate from eight responses:
-# it may be negative, as you saw in notebook 04.) The table shows all three:
+# differently. Without beta it shows last, and least in the weights, because beta has moved so little in so few steps. (The KL is an estimate from
+# eight responses: it may be negative, as you saw in notebook 04.) The table shows all three:
 
 # %%
 rows = []

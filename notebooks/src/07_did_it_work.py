@@ -557,7 +557,8 @@ plots.calibration(expected, torch.tensor(won).float());
 # %% [markdown]
 # *How to read it*: on the diagonal the reward model's probabilities are right. Points **below** it on the right mean that the reward model
 # rates the tuned texts more highly than the judge does. That is the sign of over-optimisation: PPO looks for texts that the reward model
-# overrates. With a nat as dear as here it finds few: only the surest predictions lie a little low.
+# overrates. With a nat as dear as here it finds few, and in the executed version nothing of the kind is to be seen: every point lies on the
+# diagonal or above it. The tuned texts please the judge somewhat more often than the reward model expects.
 
 # %%
 gap = views.iloc[2, 0] - views.iloc[1, 0]
@@ -599,8 +600,8 @@ pd.DataFrame(measured).round(2)
 # model would have written about once in 400 samples. To move as far merely by choosing among samples, you would have to take the best of
 # about a thousand (next section).
 #
-# `normalize` gave the base model's whole responses mean 0. Its score here is near 0 and not 0 (0.12 in the executed version): these are other
-# prompts, an answer that never ends scores -1, and the others are cut at their end.
+# `normalize` gave the base model's whole responses mean 0. Its score here is lower (-0.43 in the executed version): these are other prompts,
+# an answer that never ends scores -1 (about one in seven), and the others are cut at their end.
 
 # %%
 base_scores, tuned_scores = (score(rollouts[name]).cpu() for name in ("base", "tuned"))
@@ -673,8 +674,8 @@ assert (
 # the logarithm of the number of samples for each prompt, its estimate is too low, because there are no better samples left to weight.
 #
 # Best of n comes close to the optimum: for a small KL it is an excellent policy. But every single answer costs $n$ samples, for as long as
-# the model is in use. PPO pays once, in training. Its path lies far below both lines: best of 8 has nearly its final score at less than half the nats.
-# The gap to the optimum is the price of training *one* network for *all* prompts, from some twelve thousand samples.
+# the model is in use. PPO pays once, in training. Its path lies far below both lines: best of 8 has nearly its final score at less than half the
+# nats. The gap to the optimum is the price of training *one* network for *all* prompts, from some twelve thousand samples.
 #
 # Which of PPO's points would you keep? The frontier keeps those that no other beats.
 
@@ -803,8 +804,8 @@ prices.round(3)
 # answers (names and other capitalised words count as one), or a length at one of its limits. Nobody asked the labeler about repetition, and a
 # judge who sees one pair at a time cannot notice it: the hundredth copy of a cheerful sentence wins as easily as the first. Here the signs are
 # faint: no opening has more than 6 % of the answers. But look at the words below. One tuned answer in nine asks why somebody makes such a *long
-# face*, in several wordings, so that a count of openings cannot see it, and nobody asked for it. A count finds what it was made to find; the rest
-# you have to read. (Compare distinct-2 only between sets of equal size: larger sets repeat themselves more.)
+# face*, in several wordings, so that a count of openings sees only a part of it, and nobody asked for it. A count finds what
+# it was made to find; the rest you have to read. (Compare distinct-2 only between sets of equal size: larger sets repeat themselves more.)
 #
 # Which words did the tuned model learn to use, and which to avoid?
 
@@ -867,9 +868,9 @@ pd.DataFrame({name: difficulty(asked) for name, asked in rounds.items()}).round(
 
 # %% [markdown]
 # If the tuning worked, the mean reward has risen. Four texts that all please are harder to tell apart than one among three others. Where the
-# spread has fallen, each new label carries less information about *this* question; but it is about the texts that matter now, and the
-# clicks of round 0 say nothing about them. Did online collection pay off in the
-# paper? Hardly for style: policies of 5,000 labels collected offline and online came out at 50 to 50 on sentiment and 48 to 52 on
+# spread has fallen, or the favourite has become less sure (in the executed version only that), each new label carries less information about
+# *this* question; but it is about the texts that matter now, and the clicks of round 0 say nothing about them. Did online collection pay
+# off in the paper? Hardly for style: policies of 5,000 labels collected offline and online came out at 50 to 50 on sentiment and 48 to 52 on
 # descriptiveness. For summaries it did: about three points of ROUGE on CNN/DM.
 #
 # Notebook 03 reads all your labels in this store, from both rounds: fit again, tune again, judge again.
@@ -918,7 +919,7 @@ pd.DataFrame(table).set_index("model").drop(columns="seconds").round(3)
 #
 # 1. A judge with noise prefers the happier of two texts only most of the time. What win rate could a *perfect* policy reach with ours?
 # 2. You judged twenty pairs and found 65 %. You judge twenty more "to be sure". What is wrong with the interval of all forty?
-# 3. The tuned model's answers are two words longer. How would you find out whether length alone explains the wins?
+# 3. Suppose the tuned model's answers were two words longer. How would you find out whether length alone explains the wins?
 # 4. Two policies have the same score, one at 3 nats and one at 12. Which would you publish, and what would you look at first?
 # 5. The taste expects 80 % for your model, and you prefer it in 50 % of the pairs. What are the two explanations, and how do you tell them apart?
 #
