@@ -53,13 +53,12 @@ def best_of(
     return Rollout(rollout.queries[rows], *(x[rows] for x in kept)), scores[rows]
 
 
-def expected_best(scores: Tensor, n: int, values: Tensor | None = None) -> Tensor:
+def expected_best(scores: Tensor, n: int) -> Tensor:
     """Estimate the mean score of the best of `n` from N samples for each prompt, without bias.
 
     The average over all subsets of n of the N samples: the i-th lowest score is the best of
-    C(i - 1, n - 1) of the C(N, n) subsets. scores (P, N); returns (P,). With `values` (P, N) the
-    mean value of the sample whose SCORE is best: what a judge says of a reward model's choices.
-    Raises ValueError unless 1 <= n <= N. Source: Coste et al. 2023 (arXiv 2310.02743).
+    C(i - 1, n - 1) of the C(N, n) subsets. scores (P, N); returns (P,). Raises ValueError unless
+    1 <= n <= N. Source: Coste et al. 2023 (arXiv 2310.02743).
     """
     _at_least_one(n)
     total = scores.shape[-1]
@@ -67,9 +66,7 @@ def expected_best(scores: Tensor, n: int, values: Tensor | None = None) -> Tenso
         raise ValueError(f"the best of {n} needs {n} samples a prompt, and there are {total}")
     shares = [math.comb(i, n - 1) / math.comb(total, n) for i in range(total)]
     weights = torch.tensor(shares, dtype=torch.double, device=scores.device)
-    order = scores.double().sort(-1)
-    ranked = order.values if values is None else values.double().gather(-1, order.indices)
-    return (ranked * weights).sum(-1)
+    return (scores.double().sort(-1).values * weights).sum(-1)
 
 
 def best_of_kl_bound(n: int) -> float:

@@ -1,5 +1,4 @@
-"""Did it work? Blind judging with an interval, KL from the reference, reward against KL, and where
-more reward is no longer better."""
+"""Did it work? Blind judging with an interval, KL from the reference, reward against KL."""
 
 from __future__ import annotations
 
@@ -7,10 +6,8 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from rlhf_helpers import models, sampling, tasks
 from rlhf_helpers.models import Policy
@@ -185,79 +182,3 @@ def reweighted(scores: torch.Tensor, beta: float) -> dict[str, float]:
         "effective_samples": (1 / weights.square().sum(-1)).mean().item(),
         "beta": beta,
     }
-
-
-# ---- over-optimisation ---------------------------------------------------------------------------
-
-
-class GoldCurve(NamedTuple):
-    """How a gold reward goes with the distance d = sqrt(KL) while a proxy is maximised.
-
-    form "best of n": d (rise - bend d); "rl": d (rise - bend log d). error: the root mean square
-    of what the curve misses. Source: Gao, Schulman and Hilton 2022 (arXiv 2210.10760), who call
-    them alpha and beta.
-    """
-
-    form: str
-    rise: float
-    bend: float
-    error: float = 0.0
-
-    def gold(self, kl: Tensor) -> Tensor:
-        """Return the gold at these KLs (...), in nats and not negative; 0 at 0."""
-        d = kl.sqrt()
-        return d * (self.rise - self.bend * _slows(self.form, d))
-
-    def turning_point(self) -> tuple[float, float] | None:
-        """Return the KL at which the gold is highest, and the gold there; None if it never
-        turns, or falls from the start."""
-        if self.bend <= 0 or (self.form == "best of n" and self.rise <= 0):
-            return None
-        if self.form == "best of n":
-            d = self.rise / (2 * self.bend)
-        else:
-            d = math.exp(min(self.rise / self.bend - 1, 100.0))  # further than any policy goes
-        return d**2, d * self.rise / 2 if self.form == "best of n" else self.bend * d
-
-
-def fit_gold(kl: Tensor, gold: Tensor, form: str) -> GoldCurve:
-    """Fit a gold curve by least squares, to gold rewards less that of the reference.
-
-    kl, gold (N,); points with a KL of 0 say nothing and are left out. Raises ValueError on an
-    unknown form, or if there are fewer than two distances.
-    """
-    kl, gold = kl.double().flatten(), gold.double().flatten()
-    moved = kl > 1e-6
-    d, gold = kl[moved].sqrt(), gold[moved]
-    if len(d.unique()) < 2:
-        raise ValueError("a gold curve has two numbers: measure at two distances or more")
-    columns = torch.stack([d, -d * _slows(form, d)], -1)  # (N, 2)
-    solved = torch.linalg.lstsq(columns, gold.unsqueeze(1)).solution[:, 0]
-    error = (columns @ solved - gold).square().mean().sqrt().item()
-    return GoldCurve(form, solved[0].item(), solved[1].item(), error)
-
-
-def _slows(form: str, d: Tensor) -> Tensor:
-    """Return what bend is multiplied by: d itself, or log d (0 at 0, where d log d is 0)."""
-    if form == "best of n":
-        return d
-    if form == "rl":
-        return torch.where(d > 0, d.clamp(min=1e-12).log(), 0.0)
-    raise ValueError(f"there is no form {form!r}: choose 'best of n' or 'rl'")
-
-
-def stop_at(judged: Sequence[float], patience: int) -> int:
-    """Say which of the policies along a training to keep, from win rates that come one by one.
-
-    Training stops as soon as `patience` judgements in a row have not beaten the best one; that one
-    is kept, the earlier of two equal ones. Raises ValueError without judgements.
-    """
-    if not judged or patience < 1:
-        raise ValueError("to stop, there must be a judgement, and a patience of 1 or more")
-    best = 0
-    for i, rate in enumerate(judged):
-        if rate > judged[best]:
-            best = i
-        elif i - best >= patience:
-            break
-    return best

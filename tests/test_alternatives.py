@@ -124,17 +124,6 @@ def test_the_estimate_from_one_pool_averages_over_all_subsets(n):
         assert ours == pytest.approx(sum(subsets) / len(subsets))
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 6])
-def test_values_are_those_of_the_sample_with_the_best_score(n):
-    """What a judge says of a reward model's choices: chosen by the score, judged by the value."""
-    scores, values = torch.randn(2, 2, 6, generator=generator(4), dtype=torch.float64)
-    found = alternatives.expected_best(scores, n, values)
-    for row, values_of, ours in zip(scores.tolist(), values.tolist(), found.tolist(), strict=True):
-        pairs = itertools.combinations(zip(row, values_of, strict=True), n)
-        best = [max(subset)[1] for subset in pairs]
-        assert ours == pytest.approx(sum(best) / len(best))
-
-
 def test_the_estimate_from_one_pool_has_no_bias():
     """Averaged over all pools of 4 from a world of 3 answers, weighted by how often they occur."""
     probabilities, values = [0.5, 0.3, 0.2], [0.0, 1.0, 4.0]

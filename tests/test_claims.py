@@ -421,62 +421,6 @@ def test_without_the_penalty_a_policy_goes_further():
     assert record["curve"][-1]["episodes"] == 12_288
 
 
-# ---- 08 ------------------------------------------------------------------------------------------
-
-executed_08 = pytest.mark.skipif(
-    not list((ROOT / "notebooks" / "solutions").glob("08_*.ipynb")), reason="08 is not built yet"
-)
-
-
-@executed_08
-def test_08_the_judge_of_the_triumph_was_fooled_and_the_reader_is_not():
-    score, wins, nats = row(shown("08", "triumph = json.loads"), "without")
-    assert score > 4 and wins > 0.95 and nats > 50  # "looks like a triumph"
-    table = shown("08", '"written by": name')
-    base, held, free = (row(table, name) for name in ("base", "with the penalty", "without"))
-    assert base[1] < 1 and free[1] > base[1] + 2  # "the base model hardly ever repeats itself"
-    assert free[0] > held[0] and free[2] < held[2]
-
-
-@executed_08
-def test_08_choosing_is_taxed_and_searching_turns():
-    (share,) = percents(shown("08", "last = chosen[-1]"))
-    assert 0 < share < 80
-    rose_from, rose_to, _, highest, end = numbers(
-        shown("08", "ends, highest = free[-1]"), r"[+-]?\d+(?:\.\d+)?"
-    )
-    assert rose_to > rose_from + 1.5 and end < highest - 0.5
-    turns = row(shown("08", "ways, rows ="), "PPO, no price")
-    assert turns[2] < turns[3]  # the turning point lies within what was measured
-
-
-@executed_08
-def test_08_the_judge_keeps_a_better_policy_than_the_last_one():
-    _, kept, end = numbers(shown("08", "stopped = free[stop_at"), r"[+-]?\d+(?:\.\d+)?")
-    assert kept > end + 0.5
-
-
-@executed_08
-def test_08_a_price_is_a_brake():
-    """Less proxy, less distance, more gold."""
-    table = shown("08", "both = pd.DataFrame([ends, mended[-1]])")
-    free, priced = row(table, "no price"), row(table, "a price")  # proxy, gold, wins, nats, ...
-    assert priced[0] < free[0] and priced[3] < free[3] and priced[1] > free[1] + 0.5
-
-
-@executed_08
-def test_08_the_habit_is_in_labels_reward_and_policy_and_a_shuffle_takes_its_direction():
-    table = shown("08", "habits = pd.DataFrame(rows).T")
-    names = ("fair", "shortest first", "shuffled", "longer")
-    fair, sorted_, shuffled, longer = (row(table, name) for name in names)
-    for column in (0, 1):  # labels, reward model
-        assert sorted_[column] < fair[column] < longer[column]
-        assert abs(shuffled[column] - fair[column]) < abs(sorted_[column] - fair[column])
-    assert longer[2] > fair[2] + 1  # words of the policy
-    removed = row(shown("08", 'without = scores["longer"]'), "length removed")
-    assert abs(removed[0]) < 0.01 and removed[1] < longer[2] - 1
-
-
 # ---- 09 ------------------------------------------------------------------------------------------
 
 

@@ -598,7 +598,6 @@ if long is not None:
 # | **05 PPO written out** | build PPO piece by piece and read its training curves | 90 / 8 |
 # | **06 Towards GPT-2** | switch to a larger model, read its memory bill, launch, stop and resume | 45 / 2 |
 # | **07 Did it work?** | judge blind, with an interval, and ask whether reward and people agree | 60 / 4 |
-# | **08 When it goes wrong** | cause a failure under the eyes of somebody who knows better, diagnose it, mend it | 60 / 4 |
 # | **09 Summaries that copy** | see how an instruction and limited effort teach a model to copy, and change the instruction | 60 / 4 |
 # | **10 How many labels?** | measure what a label tells, draw a learning curve, and read a budget off it | 60 / 5 |
 # | **11 Other roads** | see where DPO, RLOO and GRPO lead, and compare them at an equal budget | 60 / 8 |

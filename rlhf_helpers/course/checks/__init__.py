@@ -46,13 +46,6 @@ from rlhf_helpers.course.checks.nb05 import (
 )
 from rlhf_helpers.course.checks.nb06 import nb06_bill, nb06_whole_loss
 from rlhf_helpers.course.checks.nb07 import nb07_pairs_needed, nb07_uncover, nb07_wilson
-from rlhf_helpers.course.checks.nb08 import (
-    nb08_gold_of_best,
-    nb08_residual,
-    nb08_stop_at,
-    nb08_turning_point,
-    nb08_where_it_ends,
-)
 from rlhf_helpers.course.checks.nb09 import (
     nb09_believed,
     nb09_density,
@@ -86,8 +79,6 @@ __all__ = [
     "nb05_place_score", "nb05_rescale", "nb05_gae", "nb05_policy_loss", "nb05_next_beta",
     "nb05_shuffle", "nb05_clinic", "nb06_bill", "nb06_whole_loss",
     "nb06_plan", "nb06_checkpoint", "nb07_uncover", "nb07_wilson", "nb07_pairs_needed",
-    "nb08_gold_of_best", "nb08_turning_point", "nb08_stop_at", "nb08_where_it_ends",
-    "nb08_residual",
     "nb09_believed", "nb09_impression", "nb09_novel", "nb09_density", "nb09_evidence",
     "nb10_bits_in_label", "nb10_labels_to_see", "nb10_labels_at", "nb10_bits_paid", "nb10_told",
     "nb11_dpo_loss", "nb11_rloo_advantages", "nb11_grpo_advantages", "nb11_grpo_loss",
