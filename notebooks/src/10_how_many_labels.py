@@ -622,7 +622,8 @@ pd.DataFrame(post_rows)[["labels", "bits", "utility", "to ourselves"]].round(3)
 # %% [markdown]
 # *utility* is the share of what the labelers in a hurry want, *to ourselves* the share of what the authors of the instruction had wished for; 0 is
 # what chance gets, and less than 0 is worse than chance. Read the two columns together from top to bottom. More labels bring a model nearer to
-# those who labelled, and to nobody else. A cheap curve is no proof that the right thing was learned.
+# those who labelled. Whether that is nearer to you as well, no number of labels decides. A cheap curve is no proof that the right thing was
+# learned.
 #
 # A few hundred labels give you a direction, not a verdict. That is what the record is for.
 #
