@@ -648,9 +648,9 @@ if not quick:
 
 # %% [markdown]
 # Each cell: wins against the zero-shot summaries of the same posts, with a 95 % interval. Look at the first row. Every reference is true, and some of
-# the zero-shot summaries are not; yet the labelers in a hurry choose the reference hardly more often than a coin would: told in other words, its
-# truth does not show. And which of the two columns would you have printed in the abstract? Neither is wrong. They answer different questions, and
-# only one of them was put to the people who labelled.
+# the zero-shot summaries are not; yet the labelers in a hurry choose the reference about as often as a coin would: told in other words, its truth
+# does not show. Then at the last row: one column says that the tuning helped, the other says nothing of the kind. Which of the two columns would you
+# have printed in the abstract? Neither is wrong. They answer different questions, and only one of them was put to the people who labelled.
 #
 # And you? Your twenty clicks have a probability under each of the two labelers. The logarithm of their ratio is the evidence for one against the
 # other.
@@ -810,9 +810,10 @@ pd.DataFrame(
 
 # %% [markdown]
 # Look at `own-words` beside its highlighted twin: somebody who wants own words and cannot check takes a false retelling more easily. And look at
-# `highlighted` alone: the question is the old one, only looking up is cheap (effort 16 in place of 2), and the longest stretch of the winners comes a
-# good part of the way down to the coin's. **Predict two rows**, for a policy tuned on `own-words` and for one tuned on `own-words-highlighted`: how
-# long is its longest stretch, how many of its summaries are accurate? Then run.
+# `highlighted` alone: the question is the old one, only looking up is cheap (effort 16 in place of 2), and the longest stretch of the winners comes
+# most of the way down to the coin's. (This is the last labeler of the dial in section 3, with other luck in its looks.) **Predict two rows**, for a
+# policy tuned on `own-words` and for one tuned on `own-words-highlighted`: how long is its longest stretch, how many of its summaries are accurate?
+# Then run.
 
 # %%
 changed = ("own-words", "own-words-highlighted")  # keys of INSTRUCTIONS
@@ -861,11 +862,11 @@ for name in ("zero-shot", "tuned", *changed):
 # %% [markdown]
 # (In brackets, the words of the longest copied stretch. The five posts are those whose stretches come nearest to the means, so that they show each
 # policy as it usually is.) Own words were asked for, and came: the longest stretch is shorter than the base model's, and no fewer summaries are
-# accurate than before. Between the last two rows of the table above be careful: with one training each and 128 posts, a few points of accuracy are
-# not a difference. Both tell fewer facts than the base model.
+# accurate than before. Between the last two rows of the table above be careful: with one training each and 128 posts, even seven points of accuracy
+# may be luck. Both tell fewer facts than the base model.
 #
-# And read how they begin. An opening in own words that is never false, such as *I need advice about*, pays every time, so it comes back. Nobody
-# asked for variety either.
+# And read how they begin. Each of the two has an opening in its own words that is never false (*How do I*, *I need advice*). It pays every time, so
+# it comes back: three summaries in ten begin with it, where the base model's commonest opening has one in thirteen. Nobody asked for variety either.
 #
 # The same base model, the same posts, the same number of answers, the same people. What differs is a sentence in the
 # instructions, and a coloured mark on the card. **Instructions are part of the reward**, and so is the interface: whatever makes one kind of answer
