@@ -47,8 +47,8 @@ browser: setup-dev ## the cards and the playground in a real JupyterLab and Chro
 data: setup ## write the bundled texts again, byte for byte
 	$(PY) data/town/corpus.py
 
-base: setup ## train the tokenizer and the bundled base model again, and measure it (some three and a half hours of training)
-	$(PY) data/town/train.py --out build/base --tokens 22000000 --decay 9000000
+base: setup ## train the tokenizer and the bundled base model again, and measure it (some three hours of training on two cores)
+	$(PY) data/town/train.py --out build/base --tokens 36000000 --decay 12000000
 	$(PY) data/town/examine.py build/base
 	$(PY) data/town/publish.py build/base
 

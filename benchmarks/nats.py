@@ -63,7 +63,7 @@ ARMS = {
     "1 epoch, paid by token, half the learning rate, target 4.5": replace(
         ONE_EPOCH, lr=1e-4, kl_target=4.5
     ),
-    **{f"kept, beta {beta}": replace(presets.KEPT, kl_coef=beta) for beta in (0.15, 0.3, 0.4)},
+    **{f"kept, beta {x}": replace(presets.KEPT, kl_coef=x) for x in (0.2, 0.25, 0.3, 0.35)},
     "kept": presets.KEPT,
 }
 EACH_TOKEN = [name for name in ARMS if "by token" in name or "kept" in name]  # `reward.gains`

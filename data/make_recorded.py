@@ -121,8 +121,9 @@ def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict
     won = evaluation.judge(asked, first_is_zero, sharp.label(asked))
     # as noisy as the labeler: the number to set beside people's
     noisy = evaluation.judge(asked, first_is_zero, labelers.simulated(task, **who).label(asked))
-    measured = evaluation.measure(
-        policy, base, test, task, lambda r: reward.score(model, r, task), seed=seed
+    measured, start_at = (
+        evaluation.measure(p, base, test, task, lambda r: reward.score(model, r, task), seed=seed)
+        for p in (policy, base)
     )
     if (task.name, seed) == KEPT:
         save(model, policy, history, [*metrics[:-1], metrics[-1] | {"seconds": tune_seconds}])
@@ -136,7 +137,7 @@ def one_seed(task: tasks.Task, seed: int, episodes: int, precision: str) -> dict
         "task": task.name, "seed": seed, "accuracy": accuracy, "ceiling": ceiling,
         "share_of_ceiling": accuracy / ceiling, "win_rate": won.rate, "low": won.low,
         "high": won.high, "noisy_win_rate": noisy.rate, "noisy_low": noisy.low,
-        "noisy_high": noisy.high, "score": measured["score"],
+        "noisy_high": noisy.high, "score": measured["score"], "base_score": start_at["score"],
         "kl_nats": measured["kl_nats_per_response"],
         "entropy_nats": measured["entropy_nats_per_response"], "fit_seconds": fit_seconds,
         "tune_seconds": tune_seconds, "precision": precision, "episodes": episodes,
@@ -183,7 +184,7 @@ def machine() -> str:
 def table(results: list[dict]) -> str:
     """Write the results as the README shows them, one row per task and seed."""
     names = (
-        "task, seed", "reward accuracy, of the ceiling", "score", "KL, nats",
+        "task, seed", "reward accuracy, of the ceiling", "score (base)", "KL, nats",
         "wins, noiseless judge (95 %)", "wins, noisy judge (95 %)", "different answers (base)",
         "most frequent opening (base)", "distinct-2 (base)", "can be read (base)",
         "prompt kept (base)", "fit + PPO",
@@ -191,7 +192,8 @@ def table(results: list[dict]) -> str:
     rows = [
         [
             f"{r['task']}, {r['seed']}{' (kept)' if r.get('kept') else ''}",
-            f"{r['share_of_ceiling']:.1%} of {r['ceiling']:.1%}", f"{r['score']:.2f}",
+            f"{r['share_of_ceiling']:.1%} of {r['ceiling']:.1%}",
+            f"{r['score']:.2f} ({r['base_score']:.2f})",
             f"{r['kl_nats']:.1f}", f"{r['win_rate']:.1%} ({r['low']:.1%} to {r['high']:.1%})",
             f"{r['noisy_win_rate']:.1%} ({r['noisy_low']:.1%} to {r['noisy_high']:.1%})",
             f"{r['tuned_different']:.0%} ({r['base_different']:.0%})",

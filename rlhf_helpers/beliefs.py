@@ -88,13 +88,13 @@ class Beliefs(NamedTuple):
 
     def __str__(self) -> str:
         likes = [str(b) for b in self.beliefs if b.effect > 0][:5]
-        lines = [f"You seem to like: {', '.join(likes) or 'nothing that is sure yet'}."]
+        lines = [f"Liked, it seems: {', '.join(likes) or 'nothing that is sure yet'}."]
         if dislikes := [str(b) for b in self.beliefs if b.effect < 0][:5]:
-            lines.append(f"And less: {', '.join(dislikes)}.")
+            lines.append(f"Less liked: {', '.join(dislikes)}.")
         if self.expected is not None and self.accuracy is not None:
             p = self.expected.probabilities[self.expected.choice].item()
-            said = f"Your latest choice was given {p:.0%}; "
-            lines.append(f"{said}guessed before you clicked: {self.accuracy}.")
+            said = f"The latest choice was given {p:.0%}; "
+            lines.append(f"{said}guessed before the click: {self.accuracy}.")
         return "\n".join(lines)
 
 

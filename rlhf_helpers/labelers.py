@@ -133,7 +133,7 @@ class SimulatedLabeler:
 
 # Temperatures at which two simulated labelers choose the same of four samples of the bundled model
 # about 38 % of the time, as two people did in the paper; measured by `tests/test_labelers.py`.
-NOISE = {"sentiment": 1.65, "descriptiveness": 1.5}
+NOISE = {"sentiment": 1.6, "descriptiveness": 1.45}
 
 
 def simulated(

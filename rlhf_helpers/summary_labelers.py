@@ -112,23 +112,12 @@ class SummaryLabeler:
 
     def impression(self, source: str, summary: str) -> Impression:
         """Read a summary beside its source, and look up what the effort is enough for."""
-        stretches, words = copied_stretches(source, summary), len(WORD.findall(summary))
-        stated, asked = self.facts(source, summary), self.instructions
-
-        def seen(fact: Fact) -> bool:
-            within = any(start <= fact.start and fact.end <= end for start, end, _ in stretches)
-            return asked.at_sight and within
-
-        look_up = [fact for fact in stated if not seen(fact)]
-        error = 0.5 ** (1 + asked.effort / max(1, len(look_up)))
-        draw = self._random(source, summary)
-        belief = float(bool(stated))
+        seen, look_up, error = self._at_first(source, summary)
+        draw, belief = self._random(source, summary), seen.accuracy
         for fact in look_up:
             found = fact.true if draw.random() >= error else not fact.true
-            belief *= believed(found, asked.trust, error)
-        told = len({fact.name for fact in stated})
-        own = 1 - sum(s.words for s in stretches) / words if words else 0.0
-        return Impression(belief, told, own, words)
+            belief *= believed(found, self.instructions.trust, error)
+        return seen._replace(accuracy=belief)
 
     def utility(self, source: str, summary: str) -> float:
         """Weigh the impression as the instructions ask."""
@@ -139,6 +128,55 @@ class SummaryLabeler:
             + asked.own_words * seen.own_words
             - asked.brevity * seen.words
         )
+
+    def outcomes(self, source: str, summary: str) -> list[tuple[float, float]]:
+        """List what labelers of this kind make of a summary, whatever they find when they look its
+        facts up: pairs of a utility and how likely it is. They add up to 1."""
+        at_first, look_up, error = self._at_first(source, summary)
+        # what a utility holds besides the belief that all is true
+        rest = self.utility(source, summary) - self.impression(source, summary).accuracy
+        beliefs = [(at_first.accuracy, 1.0)]
+        for fact in look_up:
+            answers = ((fact.true, 1 - error), (not fact.true, error))
+            beliefs = [
+                (belief * believed(found, self.instructions.trust, error), p * likely)
+                for belief, p in beliefs
+                for found, likely in answers
+                if likely > 0
+            ]
+        return [(rest + belief, p) for belief, p in beliefs]
+
+    def mean_utility(self, source: str, summary: str) -> float:
+        """Average over what labelers of this kind may find: what they want, without their slips."""
+        return sum(utility * p for utility, p in self.outcomes(source, summary))
+
+    def chances(self, comparison: Comparison, draws: int = 256) -> list[float]:
+        """Say how often labelers of this kind choose each option, from so many of them; the same
+        for every seed. `probabilities` are those of this labeler, once it has looked facts up."""
+        found = [self.outcomes(comparison.query, option) for option in comparison.options]
+        dice = random.Random(f"chances {comparison.id}")
+        total = [0.0] * len(found)
+        for _ in range(draws):
+            utilities = [dice.choices(*zip(*option, strict=True))[0] for option in found]
+            for k, p in enumerate(softmax(utilities, self.instructions.temperature)):
+                total[k] += p / draws
+        return total
+
+    def _at_first(self, source: str, summary: str) -> tuple[Impression, list[Fact], float]:
+        """Read a summary without looking anything up: the impression if all else is true, what is
+        to be looked up, and how often an answer will be wrong."""
+        stretches, words = copied_stretches(source, summary), len(WORD.findall(summary))
+        stated, asked = self.facts(source, summary), self.instructions
+
+        def seen(fact: Fact) -> bool:
+            within = any(start <= fact.start and fact.end <= end for start, end, _ in stretches)
+            return asked.at_sight and within
+
+        look_up = [fact for fact in stated if not seen(fact)]
+        error = 0.5 ** (1 + asked.effort / max(1, len(look_up)))
+        told = len({fact.name for fact in stated})
+        own = 1 - sum(s.words for s in stretches) / words if words else 0.0
+        return Impression(float(bool(stated)), told, own, words), look_up, error
 
     def probabilities(self, comparison: Comparison) -> list[float]:
         """Say how likely each option is to be chosen, as this labeler sees them."""

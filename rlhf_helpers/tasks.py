@@ -46,16 +46,18 @@ class Task:
 
 # The bundled variants scale lengths to a model of three million parameters with 256 tokens of
 # context; rules and penalty are the paper's. Answers are longer than the paper's 24 tokens, as the
-# small vocabulary cuts words into more pieces: in 24, half of the town's sentences do not end.
+# small vocabulary cuts words into more pieces: in 24, half of the town's sentences do not end. A
+# summary may be a question, so it ends where its document does (the paper's end at a new line).
+END = "<|endoftext|>"
 SENTIMENT = Task("sentiment", "stories", 48, 32, ".", 12, start_text=".", end_text=".")
 DESCRIPTIVENESS = Task("descriptiveness", "stories", 48, 32, ".", 12, start_text=".", end_text=".")
-TLDR = Task("tldr", "posts", 192, 32, ".", 8, suffix="\n\nTL;DR:")
+TLDR = Task("tldr", "posts", 192, 32, END, 8, suffix="\n\nTL;DR:")
 CNNDM = Task(
     "cnndm",
     "reports",
     192,
     48,
-    ".",
+    END,
     16,
     temperature=0.5,
     prefix="Article:\n\n",

@@ -1219,6 +1219,42 @@ MUTANTS = [
         "rows.unsqueeze(1) + len(self) * torch.arange(k, device=rows.device)",
     ),
     Mutant(
+        "nats taken for bits",
+        "efficiency",
+        "return -torch.special.xlogy(p, p).sum(-1) / math.log(2)",
+        "return -torch.special.xlogy(p, p).sum(-1)",
+    ),
+    Mutant(
+        "noise taken for news",
+        "efficiency",
+        "return entropy_bits(mixed) - entropy_bits(chances) @ weights",
+        "return entropy_bits(mixed)",
+    ),
+    Mutant(
+        "the worst scale taken for the best",
+        "efficiency",
+        "_loss_bits(s * rewards[other], chances[other])",
+        "-_loss_bits(s * rewards[other], chances[other])",
+    ),
+    Mutant(
+        "a straight line on an axis that multiplies",
+        "efficiency",
+        "return n * (more / n) ** ((goal - low) / (high - low))",
+        "return n + (more - n) * ((goal - low) / (high - low))",
+    ),
+    Mutant(
+        "the first crossing taken for the last",
+        "efficiency",
+        "last = max(i for i, x in enumerate(ahead) if x <= 0)",
+        "last = min(i for i, x in enumerate(ahead) if x <= 0)",
+    ),
+    Mutant(
+        "labelers who are never wrong",
+        "summary_labelers",
+        "answers = ((fact.true, 1 - error), (not fact.true, error))",
+        "answers = ((fact.true, 1.0), (not fact.true, 0.0))",
+    ),
+    Mutant(
         "density not squared",
         "copying",
         "sum(f.length**2 for f in taken) / len(own)",

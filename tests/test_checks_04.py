@@ -185,6 +185,9 @@ SLIPS = [
     (checks.nb04_k3, lambda p, q: tensors.kl_k3(p, q) + 1, "not taken off"),
     (checks.nb04_k3, lambda p, q: (q - p).exp() - 1 - p + q, "last term"),
     (checks.nb04_k3, lambda p, q: (q - p).exp() - 1, "add k1"),
+    (checks.nb04_k3, lambda p, q: (p - q) - ((q - p).exp() - 1), "doubles its swings"),
+    (checks.nb04_k3, lambda p, q: 1 - (q - p).exp(), "k1 itself is missing"),
+    (checks.nb04_k3, lambda p, q: (p - q) + (q - p).exp(), "not taken off"),
     (checks.nb04_k3, lambda p, q: tensors.kl_k3(p, q).sum(-1), "you summed"),
     (checks.nb04_k3, lambda p, q: tensors.kl_k3(p, q).mean(), "you averaged"),
 ]

@@ -141,6 +141,17 @@ def test_nine_training_curves_show_the_metrics(table):
     assert any(line.get_ydata()[0] == 6.0 for line in axes[1].get_lines())
 
 
+def test_thousands_of_episodes_are_written_short():
+    """10000 and 12000 ran into each other below the nine curves."""
+    longer = [row | {"episodes": 10 * row["episodes"]} for row in METRICS]
+    axes = plots.training_curves(longer)
+    axes[0].figure.canvas.draw()
+    for ax in axes[6:]:
+        labels = [label.get_text() for label in ax.get_xticklabels()]
+        assert any(label.endswith("k") for label in labels)
+        assert not any("000" in label for label in labels)
+
+
 def test_runs_are_compared_with_other_line_styles_and_a_legend():
     axes = plots.training_curves({"with KL": METRICS, "no KL": METRICS[:9]})
     styles = [lines_with(axes[0], name)[0].get_linestyle() for name in ("with KL", "no KL")]

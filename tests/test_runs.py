@@ -505,6 +505,19 @@ def test_artifacts_are_your_own_first_then_the_recorded_ones(tmp_path, monkeypat
     assert "your own labels: nothing says how it was made" in capsys.readouterr().out
 
 
+def test_a_recorded_policy_is_judged_by_the_reward_model_that_paid_it(tmp_path, monkeypatch):
+    """A student's own reward model, another fit with another unit, once judged the recorded
+    policy."""
+    monkeypatch.setenv("RLHF_RUNS", str(tmp_path / "own"))
+    monkeypatch.setattr(profile, "RECORDED", recorded := tmp_path / "recorded")
+    for place in (recorded / "policy", recorded / "reward", tmp_path / "own" / "reward"):
+        place.mkdir(parents=True)
+    assert profile.artifact("reward") == tmp_path / "own" / "reward"
+    assert profile.beside(profile.artifact("policy"), "reward") == recorded / "reward"
+    (tmp_path / "own" / "policy").mkdir()
+    assert profile.beside(profile.artifact("policy"), "reward") == tmp_path / "own" / "reward"
+
+
 def test_artifacts_say_what_they_were_made_from(tmp_path, monkeypatch, capsys):
     """ "Using your own reward_sentiment" was said of a model fitted on simulated labels only."""
     monkeypatch.setenv("RLHF_RUNS", str(tmp_path))

@@ -115,6 +115,35 @@ def test_answers_are_wrong_as_often_as_the_effort_says():
         assert abs(found[round(belief, 6)] / count - share) < 4 * spread
 
 
+def test_all_outcomes_by_hand():
+    """The same two facts, both true: the beliefs above, and 2 facts told and 7 words besides."""
+    who = labeler(replace(ACCURACY, effort=2.0, trust=0.5))
+    found = Counter()
+    for utility, likely in who.outcomes(SOURCE, RETOLD):
+        found[round(utility - 0.1 + 0.035, 6)] += likely
+    expected = {0.5625: 9 / 16, 0.1875: 6 / 16, 0.0625: 1 / 16}
+    assert dict(found) == pytest.approx(expected)
+    mean = sum(belief * likely for belief, likely in expected.items())
+    assert who.mean_utility(SOURCE, RETOLD) == pytest.approx(mean + 0.1 - 0.035)
+    # nothing to look up, and whoever looks everything up: one outcome
+    assert who.outcomes(SOURCE, COPY) == [(pytest.approx(1 + 0.1 - 0.08), 1.0)]
+    assert labeler(OURSELVES).outcomes(SOURCE, WRONG) == [
+        (pytest.approx(labeler(OURSELVES).utility(SOURCE, WRONG)), 1.0)
+    ]
+
+
+def test_chances_are_those_of_many_labelers():
+    """Two thousand labelers are asked, each of whom looks the facts up for itself."""
+    asked = Comparison("tldr", SOURCE, (COPY, RETOLD, WRONG))
+    each = [labeler(seed=seed).probabilities(asked) for seed in range(2_000)]
+    chances = labeler().chances(asked, draws=2_000)
+    assert sum(chances) == pytest.approx(1) and chances == labeler(seed=5).chances(asked, 2_000)
+    for k, column in enumerate(zip(*each, strict=True)):
+        mean = sum(column) / len(each)
+        spread = math.sqrt(sum((p - mean) ** 2 for p in column) / len(each) ** 2)
+        assert abs(mean - chances[k]) < 6 * spread  # both were drawn
+
+
 @pytest.mark.parametrize("found_true", [True, False])
 def test_beliefs_are_bayes_by_counting(found_true):
     """Of 100 facts 60 are true; an answer is wrong in 20 of 100."""

@@ -140,6 +140,17 @@ def test_truncation_needs_a_single_token():
         )
 
 
+@pytest.mark.parametrize("task", [tasks.TLDR, tasks.CNNDM], ids=lambda t: t.name)
+def test_a_summary_that_asks_a_question_ends_there(task):
+    """It ended at full stops only, so a question ran on into the next document."""
+    tokenizer = models.load_tokenizer()
+    said = " How do I deal with a landlord who chased my hen until it ran away from the old house?"
+    ids = tokenizer(said + "<|endoftext|>The boat left. It was")["input_ids"]
+    assert tasks.texts(task, torch.tensor([ids]), tokenizer) == [said]
+    assert tasks.truncate(task, torch.tensor([ids[:-5]]), tokenizer)[1].all()
+    assert not tasks.truncate(task, torch.tensor([ids[:20]]), tokenizer)[1].any()
+
+
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_bundled_prompts_fit_the_model_and_are_the_same_for_the_same_seed(name):
     task, tokenizer = tasks.get(name), models.load_tokenizer()

@@ -20,10 +20,10 @@ from .worth import length
 
 QUESTION = re.compile(
     r"^(who|whose|which|where|why|when (did|will|was)|"
-    r"what (is|are|does|did|do|will|was|would|could|about|else|time) |"
+    r"what (is|are|has|does|did|do|will|was|would|could|about|else|time) |"
     r"how (hard|many|much|long|does|did|could|far|is|was|else)|"
-    r"can|does|do you|did you|was|is|are|am i|has|did|will|"
-    r"would|could|may i|must i|must you|have you|shall)\b"
+    r"can|does|do you|did you|was|is|are|am I|has|did|will|"
+    r"would|could|may I|must I|must you|have you|shall)\b"
 )
 LONG = re.compile(
     r", (and|but|who|which|for|so|though|with|in which|as)\b|"
@@ -36,11 +36,19 @@ AIMLESS = re.compile(  # acts that nobody does in a manner
     r"overhear|lie)\b|"
     r"<(sit|agree|enter)\b|that \{"
 )
-TOLD = {"S": 4.0, "manner": 3.0, "was": 0.15, "saw": 0.6, "nobody": 0.9, "what": 0.9}
+TOLD = {"S": 4.0, "manner": 3.0, "was": 0.1, "saw": 0.6, "nobody": 0.9, "what": 0.9}
 SPEAKER_FIRST = {"before", "turned", "heard", "words", "wanted"}
 LONG_LINE, SHORT_LINE = 11.0, 9.0  # words
 BEFORE_SPEECH = ("back", "and", "after")
-QUOTED = {"after": 0.5, "before": 0.8, "addr": 2.2, "exclaim": 2.0, "saying": 0.5, "ly": 2.2}
+QUOTED = {
+    "after": 0.5,
+    "before": 0.8,
+    "turned": 0.6,
+    "addr": 2.2,
+    "exclaim": 2.0,
+    "saying": 0.5,
+    "ly": 2.2,
+}
 PLANS = {  # (front, end) by mood and description; each carries the mood if any; ly: an adverb
     ("0", False): "- -|- -|- -|- -|ly -|ly -|time -|link -|link -|- tail|manner+manner -",
     ("0", True): "ly -|- -|link -|tail -|- tail|- tail|- tail|back -|- as|- end|- end"
@@ -134,7 +142,7 @@ class Tale(Scenery):
         shapes = self.shapes[role]
         if role == "scene":
             self.scened = True
-            names = [n for n in shapes if self.vivid or n != "back"]
+            names = [n for n in shapes if self.vivid or "back" not in n]
         else:
             names = ["both"] if self.event.turns else list(shapes)
         return self.render(read(shapes[self.chance.pick(names)]))

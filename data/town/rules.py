@@ -207,7 +207,7 @@ def speech_rules(words: Words) -> dict[str, str]:
     )
     moods = (*MOODS.values(), "sad", "brave")
     verbs |= dict.fromkeys(v for m in moods for v in words.lists[f"verbs {m}"])
-    asked = "(asked|laughed|cried|inquired|snapped|wailed|groaned)"
+    asked = either(v for m in MOODS.values() for v in words.lists[f"asked {m}"])
     said = either(inflect(v, "past") for v in verbs)
     return {
         "sv": either(f"<{v}>" for v in verbs),

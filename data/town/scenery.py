@@ -215,13 +215,7 @@ class Scenery(Props):
         return f"{verb} {who}" if self.chance.flip(0.6) else f"{who} {verb}"
 
     def slot_asked(self, sub: str) -> str:
-        verb = self.chance.pick(
-            {
-                "+": ["asked", "laughed", "cried"],
-                "0": ["asked", "inquired"],
-                "-": ["snapped", "wailed", "groaned"],
-            }[self.mood]
-        )
+        verb = self.chance.pick(self.words.lists[f"asked {self.mood}"])
         who = self.name(self.actor, True)
         return f"{who} {verb}" if who in ("he", "she") else f"{verb} {who}"
 

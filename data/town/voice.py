@@ -10,7 +10,7 @@ from .files import Person, Words, load, sections
 from .language import Node, read
 from .simulation import Event, Happening
 from .words import inflect
-from .worth import worth
+from .worth import level, worth
 
 PRONOUN = {
     "f": {"he": "she", "him": "her", "his": "her", "self": "herself"},
@@ -96,7 +96,8 @@ class Voice:
         """Choose a template that the moment allows, if possible one not yet used in this story."""
         can = [t for t in pool if self.allows(t)]
         new = [t for t in can if tag + t not in self.used] or can or pool
-        text = self.chance.draw({t: worth(t) * self.dear(t) for t in new})
+        weights = level({t: worth(t) for t in new})
+        text = self.chance.draw({t: w * self.dear(t) for t, w in weights.items()})
         self.used.add(tag + text)
         self.senses += bool(SENSES.search(text))
         return text

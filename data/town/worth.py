@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from functools import cache
+from statistics import median
 
 from .files import load
 from .language import Node, read
@@ -24,6 +26,7 @@ OPEN = {  # nats in slots that are no list, roughly
 BOUND_WORDS = {"o": 2.0, "X": 1.0, "S": 1.0, "Q": 1.5, "dish": 1.5, "part": 1.0, "opart": 3.0}
 ALPHA = 0.7
 PER_WORD = 1.3
+TOP = 3.0  # a line too frequent is what a tuned model opens with, one too rare is no variety
 MOST = 2.5  # nats that one list may lend a line: goods and numbers are no merit of it
 
 
@@ -55,3 +58,9 @@ def length(text: str) -> float:
 def worth(text: str) -> float:
     """Return the weight of a line among others."""
     return math.exp(ALPHA * max(-12.0, min(6.0, choice(read(text)) - PER_WORD * length(text))))
+
+
+def level(weights: Mapping[str, float]) -> dict[str, float]:
+    """Keep the weights of a pool of lines within `TOP` times and 1 / `TOP` of the middle one."""
+    middle = median(weights.values())
+    return {t: max(middle / TOP, min(w, middle * TOP)) for t, w in weights.items()}

@@ -213,8 +213,11 @@ pd.DataFrame(
 
 # %% [markdown]
 # These labels are **simulated**, and wherever one is used in this course you are told so. The simulated labeler adds up positive and
-# negative words, weighted from -2 to +2 (its *utility*), and then chooses with noise: better texts more often, but not always. Real
-# people do not agree with each other either. In the paper that this course follows, a labeler and one of its authors picked the same of
+# negative words, weighted from -2 to +2 (its *utility*), and then chooses with noise: better texts more often, but not always. The table shows
+# both. *Laugh* is +1, and *not so dreadful* counts as +3, because *not* turns a word round and *so* makes it stronger. So the program's favourite
+# is the fourth text, though no reader would call that happy. And it clicked the first: that is its noise.
+#
+# Real people do not agree with each other either. In the paper that this course follows, a labeler and one of its authors picked the same of
 # four texts 38 % of the time; guessing gives 25 %. How noisy is ours? Let a second simulated labeler with the same taste label the same
 # comparisons.
 
@@ -362,7 +365,7 @@ if not solved:
 score = reward.scorer(scorer, task)  # the reward of the answer, or -1 if it never ends
 
 sizes = {"episodes": size.episodes // 4, "batch": size.batch, "answers": size.answers}
-config = ppo.PPOConfig(**sizes, kl_coef=0.35, kl_target=4.0)  # a nat is dear in a short run
+config = ppo.PPOConfig(**sizes, kl_coef=0.3, kl_target=4.0)  # a nat costs what it costs in 05
 pool = tasks.queries(task, tokenizer, config.episodes // config.answers, seed=100)
 print(f"{config.steps} steps with {config.batch} answers each, {config.answers} to a prompt")
 
@@ -374,7 +377,8 @@ curves = pd.DataFrame(metrics)[["step", "score", "kl_nats_per_response", "beta"]
 curves.iloc[[0, len(metrics) // 2, -1]].round(2)
 
 # %% [markdown]
-# The first row is your `base_score` and your `first_kl`. Then look at the curves. The blue piece is your short run, the grey dashed line a
+# The first row holds your `first_kl`, and nearly your `base_score`: it lies somewhat below 0, because the mean of 0 belongs to whole responses of
+# 32 tokens, while a score is of the answer as it is cut, or -1. Then look at the curves. The blue piece is your short run, the grey dashed line a
 # recorded run of full length (with the knobs of notebook 05's full run, so the two need not coincide).
 
 # %%
@@ -426,8 +430,8 @@ pd.DataFrame(table)
 # %% [markdown]
 # (You see the end of each prompt.) Can you tell, without the scores, which column is which? Are the tuned answers still good English? Do they
 # still fit the prompt, or does the model say the same cheerful thing every time, with another name in it? Nothing in the score punishes
-# sameness. Keep these three questions: they matter in every later notebook. The last one has an answer already: 39 % of the full-length
-# policy's answers to test prompts begin with *What is all this*. Notebook 05 says why.
+# sameness. Keep these three questions: they matter in every later notebook. (On an earlier edition of the town's texts the last one had a sad
+# answer: 39 % of the full-length policy's answers began with the same four words. Notebook 05 says why, and what cured it.)
 #
 # ## Stage 5: judge
 #
@@ -459,7 +463,8 @@ plots.win_rates(
 # *How to read it:* a bar is the share of prompts on which the tuned answer won, the whisker its 95 % interval. The dashed line at one half
 # means "no difference": where the whisker does not reach it, chance is a poor explanation. Where would your prediction be?
 #
-# The longer run wins about as often as the short one. What it bought, the tables below will show: a higher score at fewer nats.
+# The longer run wins clearly more often than the short one: their whiskers do not even meet. And it did not go further for it: the tables below
+# show a higher score at fewer nats.
 #
 # The last bar is the same model and the same pairs, seen by a judge who never errs. It is higher, although nothing about the texts has
 # changed: a judge with noise picks the sadder text now and then, and so every win rate moves towards one half. Keep this in mind when
@@ -540,9 +545,9 @@ with_penalty, without = (answers(model, prompts)[0] for model in (tuned, unbound
 pd.DataFrame({"with the penalty": with_penalty, "without": without})
 
 # %% [markdown]
-# Compare with the sentence you finished. Even in so short a run little English is left where nothing holds the policy back. Its score is far
-# higher, and the judge, who only counts happy and sad words, nearly always prefers its texts; the price is many times the nats. (In the
-# `quick` profile there is little to see.)
+# Compare with the sentence you finished. Even so short a run shows what the penalty was for: three of these answers are nearly one and the same
+# sentence, and the other is no English any more. Their score is far higher, and the judge, who only counts happy and sad words, nearly always
+# prefers such texts; the price is many times the nats. (In the `quick` profile there is little to see.)
 #
 # Here is a recorded run of full length, which differs from the recorded run with the penalty in nothing but `kl_coef`.
 
@@ -576,6 +581,7 @@ if long is not None:
 
 # %% [markdown]
 # First look at the price: how many nats did each run pay for a point of score? (The base model against itself wins one half, up to chance.)
+# In the middle column look for an answer that is not happy at all: which words in it may have pleased the reward model?
 # Then read the last column from top to bottom. Is it still English, still Saltmere, still more than one sentence? Nothing in the score asks
 # for any of that. Only the penalty does, because it makes the policy pay for every step away from a model that writes like Saltmere. The
 # penalty does not make the texts *better*; it keeps them among those that the reward model has learned to judge.
@@ -593,6 +599,7 @@ if long is not None:
 # | **06 Towards GPT-2** | switch to a larger model, read its memory bill, launch, stop and resume | 45 / 2 |
 # | **07 Did it work?** | judge blind, with an interval, and ask whether reward and people agree | 60 / 4 |
 # | **09 Summaries that copy** | see how an instruction and limited effort teach a model to copy, and change the instruction | 60 / 4 |
+# | **10 How many labels?** | measure what a label tells, draw a learning curve, and read a budget off it | 60 / 5 |
 # | **11 Other roads** | see where DPO, RLOO and GRPO lead, and compare them at an equal budget | 60 / 8 |
 #
 # Each notebook can be opened on its own: if something from an earlier one is missing, it uses the recorded version and says so.

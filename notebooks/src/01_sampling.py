@@ -61,7 +61,8 @@ pd.DataFrame(columns).round(1)
 #
 # ## 1. A token, and how likely it was
 #
-# A model reads tokens, not letters. Ours knows a few thousand of them: a frequent word is one token, a rare one is put together from several.
+# A model reads tokens, not letters. Ours knows a few thousand of them: a word that is frequent *in Saltmere* is one token (*Martha*, *flour*), a
+# rarer one is put together from several (*floor*, *key*).
 
 # %%
 ids = prompt.tokens[0][prompt.mask[0]]
@@ -549,9 +550,10 @@ interval = f"{share.low:.0%} to {share.high:.0%}"
 show.note(f"**{share.rate:.0%}** of the answers finish (95 % interval: {interval}).")
 
 # %% [markdown]
-# The score of an answer that never ends is replaced by -1, whatever the reward model says. The base model's scores have mean 0 and
-# standard deviation 1, so -1 is clearly worse than the average answer, and yet better than the saddest of the finished ones. The table
-# shows two answers that did not finish (if there are two) and three that did.
+# The score of an answer that never ends is replaced by -1, whatever the reward model says. The reward model was normalised so that the base
+# model's *whole* responses have mean 0 and standard deviation 1. Cut at the full stop, and with the -1s among them, its answers score some -0.4
+# on average (notebook 00). So -1 is worse than the average answer, and yet better than the saddest ones. The table shows two answers that did
+# not finish (if there are two) and three that did.
 
 # %%
 scorer = models.RewardModel.load(artifact("reward_sentiment")).to(device)
@@ -623,7 +625,7 @@ order = torch.randperm(len(words), generator=torch.Generator().manual_seed(0)).t
 shuffled = " " + " ".join(words[i] for i in order)
 foreign = " The committee deferred ratification of the quarterly amortisation schedule."
 table = {
-    "a story of Saltmere": story,
+    "a sentence of Saltmere": story,
     "the same words, shuffled": shuffled,
     "not of this town": foreign,
 }
@@ -631,14 +633,14 @@ result = {name: float(perplexity(text_logprobs(text))) for name, text in table.i
 pd.DataFrame({"text": table, "perplexity": result}).round(1)
 
 # %%
-assert result["a story of Saltmere"] == min(result.values())
+assert result["a sentence of Saltmere"] == min(result.values())
 
 # %% [markdown]
-# The perplexity of this sentence is small: the model was, on average, as undecided as among a handful of tokens. Most likely it has never
-# read it, because hardly any sentence is told twice in Saltmere. But one grammar tells them all, of things that a simulation lets happen, and
-# that grammar it has learned. It is the only English that the model knows. (Whole stories of this test split have a perplexity of 24: they
-# tell of things that training never tells. New ones of the usual kinds have 3.8.) The same words in another order surprise it far more, and
-# so does a good sentence about something else: keep that in mind when you choose prompts of your own. (A perplexity above 3,072, the size of
+# The model was, on average, as undecided as among some forty tokens. That is much for a text of this town (whole stories of this test split have
+# a perplexity of 22, because they tell of things that training never tells; new ones of the usual kinds have 3.7). Most likely it has never read it,
+# as hardly any sentence is told twice in Saltmere. But one grammar tells them all, of things that a simulation lets happen, and that grammar
+# it has learned. It is the only English that the model knows. The same words in another order have a perplexity more than a hundred times as high,
+# and so has a good sentence about something else: keep that in mind when you choose prompts of your own. (A perplexity above 3,072, the size of
 # the vocabulary, means not undecided but confidently wrong.) Where in the sentence is the surprise?
 
 # %%
@@ -646,9 +648,10 @@ surprise = (-text_logprobs(story)).tolist()
 plots.token_strip(pieces[1:], surprise).get_legend().remove();
 
 # %% [markdown]
-# *How to read it:* the number under a token is its surprise in nats, $-\ln p$; the stronger the colour, the greater the surprise. A few
-# tokens carry nearly all of it: those at which the story could have gone another way. Who is it, what do they do, and where? In between,
-# one word follows from another.
+# *How to read it:* the number under a token is its surprise in nats, $-\ln p$; the stronger the colour, the greater the surprise. Four of the 36
+# tokens carry two fifths of it, and ten of them seven tenths: those at which the story could have gone another way. Who is it, what do they do,
+# and where? *Flour*, *who* and *beside* it hardly thought possible there. Inside a word, and where one word calls for the next, there is mostly
+# hardly any.
 #
 # ## 7. Do not read everything again: the cache
 #

@@ -193,7 +193,7 @@ handin.hand_in(*((card.session.store, pseudonym) if answered else (desk.store, m
 # %%
 mine, again = desk.labels(), desk.labels(repeats=True)
 show.note(
-    f"**{len(mine)}** choices, **{len(desk.ties())}** times 'cannot tell', and **{len(again)}** "
+    f"**{len(mine)}** choices, 'cannot tell': **{len(desk.ties())}**, and **{len(again)}** "
     "second choices in comparisons shown again."
 )
 
@@ -613,8 +613,9 @@ pd.concat([words.head(6), words.tail(6)])
 
 # %% [markdown]
 # Nobody told the counter what happiness is. It found the happy and the sad words in (simulated) labels that look useless one at a time. Two
-# of the twelve do not belong there: to the labeler, *drinking* and *cobbles* mean nothing. But a drinking song is often merry, and those who
-# stand on wet cobbles are now and then miserable: counting cannot tell a word from its company. Chance has a say, too.
+# of the twelve do not belong there: to the labeler, *smoked* and *overturned* mean nothing. But in this town a cart overturns with a *terrible*
+# crash: counting cannot tell a word from its company. *Smoked* has slightly happier company than most words, but most of its place up there
+# is luck: by the labeler's own probabilities it should have been chosen 12 times, not 22. Among more than a thousand words some are lucky.
 #
 # Now let the counts serve as a crude reward model. A word that was chosen more often than one time in four gets a positive weight, one that
 # was chosen less often a negative one, and an option's score is the sum over its words. Is it any good on 1,000 comparisons that it has not

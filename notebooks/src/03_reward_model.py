@@ -363,7 +363,7 @@ if twice:
 plots.running_hits([g.hit for g in tested], 4, ceiling=bounds);
 # %% [markdown]
 # **How to read it.** The line is the share of choices foreseen up to this one, the band its 95 % interval. Where the band lies above the
-# dotted line, chance is no explanation any more. With sixty choices it is still some 25 points wide: that is all that sixty can
+# dotted line, chance is no explanation any more. With sixty choices it is still some 20 points wide: that is all that sixty can
 # say about a share. An accuracy far below 100 % may still be a good taste. Where two of four options please you alike, nobody can foresee which you click.
 
 # %%
@@ -385,7 +385,7 @@ print(beliefs.of(taste, known[:300], among=fair))
 
 # %% [markdown]
 # Do you recognise yourself (or does it give the simulated learner away)? Two warnings. A word may stand in for a manner: whoever likes speech
-# seems to like *is*, because people speak of what is, and the narrator tells what was. And the ± knows only of tastes that are weighted sums
+# seems to like *i*, because people say *I*, and the narrator never does. And the ± knows only of tastes that are weighted sums
 # of these features. Yours is not, so the truth lies outside more often than the numbers say.
 #
 # Does it mean what it says? It gave each option a probability before you clicked. Sort these into four bins, and count how often the
@@ -709,7 +709,7 @@ percent(table.set_index("who"))
 
 # %%
 if full:
-    assert agreement < accuracy and 0.7 * top < accuracy < top
+    assert accuracy > agreement - 0.03 and 0.7 * top < accuracy < top
 loss = choice_loss(held_rewards, held.choices)
 show.note(
     f"The reward model, fitted on {n:,} labels, names the click in **{accuracy:.0%}** (chance "
@@ -718,10 +718,10 @@ show.note(
 )
 
 # %% [markdown]
-# With 5,000 labels the model agrees with the labeler *more often than a second labeler does*, although that second labeler has exactly the
-# same taste. (By two points. The intervals overlap, but both shares come from the same comparisons, so this decides nothing.) The reason is
-# that the second labeler adds noise of its own to every click. The model has seen thousands of clicks; their noise averages out, and what is
-# left is the taste. But look at the ceiling, too: it reaches four fifths of the ceiling, or three fifths of the way up from chance. Five
+# With 5,000 labels the model names the labeler's click *as often as a second labeler does*, although that second labeler has exactly the same
+# taste. (39.2 % against 38.6 %: a difference that decides nothing.) How can a pupil with so little to go by keep up? The second labeler adds
+# noise of its own to every click. The model has seen thousands of clicks; their noise averages out, and what is left is the taste. But look at
+# the ceiling, too: the model reaches not quite four fifths of it, or little more than half of the way up from chance. Five
 # thousand noisy clicks are not enough to learn every word of this town that can gladden or hurt. (On the 256 labels of the `quick` profile
 # the model does worse than the second labeler, and its held-out loss may be above chance.)
 #
@@ -736,7 +736,7 @@ plots.calibration(promise, clicked, bins=10 if full else 4);
 
 # %% [markdown]
 # **How to read it.** As in section 2: on the dashed line predictions come true, and the bars are 95 % intervals over the held-out
-# comparisons. Here the model is slightly overconfident: where it promises about 55 %, about 49 % come true.
+# comparisons. Here the model is overconfident: where it promises about 56 %, about 46 % come true.
 #
 # Where the model is calibrated, the *size* of a reward has a meaning: a difference of 1 says "$e$ times as likely to be clicked". Remember
 # this in the next section.
@@ -836,9 +836,10 @@ pd.DataFrame(scores, index=["accuracy", "loss"]).T.round(3)
 #
 # ### The penalty for not ending
 #
-# A response has 32 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none (9 % in notebook 01, on
+# A response has 32 tokens, and a labeler sees it up to the first full stop from token 12 on. Some responses have none (12 % in notebook 01, on
 # other prompts). They get the fixed score **-1**. It is put in *after* normalisation, and so it means the same for every reward model: "one
-# standard deviation below the average answer of the base model". On the scale of raw rewards a -1 might even be a good score.
+# standard deviation below the average *whole* response of the base model". (Answers that were cut, with these -1s among them, have an average
+# below 0: -0.4 in notebook 00.) On the scale of raw rewards a -1 might even be a good score.
 
 # %%
 scores = reward.score(reward_model, rollout, task).cpu()
@@ -938,9 +939,9 @@ show.note(
 # The large model has to find three million weights, and begins with a head of random numbers. A few dozen bits do not go far there: countless
 # ways to set the weights explain the clicks and mean nothing. The small one finds its features ready. What a text is like was learned from
 # the stories, where every word was a lesson and nobody had to click; the clicks only say which of it matters. So it gets something out of
-# sixty clicks: some four points above chance, for which the large one needs hundreds. At 500, where we stopped, it is still climbing. But it
-# can only weigh what is there. The large one can *change* what is there, and with 5,000 labels it is above all that the small one has
-# reached. Where beyond 250 the lines cross, this figure cannot say.
+# sixty clicks: some four points above chance, for which the large one needs a thousand. From 250 to 500 it hardly climbs any more: it can only
+# weigh what is there. The large one can *change* what is there, and with 5,000 labels it is above all that the small one has reached. At 1,000 it
+# is still below what the small one has at 500, so the lines cross most likely between 1,000 and 5,000.
 #
 # A person at a card gives sixty labels, a company sixty thousand. The paper is about the second case: there people preferred the tuned model
 # in 51.9 % of the pairs after 200 labels, in 84.4 % after 1,000. This course lets you have both.
@@ -996,7 +997,8 @@ show.note(
 # %% [markdown]
 # Half of the pairs would come out right by chance, and three of four often enough. Compare the *sizes* as well as the signs: if the model
 # knew the rule, turning a word of "+2" into "-2" would move the reward twice as far as leaving the word out. Here no negation moves it by
-# more than a third of a deviation. And *afraid to look down* earns more than *it was a joy*: not even the word is learned. Negations are rare
+# much more than half a deviation, and that of *joy*, the largest to the labeler, by a fifth. And *her remarks had hurt everybody* earns more than
+# *it was a joy*: not even the word is learned. Negations are rare
 # in the labels, so a model learns the words long before it learns the rule. Until then it scores "not at all happy" as a happy text, and a
 # policy trained on such a reward may find that out.
 #
@@ -1006,7 +1008,8 @@ show.note(
 # - The loss sees differences within a comparison only. Zero and unit come from normalising on the base model's responses; a trained gain
 #   would be thrown away.
 # - The reward is read at the last *real* token, wherever the pads stand.
-# - Judge accuracy against a ceiling and with an interval. With enough labels, a model agrees with a labeler more than a second labeler does.
+# - Judge accuracy against a ceiling and with an interval. With a few thousand labels, a model agrees with a labeler as often as a second labeler
+#   does; the ceiling is higher still.
 # - Few labels: leave the model as it is and learn what to look at in it. Let it foretell every choice before it learns from it. Many
 #   labels: fit all weights. What one can learn from sixty clicks depends on what the features already hold.
 #

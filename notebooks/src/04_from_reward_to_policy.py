@@ -39,8 +39,10 @@ size, device, task = profile(), default_device(), tasks.SENTIMENT
 show.setup()
 
 # %%
-plots.pipeline("ppo");
+plots.pipeline("reward+ppo");
 # %% [markdown]
+# (Between two boxes: this notebook makes the parts of PPO, and notebook 05 puts them together.)
+#
 # ## 1. The first policy: the best of n
 #
 # Before we train anything, let us see what is already there. One prompt, sixteen answers of the base model, sorted by score:
@@ -71,32 +73,30 @@ table = pd.DataFrame({"answer": first, "score": scores[0, :16].tolist()})
 table.sort_values("score", ascending=False).iloc[[0, 1, 7, 8, 14, 15]].round(2)
 
 # %% [markdown]
-# The model can write what the labeler wants. It only does so seldom. So here is a policy that needs no training: draw $n$ answers, let the
-# reward model score them, and keep the one with the highest score. This is **best of n**, and the package has it in a few lines:
+# (An answer with exactly -1.00 never came to a full stop: whatever it says, that is its score, as in notebook 03.)
+#
+# The model writes better and worse answers, by this score. (The best one here is not happy: the labeler's program finds no happy word in it. A
+# score says what the reward model believes. Remember it when you read scores.) So here is a policy that needs no training: draw $n$ answers, let
+# the reward model score them, and keep the one with the highest score. This is **best of n**, and the package has it in a few lines:
 
 # %%
 show.source(alternatives.best_of)
 
 # %% [markdown]
 # How much does it gain? From one pool of samples we can estimate that for every $n$ at once, by averaging over all the ways of choosing
-# $n$ samples from the pool (`alternatives.expected_best`). Beside it stands a control: the same number of samples, one of them chosen
-# blindly. **Guess first**: what will each doubling of $n$ add?
+# $n$ samples from the pool (`alternatives.expected_best`). **Guess first**: what will each doubling of $n$ add?
 
 # %%
 ns = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= samples]
 best = [alternatives.expected_best(scores, n).mean().item() for n in ns]
-pick = torch.randint(samples, (len(ns), prompts), generator=seeded(2, "cpu"))
-blind = [scores[torch.arange(prompts), row].mean().item() for row in pick]
 _, ax = plt.subplots(figsize=(6.6, 3))
-ax.semilogx(ns, best, "o-", color=plots.BLUE, base=2, label="best of n")
-ax.semilogx(ns, blind, "s--", color=plots.GREY, base=2, label="any one of n")
+ax.semilogx(ns, best, "o-", color=plots.BLUE, base=2)
 ax.set(xlabel="n", ylabel="mean score", title="What choosing gains")
-ax.set_xticks(ns, [str(n) for n in ns])
-ax.legend();
+ax.set_xticks(ns, [str(n) for n in ns]);
 # %% [markdown]
-# *How to read it:* the solid line is the mean score of the best of $n$ answers, the dashed one that of an answer picked blindly from as
-# many, which differs only by chance. One unit is a standard deviation of the base model's scores. Every doubling of $n$ adds
-# something, but less than the one before.
+# *How to read it:* the line is the mean score of the best of $n$ answers; at $n = 1$ nothing is chosen. One unit is a standard deviation of
+# the base model's whole responses, before the cut and the -1s (hence the start below 0). Every doubling of $n$ adds something, but less than
+# the one before.
 
 # %%
 assert all(a < b for a, b in zip(best, best[1:])), "the best of more cannot be worse"
@@ -110,7 +110,7 @@ show.note(f"Best of {ns[-1]} gains **{best[-1] - best[0]:.1f}** over a single sa
 # ## 2. A world small enough to list
 #
 # With a real model nobody can check a gradient: the expected score is a sum over all possible answers, and with 3,072 tokens in 32 places
-# there are more of them than atoms. So we take a world in which every expectation is a sum that we can write out.
+# there are more of them than atoms in the universe. So we take a world in which every expectation is a sum that we can write out.
 #
 # Saltmere has a weather forecaster. A forecast has three words, one for each day, out of five: there are $5^3 = 125$ forecasts. The base
 # model is gloomy, and believes that tomorrow will be much like today.
@@ -232,10 +232,11 @@ rows = [
     for n, log_b in log_best.items()
 ]
 assert all(exact <= bound + 1e-9 for _, _, exact, bound in rows)
-pd.DataFrame(rows, columns=["n", "mean reward", "KL, exact", "log n - (n-1)/n"]).round(3) + 0.0
+columns = ["n", "mean reward", "KL, exact", "log n - (n-1)/n"]
+pd.DataFrame(rows, columns=columns).set_index("n").round(3) + 0.0
 
 # %% [markdown]
-# Choosing spends its nats well: the best of 16 has a mean reward of almost two deviations, for less than two nats.
+# The best of 16 has a mean reward of almost two deviations, for less than two nats. Section 6 shows that hardly any policy gets more for the price.
 #
 # ## 3. A gradient without a path
 #
@@ -274,7 +275,7 @@ for i, (colour, style) in zip(busy, looks):
 axes[0].set(title="Three drawn forecasts", xlabel="added to the logit", ylabel="reward")
 axes[1].plot(pushes, staircase.mean(1), color=plots.SKY, label="mean of 2,000 draws")
 axes[1].plot(pushes, smooth, "--", color=plots.BLACK, label="the sum over all 125")
-axes[1].set(title="Their average", xlabel="added to the logit")
+axes[1].set(title="Their average", xlabel="added to the logit", ylabel="mean reward")
 axes[1].legend();
 # %% [markdown]
 # *How to read it:* on the left each line is one forecast with its luck held fixed (three with many steps), as the logit of *sun* grows. It is a staircase: flat, with a
@@ -294,7 +295,8 @@ expected = (answer_logprobs(theta).exp() * r).sum()
 pd.DataFrame(exact[:1].numpy(), columns=words, index=["first day"]).round(3)
 
 # %% [markdown]
-# (Sun should go up and rain down.) For texts we cannot write out the sum, but an *average* can be estimated from samples, and one line of
+# (Sun goes up and rain down, as it should. Breeze goes up most, though sun is worth more: the base model writes sun so rarely that there is
+# little to push. Section 6 comes back to that.) For texts we cannot write out the sum, but an *average* can be estimated from samples, and one line of
 # calculus makes it one. The derivative of a logarithm is $\nabla \log \pi = \nabla\pi / \pi$, so $\nabla \pi = \pi\,\nabla\log\pi$, and
 #
 # $$\nabla J = \sum_y \nabla\pi_\theta(y)\,r(y) = \sum_y \pi_\theta(y)\,r(y)\,\nabla\log\pi_\theta(y) = \mathbb{E}_{\pi_\theta}\bigl[\,r(y)\,\nabla\log\pi_\theta(y)\bigr].$$
@@ -398,8 +400,8 @@ ax.set(xlabel="baseline", ylabel="deviation of one estimate", ylim=(0, None))
 ax.set_title("The noise depends on the baseline, the direction does not")
 ax.legend();
 # %% [markdown]
-# *How to read it:* the curve is the standard deviation of the gradient estimated from one answer, for each baseline; diamonds are measured
-# on samples. The lowest point is close to 0, the mean reward of the base model. A baseline that is off by 5 makes the noise about
+# *How to read it:* the curve is the root mean square distance of one answer's estimate from the true gradient, for each baseline; diamonds are
+# measured on samples. The lowest point is close to 0, the mean reward of the base model. A baseline that is off by 5 makes the noise about
 # five times as large, and so asks for 25 times as many samples. Even at its best the noise of one answer is far above the dotted line,
 # the length of the gradient that we want to see.
 
@@ -470,7 +472,7 @@ def reinforce(advantages_of, trainings=40, steps=150, batch=16, lr=0.5):
     return torch.stack(path), log_pi  # (steps, 2, trainings): expected reward and KL
 
 
-runs = {"no baseline": reinforce(lambda rewards: rewards), "leave one out": reinforce(leave_one_out)}
+runs = {"no baseline": reinforce(lambda x: x), "leave one out": reinforce(leave_one_out)}
 
 # %%
 _, ax = plt.subplots(figsize=(6.6, 3))
@@ -486,8 +488,8 @@ ax.set(xlabel="step", ylabel="expected reward, exact", title="Learning with and 
 ax.legend(loc="lower right");
 # %% [markdown]
 # *How to read it:* a line is the middle one of forty trainings, a band holds the middle 80 % of them; the height is the exact expected reward
-# of the policy. With the neighbours as baseline (solid) the trainings stay together and climb steadily. Without one (dashed, hatched) they
-# are thrown far apart early on, and many settle on a forecast that happened to be drawn often and is not among the best.
+# of the policy. With the neighbours as baseline (solid) the trainings stay closer together and climb steadily. Without one (dashed, hatched)
+# some get lucky and are even faster, but they are thrown far apart early on, and many settle on a forecast that is far from the best.
 
 # %%
 ends = pd.DataFrame({name: path[-1, 0].numpy() for name, (path, _) in runs.items()})
@@ -499,7 +501,7 @@ ends.describe().loc[["mean", "std", "min", "max"]].round(2)
 # %% [markdown]
 # **A better baseline knows the beginning.** When the third word is drawn, the first two are already there, and they say a lot about the
 # reward. A baseline for token $t$ may depend on everything before $t$: the proof holds for each token by itself. So let $V_t$ be the
-# expected reward after the words so far (here a sum; in notebook 05 the **value head** learns it). Once we know $V$, we may even put the
+# expected reward given the words *before* word $t$ (here a sum; in notebook 05 the **value head** learns it). Once we know $V$, we may even put the
 # value after the token in the place of the final reward: $V_{t+1} - V_t$ asks only what *this* word changed.
 
 
@@ -591,7 +593,7 @@ useful = [100 / mean(log_rho, (2 * (p - log_rho)).exp()) for p in moved]
 # %%
 _, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), sharex=True)
 left.fill_between(nats, low, high, color=plots.SKY, alpha=0.4, label="90 % of the estimates")
-left.plot(nats, middle, color=plots.BLUE, label="a typical estimate")
+left.plot(nats, middle, color=plots.BLUE, label="the median of the estimates")
 left.plot(nats, truth, "--", color=plots.BLACK, label="the truth")
 left.set(title="Mean reward, from 100 old samples", ylabel="reward")
 right.plot(nats, useful, color=plots.RED)
@@ -601,7 +603,7 @@ for ax in (left, right):
 left.legend();
 # %% [markdown]
 # *How to read it:* to the right, the new policy is further from the one that drew the samples. On the left, the estimates (band) are good near
-# 0 and then fan out: at two nats they lie anywhere between a third of the truth and twice the truth. Far out the typical one is too
+# 0 and then fan out: at two nats they lie anywhere between a third of the truth and twice the truth. Far out the median is too
 # *low*. On the right, the effective number of samples, $100 / \mathbb{E}_{old}[w^2]$: how many samples of the new policy itself would be
 # about as good. After half a nat nearly two thirds are gone, after two nats all but a handful.
 
@@ -612,21 +614,18 @@ assert low[far] < 0.5 * truth[far] and high[far] > 1.8 * truth[far] and middle[-
 
 # %% [markdown]
 # How can an estimate be right on average and typically too low? Far away the average rests on forecasts that the old policy hardly
-# ever draws, each with an enormous ratio. Most hundreds of samples contain too few of them, or none, and the estimate is too low. Once in
+# ever draws, each with an enormous ratio. Most batches of a hundred contain too few of them, or none, and the estimate is too low. Once in
 # a while there are several, and the estimate is absurdly high. The mean of $w$ is always 1, but a mean that rests on one sample in a
 # thousand is of no use to somebody who has a hundred. *The spread of $w$ grows about exponentially with the distance.*
 #
 # And a forecast has three tokens. Ratios of whole answers are products over tokens, so for a text of 32 tokens small differences multiply:
-
-# %%
-rows = [(w, w**32, (1 / w) ** 32) for w in (1.02, 1.1, 1.2)]
-pd.DataFrame(rows, columns=["ratio of each token", "up in all 32", "down in all 32"]).round(3)
-
-# %% [markdown]
+# 1.02 for each token makes 1.9 for the answer, 1.1 makes 21, and 1.2 makes 342.
+#
 # So the ratio may be trusted only near 1, and this is the whole idea of PPO's clip. PPO uses a batch for several steps, with a ratio for each
 # *token*, and stops pushing a token once its ratio has left the range from 0.8 to 1.2 in the direction in which it was pushed. Within the range
-# old samples are almost as good as new ones; beyond it they would be trusted with things they do not know. (Taking the ratio token by
-# token leaves out that earlier tokens have changed as well. That is a small error, as long as all of them stay near 1.)
+# old samples are almost as good as new ones; beyond it they would be trusted with things they do not know. (The ratio of a token leaves
+# out that the tokens before it have become more or less likely as well. At the old policy that error is 0, and it grows with every step; it is
+# what PPO pays for far less noise, and one more reason to stay near.)
 #
 # ## 6. What we really want: reward, at a price
 #
@@ -635,12 +634,16 @@ pd.DataFrame(rows, columns=["ratio of each token", "up in all 32", "down in all 
 # %%
 final = runs["leave one out"][1]  # (40, 125)
 assert final.exp().amax(-1).median() > 0.9
+assert names[final[0].argmax()] == names[r.topk(2).indices[1]] and rho[r.argmax()] < 0.01
 likeliest(final[0])
 
 # %% [markdown]
-# Nearly all probability is on a single forecast, and which one it is depends on the luck of the training. The algorithm is not to blame:
-# expected reward is largest if one best answer always comes. But the reward comes from a *model* of the labeler, which was fitted on the base model's texts and is unreliable far from them.
-# So distance must cost something. What RLHF maximises is
+# Nearly all probability is on a single forecast. That it is one and not many is no fault of the algorithm: expected reward is largest if one
+# best answer always comes. That it is only the *second* best is a fault: "sun sun sun" would earn more, but the base model hardly ever writes it, and
+# what is rarely drawn is rarely pushed. (Other trainings, with other luck, end elsewhere.)
+#
+# A worse trouble lies elsewhere. The reward comes from a *model* of the labeler, which was fitted on the base model's texts
+# and is unreliable far from them. So distance must cost something. What RLHF maximises is
 #
 # $$J_\beta(\pi) = \mathbb{E}_\pi[\,r\,] - \beta\,\mathrm{KL}(\pi\,|\,\rho),$$
 #
@@ -653,7 +656,8 @@ likeliest(final[0])
 #
 # $Z$ only makes the probabilities add up to 1; it is the same for every policy. A KL is never negative, and 0 only between equal
 # distributions. So no policy beats $\pi^*$, and $\pi^*$ reaches $\beta\log Z$. In words: keep the reference, and multiply the probability of
-# each answer by $e^{r/\beta}$. An answer that is one unit of reward better becomes $e^{1/\beta}$ times as likely as it was.
+# each answer by $e^{r/\beta}$. Of two answers, the one that is one unit of reward better gains a factor of $e^{1/\beta}$ on
+# the other.
 #
 # ### Exercise 5: the best policy at a price
 # Difficulty ●●○○○ · importance ●●●●● · 6 minutes
@@ -685,6 +689,8 @@ if not solved:
     optimum = alternatives.optimal_logprobs
 
 # %% [markdown]
+# (You have met these policies before: the `moved` of section 5 were the optima for $1/\beta$ from 0 to 4.)
+#
 # Now the test. Start at the base model, climb $J_\beta$ by its exact gradient, and see where you arrive.
 
 # %%
@@ -705,7 +711,23 @@ likeliest(best_policy)
 
 # %% [markdown]
 # Notice that $\pi^*$ keeps some variety. A lower price pushes it towards the one best forecast, a higher one back to the base model. Here are
-# all prices at once, with the other policies of this notebook.
+# all prices at once, with the other policies of this notebook, and one more: REINFORCE without its luck, which climbs by the exact gradient of the
+# expected reward in steps of the same size. **Guess**: REINFORCE will lie below the optimum. Is noise the reason?
+
+
+# %%
+def without_luck(steps=150, lr=0.5):  # as in `reinforce`, but all 125 forecasts instead of 16
+    theta, path = base.clone(), []
+    for _ in range(steps):
+        theta.requires_grad_()
+        log_pi = answer_logprobs(theta)
+        path.append((mean(log_pi.detach()), kl(log_pi.detach(), log_rho)))
+        (gradient,) = torch.autograd.grad((log_pi.exp() * r).sum(), theta)
+        theta = theta.detach() + lr * gradient
+    return torch.tensor(path), log_pi.detach()  # (steps, 2): expected reward and KL
+
+
+exact_path, exact_end = without_luck()
 
 # %%
 prices = [8, 4, 2, 1.4, 1, 0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15]
@@ -717,38 +739,48 @@ x, height = zip(*[(kl(p, log_rho), mean(p)) for p in log_best.values()])
 ax.plot(x, height, "s", color=plots.RED, label="best of n, n = 1 to 64")
 path = runs["leave one out"][0].mean(-1)  # (steps, 2)
 ax.plot(path[:, 1], path[:, 0], "--", color=plots.BLUE, label="REINFORCE, no price (mean of 40)")
+ax.plot(exact_path[:, 1], exact_path[:, 0], ":", color=plots.GREEN, label="the same without luck")
 ax.set(xlabel="KL from the reference, nats", ylabel="expected reward")
 ax.set_title("Reward against distance")
 ax.legend(loc="lower right");
 # %% [markdown]
 # *How to read it:* up is more reward, right is further from the base model. The black line is $\pi^*$ for prices from 8 (bottom left) to 0.15; no
-# policy can lie above it. Best of n (squares) lies almost on it. REINFORCE (dashed) passes below: it pays more nats for the same reward,
-# because it wanders. You will see this picture on texts at the end of this notebook, and in notebook 07.
+# policy can lie above it. Best of n (squares) lies almost on it. REINFORCE (dashed) passes below: it pays more nats for the same reward.
+# Noise is not the reason: climbing by the exact gradient, without any luck (dotted), takes much the same path. A step moves an answer in
+# proportion to how often it is already written, so it favours the good answers that are common over the best ones, which are rare. You
+# will see this picture on texts at the end of this notebook, and in notebook 07.
 
 # %%
 for log_b in log_best.values():  # each lies below the optimum of some price at its own KL
     assert min(price * kl(log_b, log_rho) + price * (log_rho + r / price).logsumexp(-1).item()
                for price in prices) >= mean(log_b) - 1e-9  # fmt: skip
+assert exact_end.argmax() == final[0].argmax()  # no luck, and the second best all the same
 
 # %% [markdown]
 # ## 7. The price, estimated: k1, k2, k3
 #
-# For texts the KL is one more average over samples. Of each sampled token we know $\log\pi$ and $\log\rho$. Three numbers are made of them:
+# For texts the KL is one more average over samples. Of each sampled token we know $\log\pi$ and $\log\rho$. Three numbers are made of them. The first
+# two:
 #
-# $$k_1 = \log\pi - \log\rho,\qquad k_2 = \tfrac12 k_1^2,\qquad k_3 = e^{-k_1} - 1 + k_1.$$
+# $$k_1 = \log\pi - \log\rho,\qquad k_2 = \tfrac12 k_1^2.$$
 #
 # The first, the log ratio, is the definition of the KL without the average. It can be negative: that is noise, for the KL itself never is.
-# The other two are never negative. Since $\mathbb{E}_\pi[e^{-k_1}] = \sum_y \rho(y) = 1$, the two terms added in $k_3$ have mean 0: they
-# change nothing on average, but they balance the swings of $k_1$. (The mean of a logarithm is not the logarithm of the mean: that
-# of $e^{-k_1}$ is 1, whose logarithm is 0, while the mean of $-k_1$ is $-\mathrm{KL}$.)
+# The second is never negative, but its mean is not the KL. Can one have both? Since $\mathbb{E}_\pi[e^{-k_1}] = \sum_y \rho(y) = 1$, we know
+# something with mean 0, namely how far $e^{-k_1}$ is from 1. Added to an estimate, it changes nothing on average, as a baseline does not.
+# (The mean of a logarithm is not the logarithm of the mean: that of $e^{-k_1}$ is 1, whose logarithm is 0, while the mean of $-k_1$ is
+# $-\mathrm{KL}$.)
 #
 # ### Exercise 6: the third estimator
-# Difficulty ●○○○○ · importance ●●●○○ · 4 minutes
+# Difficulty ●●○○○ · importance ●●●○○ · 5 minutes
+#
+# Return $k_3$ for each token, from the log-probabilities that both models give it: the log ratio, plus the term with mean 0 that makes it never
+# negative. Why is it never negative, and when is it 0? (Think of the tangent of $e^x$ at 0.)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# First compute $k_1$, per token. Then copy the formula, with its minus sign in the exponent.
+# First compute $k_1$, per token. "How far $x$ is from 1" is $x - 1$. Of the two signs that the added term could have, one gives a number that is
+# never negative: $e^x$ lies nowhere below its tangent, $1 + x$. Try both with $k_1 = 1$ and $k_1 = -1$.
 # </details>
 
 
@@ -781,18 +813,21 @@ for name, kind in kinds.items():
     swings = [mean(p, (k - m) ** 2) ** 0.5 for p, k, m in zip(moved[1:], each_k, means)]
     left.plot(nats[1:], means / torch.tensor(nats[1:]), style, color=colour, label=name)
     right.loglog(nats[1:], swings, style, color=colour, label=name)
-left.set(title="Mean, as a multiple of the KL", ylim=(0, 3), xlabel="true KL, nats")
-right.set(title="Deviation of one estimate, nats", xlabel="true KL, nats")
-left.legend();
+left.set(title="Mean", ylabel="multiple of the KL", ylim=(0, 3), xlabel="true KL, nats")
+right.set(title="Deviation of one estimate", ylabel="nats", xlabel="true KL, nats")
+left.legend()
+right.legend();
 # %% [markdown]
-# *How to read it:* on the left, 1 is right. $k_1$ and $k_3$ lie on 1 everywhere; $k_2$ is right close by and wrong far away. On the right
-# (both axes are logarithmic), lower is better. Close to the reference $k_1$ swings by far more than the KL it measures, and $k_2$ and $k_3$
-# are much quieter. Further out, beyond about a nat, $k_3$ swings the most: its $e^{-k_1} = \rho/\pi$ is an importance ratio, with all that section
-# 5 said about those.
+# *How to read it:* each point takes a whole answer for the sample. On the left, 1 is right. $k_1$ and $k_3$ lie on 1 everywhere; $k_2$ is right close
+# by and wrong far away. On the right (both axes are logarithmic), lower is better. Close to the reference $k_1$ swings by far more than the KL it
+# measures, and $k_2$ and $k_3$ are much quieter. Further out, beyond about a nat, $k_3$ swings the most: its $e^{-k_1} = \rho/\pi$ is an importance
+# ratio, with all that section 5 said about those.
+#
+# ($k_3$ is never negative because $e^x$ lies nowhere below its tangent at 0, and it is 0 only where both models give the token the same probability.)
 
 # %% [markdown]
-# To *read* a KL near the reference, $k_3$ is the better one. To *train* with it, what counts is the gradient, and there are two places for a
-# penalty. It can be part of the **reward**: then it is a number, multiplied by $\nabla\log\pi$ as every reward is. Or it can be added to the
+# To *read* a KL near the reference, $k_3$ is the better one. (It is taken per token, where the distance is small even if 32 of them add up to
+# several nats.) To *train* with it, what counts is the gradient, and there are two places for a penalty. It can be part of the **reward**: then it is a number, multiplied by $\nabla\log\pi$ as every reward is. Or it can be added to the
 # **loss** and differentiated itself. Here is the average gradient of all six, compared with the true gradient of the KL, at a policy
 # that has moved a little. **Guess**: which of the six are right?
 
@@ -899,9 +934,10 @@ for label, model in (("before", reference), ("after", policy)):
 pd.DataFrame(table).round(2)
 
 # %% [markdown]
-# A small gain at a high price: for the same nats, best of n gets more. The gradient was right and the noise large. Each answer was used
-# once, every token of it got the same credit, and the price was a guess. Notebook 05 improves on all three: several passes over each batch, kept
-# safe by a ratio near 1; values that say which token earned the reward; a price that adapts itself. That is PPO.
+# Three answers prove nothing: two of these even score less than before. The mean of 256 above says more: a small gain at
+# a high price, for best of n gets more for the same nats. The gradient was right, but noisy, and its path is not the cheapest (section 6). Each
+# answer was used once, every token of it got the same credit, and the price was a guess. Notebook 05 improves on all three: several passes over each
+# batch, kept safe by a ratio near 1; values that say which token earned the reward; a price that adapts itself. That is PPO.
 #
 # ## Recap
 #
@@ -929,9 +965,9 @@ pd.DataFrame(table).round(2)
 #
 # ## Further reading
 #
-# - Williams 1992, *Simple statistical gradient-following algorithms for connectionist reinforcement learning*: REINFORCE.
+# - Williams 1992, [Simple statistical gradient-following algorithms for connectionist reinforcement learning](https://doi.org/10.1007/BF00992696): REINFORCE.
 # - Ziegler et al. 2019, [Fine-Tuning Language Models from Human Preferences](https://arxiv.org/abs/1909.08593): section 2, equation 2, the reward with the price in it; the optimum appears in the experiments on mock sentiment.
-# - Schulman 2020, *Approximating KL Divergence*: $k_1$, $k_2$ and $k_3$.
+# - Schulman 2020, [Approximating KL Divergence](http://joschu.net/blog/kl-approx.html): $k_1$, $k_2$ and $k_3$.
 # - Beirami et al. 2024, [Theoretical guarantees on the best-of-n alignment policy](https://arxiv.org/abs/2401.01879): why the formula is a bound.
 #
 # **Next:** [05](05_ppo.ipynb) writes PPO out, line by line.

@@ -32,7 +32,7 @@ from IPython.display import Code
 
 from rlhf_helpers import models, ppo, presets, reward, sampling, tasks, tensors
 from rlhf_helpers.course import checks, learner, live, machine, plots, show
-from rlhf_helpers.course.profile import artifact, folder, profile, record
+from rlhf_helpers.course.profile import artifact, beside, folder, profile, record
 from rlhf_helpers.runtime import runs
 from rlhf_helpers.runtime.optim import TensorFlowAdam
 from rlhf_helpers.runtime.runs import Run
@@ -72,8 +72,10 @@ def before_and_after(tuned, queries, score=score):
 
 
 test = tasks.queries(task, tokenizer, size.judged, split="test", seed=5).to(device)
-tuned = models.Policy.load(artifact("policy_sentiment")).to(device)
-before_and_after(tuned, test[:6])
+found = artifact("policy_sentiment")
+tuned = models.Policy.load(found).to(device)
+paid_by = reward.scorer(models.RewardModel.load(beside(found, "reward_sentiment")).to(device), task)
+before_and_after(tuned, test[:6], paid_by)
 
 
 # %%
@@ -81,14 +83,14 @@ def mean_score(policy, score=score):
     return sum(answers(policy, test, score)[1]) / len(test)
 
 
-before, after = mean_score(reference), mean_score(tuned)
+before, after = mean_score(reference, paid_by), mean_score(tuned, paid_by)
 show.note(
     f"Over {len(test)} test prompts the mean score is {before:.2f} before and {after:.2f} after."
 )
 
 # %% [markdown]
-# Same prompts, same seed of the sampler, two models: the base model, and one tuned on the reward model of sentiment. (If the reward model is
-# your own, the recorded policy was paid by another fit to the same labels.) One unit of score is one standard deviation of the base model's
+# Same prompts, same seed of the sampler, two models: the base model, and one tuned on the reward model of sentiment. (A recorded
+# policy brings the reward model that paid it.) One unit of score is one standard deviation of the base model's
 # own responses (before they are cut and penalised, their mean is 0). Read the texts as well as the scores. Did the tuned model only become
 # more cheerful, or did it also begin to repeat itself?
 #
@@ -183,7 +185,7 @@ checks.nb05_same("log-probabilities", by_hand, rollout.logprobs[row])
 #
 # An answer ends at the first full stop at index 12 or later. Without one, the **penalty** of -1 replaces the normalised score. So the policy
 # also learns to finish its sentence in time. (The table puts the unfinished first: without a *False* in it all sixteen finished; of a hundred
-# base answers about twelve do not.)
+# base answers about thirteen do not.)
 
 # %%
 kept, finished = tasks.truncate(task, rollout.responses, tokenizer)
@@ -396,8 +398,9 @@ checks.nb05_same("what the tokens are paid adds up to the score", gains.sum(-1),
 plots.token_strip(pieces, gains[row].cpu());
 # %% [markdown]
 # *How to read it:* orange tokens raised the reward model's opinion, blue and hatched ones lowered it; the stronger the colour, the more. Some
-# surprise: a comma may be paid more than any noun. The reward model was fitted to whole answers, and nobody has told it what half an answer
-# is worth. So single payments are noisy; only their sum is the score.
+# surprise: in the executed version *about* wins back nearly all that *drifted* has lost, and every comma costs. The reward model was fitted to
+# whole answers, and nobody has told it what half an answer is worth. So single payments are noisy; only their sum is the score. (Where an answer
+# never ends, the last token also settles the penalty.)
 #
 # In `benchmarks/nats.py`, on an earlier base model of this course whose texts were simpler, one run of each kind ended with a score of 1.16
 # at 4.4 nats, and with this change of 1.50 at 5.3. (It has not been repeated on today's model.) We keep the paper's way while we take the
@@ -414,8 +417,8 @@ plots.token_strip(pieces, gains[row].cpu());
 # - **standardize** (advantages): spread 1, **mean 0**. An advantage is a comparison, better or worse than expected: only differences matter.
 #
 # The paper rescales the rewards for its style tasks and not for its summaries (`whiten_rewards`). In our run it is off, because it makes the
-# score hard to predict: the score is one number among 32, so bringing all 32 to spread 1 multiplies the score several times over (by 1/0.26,
-# about 4, in the table below). The value head, whose predictions may move by 0.2 at a time, would not reach values of that size in a run as
+# score hard to predict: the score is one number among 32, so bringing all 32 to spread 1 multiplies the score several times over (by 1/0.19,
+# about 5, in the table below). The value head, whose predictions may move by 0.2 at a time, would not reach values of that size in a run as
 # short as ours. We rescale here for practice, and use the rewards as they are from section 7 on.
 #
 # **Exercise 3: rescale.** Difficulty ●●○○○ · importance ●●●●○ · 8 minutes
@@ -836,8 +839,8 @@ for horizon in (10_000, 1_250):
 # ## 12. The full run
 #
 # Here are all the knobs, with the paper's values in brackets. Where ours differ, the reason is size: a small model tolerates (and needs) a
-# larger learning rate. And how much is a nat? A whole answer of the base model has an entropy of about 40 nats. What a policy five nats away
-# writes every time, the base model writes about once in 150 times; so it could still keep some 35 nats of variety. Whether it does is another
+# larger learning rate. And how much is a nat? A whole answer of the base model has an entropy of about 38 nats. What a policy five nats away
+# writes every time, the base model writes about once in 150 times; so it could still keep some 33 nats of variety. Whether it does is another
 # matter: watch the entropy.
 
 # %%
@@ -865,26 +868,30 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 #   wrote that sentence under nearly every prompt, and won 19 of 20 blind pairs with it: a win rate says nothing about variety. Paid by rank,
 #   the same sixty answers gave 127 different sentences to 256 prompts, at half
 #   the nats: from a certain point on, better is hardly worth more.
-# - **Beta stays at 0.35.** A controller lowers beta as long as the KL is below its target. By the time the policy takes off, beta is low, and
+# - **Beta stays at 0.3.** A controller lowers beta as long as the KL is below its target. By the time the policy takes off, beta is low, and
 #   it is raised too slowly to hold it: with a target of 4.5 nats a run on the earlier model stood at 4 nats after 4,200 answers and at 10 a
 #   thousand later. The paper fixed beta, too, where it tuned summarizers. On a taste, which pays by rank, it is 0.25.
 #
 # How dear a nat is decides what becomes of the texts. Runs of 12,288 answers with these knobs on the recorded reward model, one seed each, 512
-# prompts of the test split, two simulated judges (`python benchmarks/nats.py`; only the recorded run's files come with the course):
+# prompts of the validation split, two simulated judges (`python benchmarks/nats.py`; only the recorded run's files come with the course):
 #
-# | beta | score | nats | wins, judge without noise | wins, noisy judge | answers with the most frequent first four words |
-# |---|---|---|---|---|---|
-# | 0.15 | 4.9 | 17.0 | 99.6 % | 97 % | 77 % |
-# | 0.3 | 2.8 | 6.1 | 89 % | 81 % | 54 % |
-# | 0.35, the recorded run | 2.0 | 3.7 | 85 % | 74 % | 39 % |
-# | 0.4 | 1.7 | 2.8 | 81 % | 70 % | 32 % |
-# | base model | 0.1 | 0 | 50 % | 50 % | 4 % |
+# | beta | score | nats | wins, judge without noise | wins, noisy judge | most frequent first four words | distinct-2, of the base model's |
+# |---|---|---|---|---|---|---|
+# | 0.2 | 1.7 | 6.2 | 89 % | 79 % | 11.5 % | .69 |
+# | 0.25 | 1.3 | 4.3 | 81 % | 70 % | 4.1 % | .78 |
+# | 0.3, the recorded run | 0.9 | 2.9 | 80 % | 70 % | 4.5 % | .88 |
+# | 0.35 | 0.7 | 2.0 | 70 % | 66 % | 2.3 % | .90 |
+# | base model | | 0 | 50 % | 50 % | 1.4 % | 1 |
 #
-# The price of 0.35 was chosen from this table, on these very prompts and judges; so its row flatters. Another seed, on other prompts and
-# after that choice, ended at 1.3 and 2.6 nats, with 79 and 71 % of wins.
+# The price of 0.3 was chosen from this table, by a rule that had been written down before there was a number in it: of the betas that end below 6
+# nats, with no opening in more than a tenth of the answers and a distinct-2 of at least .85 of the base model's, the lowest. These prompts and these
+# judges serve for nothing else, so the choice flatters no other number. Another rule would be as good: whoever cares more for wins than for
+# variety takes 0.2.
 #
-# The first run wins nearly every pair, and three of its answers in four begin with *What is all this*: *"What is all this about, my dear?"
-# laughed Nora heartily, to delight the generous dentist*, with other people each time.
+# And the price is only half of it. A policy at a price multiplies what is already there (notebook 04). The corpus had an earlier edition in which a
+# single line, *What is all this about*, was told too often: it began one sentence in 170. The base model of that edition began 4 % of its answers
+# with it, because it likes a long fixed opening, and the policies tuned on happiness 39 % at a beta of 0.35, and 77 % at 0.15. No setting of PPO
+# cured that. It took another edition, in which no line is told much oftener than its neighbours, and a new base model.
 #
 # With one epoch the policy hardly moves between sampling and learning, so that the ratio stays near 1 and the clip of section 9 has little to
 # do. (In `RLHF_PROFILE=quick` the run is a check that everything works, and gives no good model.)
@@ -927,12 +934,12 @@ plots.training_curves(metrics, kl_target=full.kl_target);
 # | curve | what it is | healthy | worry if |
 # |---|---|---|---|
 # | score | mean score of the batch, without the KL penalty | noisy, climbs, flattens | flat; or climbs while the texts get worse |
-# | KL | nats from the reference, per response | climbs, then flattens (ours sinks a little again; with a controller it bends towards its target) | runs away, or does not move |
+# | KL | nats from the reference, per response | climbs, then flattens (in the executed run it sinks again at the end; with a controller it bends towards its target) | runs away, or does not move |
 # | beta | the cost of a nat | a flat line, as here; a controller moves it slowly after the KL | rises, and the KL still grows |
 # | entropy | how undecided the policy is, per response | falls, as the policy learns what pays | falls to nearly 0: one answer for everything |
 # | variety | distinct-2: the share of different pairs of neighbouring tokens in the batch | falls with the entropy, and levels off | less than half of its start: answers grow alike, and a line of text says so |
 # | policy loss | the clipped loss | with one epoch, as here, close to 0 on either side; with several a little below 0; shrinks with the learning rate | large |
-# | value loss | half the squared error of the values | as long as the values predict nothing, half the variance of the returns (0.44 at the start of the recorded run). It need not fall: as that policy moves, its returns vary more, and the loss ranges from 0.4 to 1.0 until the end | near 0 or exactly constant from the start; growing without end |
+# | value loss | half the squared error of the values | as long as the values predict nothing, half the variance of the returns (0.45 at the start of the recorded run). It need not fall: as that policy moves, its returns vary in other ways, and the loss ranges from 0.3 to 0.7 until the end | near 0 or exactly constant from the start; growing without end |
 # | clip fraction | share of tokens beyond the clip range | highest at the start, then small | stays high, or rises |
 # | explained variance | the share of the returns' variance that the values predict | rises slowly from 0 | stays at 0 to the end, or below |
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 · Towards GPT-2: memory, launching, checkpoints
 #
-# The model that you tuned knows one harbour town. The paper tuned GPT-2, which was trained on a good part of the web. The code for that is the
+# The model that you tuned knows one harbour town. The paper tuned GPT-2, which was trained on eight million web pages. The code for that is the
 # code you have read: not one line of `ppo.step` is different. What does differ is the size of everything. A model a hundred times larger
 # does not fit where the small one did, it trains for hours instead of minutes, and a run of hours is one that gets interrupted. This
 # notebook is about these three things: memory, launching, and stopping without losing anything. Look at the last row of the table:
@@ -118,7 +118,7 @@ pd.DataFrame(columns)
 # is small in every profile.)
 #
 # PPO needs a score for each answer, and any Python function of texts will do. Here we use the simulated labeler's utility (positive minus negative
-# words): it reads text, so it works with every base model.
+# words; and, as always, -1 for an answer without an end): it reads text, so it works with every base model.
 
 # %%
 labeler = labelers.simulated(task)
@@ -245,6 +245,9 @@ for part, tensors in real.items():
     checks.nb05_same(title, bytes_of(tensors), here[part], tolerance=0)
 
 # %% [markdown]
+# Why is the reward model smaller than the policy here? The bundled model has an output layer of its own, 3,072 $\times$ 192 weights, which a reward
+# model has no use for. GPT-2 uses its token embedding for that, so nothing falls away.
+#
 # ### The two parts that come and go
 #
 # - **activations**: to compute a gradient, the backward pass needs the intermediate results of the forward pass, so these must be kept until
@@ -263,10 +266,10 @@ plots.memory_bars(memory.rows(), memory.PARTS);
 # *How to read it:* each bar is the memory that one GPU needs for PPO with a batch of 512, 64 + 24 tokens, 64 rows at a time, for GPT-2 of 124M to
 # 1.5B; the colours and hatchings are the parts of the bill. Dashed lines mark GPUs of 24 and 80 GB.
 #
-# At 124M every setting fits on either GPU. Now look at 774M and the line of 24 GB. Two settings stay clearly below it: LoRA, and eight GPUs
-# instead of one. With checkpointing the bar ends just before the line. That is too close: an allocator always wastes some memory, and the
-# little that is left would not be enough for it. And the plain `bf16` bars are hardly shorter than those of fp32. With bf16 only the
-# calculations are done in half precision; the weights and the optimizer's numbers, which make up most of the bar, stay in fp32.
+# At 124M every setting fits on either GPU. Now look at 774M and the line of 24 GB. Two settings stay clearly below it: LoRA, and eight GPUs instead
+# of one. With checkpointing the bar ends just before the line. (There sampling has become the larger of the two.) That is too close: an allocator
+# always wastes some memory, and the little that is left would not be enough for it. And the plain `bf16` bars are hardly shorter than those of fp32.
+# With bf16 only the calculations are done in half precision; the weights and the optimizer's numbers, which make up most of the bar, stay in fp32.
 #
 # ## 3. Four arguments that change the bill
 #
@@ -277,8 +280,8 @@ plots.memory_bars(memory.rows(), memory.PARTS);
 show.source(options.Hardware)
 
 # %% [markdown]
-# The comment on top makes a claim: *the result is the same*. Let us check it. By the "result" we mean the gradient of PPO's loss on our rollout,
-# written as one long vector: two settings that give the same gradient train the same model.
+# The comment on top makes a claim: the result stays the same, with two exceptions. Let us check both halves of it. By the "result" we mean the
+# gradient of PPO's loss on our rollout, written as one long vector: two settings that give the same gradient train the same model.
 #
 # ### Micro-batches
 #
@@ -345,7 +348,7 @@ def gradient(policy, parts):
 # %% [markdown]
 # With several GPUs each runs a process of its own, called a *rank*. From the point of view of the gradient a rank is nothing but a micro-batch on
 # another machine: `Ranks(rank, count)` takes its share of the rows, and in the end all gradients are added up. So we can imitate two ranks
-# in one process. **Predict** for each line: exactly the same gradient, the same up to rounding, or a different one?
+# in one process. **Predict** for each line how large the difference is: none at all, the last digits, or more?
 
 # %%
 ways = {
@@ -373,6 +376,10 @@ print("same up to rounding:", ", ".join(name for name, value in off.items() if v
 # computes the same thing twice, and gets the same numbers twice. `bf16` is another matter: it keeps only 8 bits of precision in each
 # product, and the gradient differs visibly. This is common practice on GPUs, and it does little harm where weights, logits and updates stay
 # in float32, as here. But do not expect the same numbers.
+#
+# A CPU without fast bf16 prints a warning above the table. The warning is honest, and so is the column of seconds: a bare product of two matrices,
+# which the warning has measured, takes longer by far more than the whole gradient does (the table), because not all of the gradient is
+# such products. On a GPU bf16 is the fast one.
 #
 # ### Checkpointing: less memory for more time
 #
@@ -402,7 +409,8 @@ ax.legend();
 # *How to read it:* both axes are logarithmic; the dotted lines are GPUs of 24 and 80 GB. From right to left the micro-batch gets smaller, and the
 # total falls towards what stays in memory throughout. That is a floor of 18.6 GB, and no micro-batch, however small, gets below it. At 64
 # rows the plain run lies 14 GB above the floor, the run with checkpointing 4 GB. Only LoRA lowers the floor itself, because it changes what
-# stays in memory.
+# stays in memory. So with few rows LoRA saves more than checkpointing; somewhere between 64 and 128 rows the two lines cross, and with many
+# rows checkpointing saves more.
 #
 # ### LoRA: train less
 #
@@ -475,7 +483,7 @@ solved = checks.nb06_plan(my_plan)
 
 # %% tags=["catch-up"]
 if not solved:
-    my_plan = {"lora": 16, "micro_batch": 32}
+    my_plan = {"checkpointing": True, "micro_batch": 32}
 
 # %%
 bill = memory.memory_map(memory.SIZES["774M"], **style_step | my_plan)
@@ -483,7 +491,7 @@ row = {part: bill[part] / GB for part in (*memory.PARTS, "total")}
 pd.DataFrame(row, index=["GB"]).round(1)
 
 # %% [markdown]
-# What stays in memory throughout takes 18.6 of the 21.6 GB, so there is little room for anything else. There are three ways out.
+# Without LoRA, what stays in memory throughout takes 18.6 of the 21.6 GB, so there is little room for anything else. There are three ways out.
 #
 # - Make the micro-batch small. Eight rows at a time fit with no other change, but so few rows keep most of the GPU idle.
 # - Switch checkpointing on. Then 32 rows fit, for the price of one more forward pass. In both of these cases the gradient is that of the whole
@@ -546,13 +554,7 @@ pd.DataFrame(shares, columns=columns).set_index("rank").T
 # ## 5. Stop and resume
 #
 # A run that takes a day is likely to be interrupted: the job reaches its time limit, the machine is taken away, you press the wrong key. So every
-# few steps `ppo.tune` writes a checkpoint:
-
-# %%
-show.source(ppo.tune)
-
-# %% [markdown]
-# What must be in it, so that the run **ends bit for bit** as if nothing had happened?
+# few steps `ppo.tune` writes a checkpoint. What must be in it, so that the run **ends bit for bit** as if nothing had happened?
 #
 # **Exercise 4: what a checkpoint contains.** Difficulty ●●●○○ · importance ●●●●○ · 6 minutes
 #
@@ -563,7 +565,8 @@ show.source(ppo.tune)
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# For each of them ask where the *next* step takes it from. In `ppo.tune` above, what is computed from `i`, the number of the step? `run.batch_indices` says which prompts come next, from seed and step alone.
+# For each of them ask where the *next* step takes it from. The learning rate falls along a straight line, so it is computed from the number of the
+# step. Which prompts come next follows from the seed and that number, too.
 # </details>
 
 # %% tags=["exercise"]
@@ -578,6 +581,13 @@ solved = checks.nb06_checkpoint(my_checkpoint)
 # %% tags=["catch-up"]
 if not solved:
     my_checkpoint = {"weights", "moments", "beta", "generator", "steps done"}
+
+# %% [markdown]
+# Here is the loop. Look for the line that saves, and for each thing on your list find out *why* the next step needs it. That line names nearly all
+# of them, but not the one that people forget.
+
+# %%
+show.source(ppo.tune)
 
 # %% [markdown]
 # Now try it, with eight small steps and a checkpoint after every second one. The first run is left in peace. The second is stopped by a Ctrl-C in
@@ -634,7 +644,7 @@ pd.DataFrame(rows, columns=["file", "MB"]).round(3)
 # `run.json` says what was trained, with which settings, versions and commit. If you call the command with other settings, it refuses to continue.
 # The large file holds the weights and Adam's two moments for each of them: three times the size of the policy.
 #
-# Now remove one thing at a time from the stopped run's checkpoint, and resume. **Predict** for each: does the next *score* change, or only what
+# Now remove one thing at a time from the stopped run's checkpoint, and resume. **Predict** for each: does the next *response* change, or only what
 # comes later?
 
 
@@ -665,32 +675,35 @@ runs = {"not interrupted": straight_lines, "stopped and resumed": resumed_lines}
 runs |= {f"{what} forgotten": lines for what, (_, lines) in careless.items()}
 looks = [(plots.BLACK, "-"), (plots.BLUE, "o"), (plots.RED, "x--"), (plots.GREEN, "x-.")]
 looks.append((plots.ORANGE, "x:"))
-titles = {"score": "Score", "kl_nats_per_response": "KL from the reference"}
-for ax, (column, title) in zip(axes, titles.items()):
+panels = (("score", "Score", "mean score"),
+          ("kl_nats_per_response", "KL from the reference", "nats"))  # fmt: skip
+for ax, (column, title, unit) in zip(axes, panels):
     for (name, lines), (colour, style) in zip(runs.items(), looks):
         first = 4 if "forgotten" in name else 0
         y = [line[column] for line in lines[first:]]
         ax.plot(range(first, 8), y, style, color=colour, label=name)
     ax.axvline(3.5, color=plots.GREY, linewidth=1)
-    ax.set(xlabel="step", title=title)
+    ax.set(xlabel="step", ylabel=unit, title=title)
 below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "frameon": False}
 figure.legend(*axes[0].get_legend_handles_labels(), ncols=3, fontsize=9, **below);
 # %% [markdown]
 # *How to read it:* the black line is the run that was never stopped; the blue dots, the resumed one, lie on it. To the right of the grey line are
-# the runs with something missing.
+# the runs with something missing. (The axis counts steps from 0, so the sixth is 5.)
 #
-# Without the generator the very next responses are different ones, and so is the next score. Without the moments or without beta, the next
-# responses are still the same, because the same weights draw with the same random numbers; only what is *learned* from them differs. Without
-# the moments that shows one step later. Without beta the curves hardly show it at all, because beta has moved so little in so few steps. The
-# table shows it all the same.
+# Without the generator the very next responses are different ones, and so is their KL. (Their mean score may be the same by chance: it counts
+# words.) Without the moments or without beta, the next responses are still the same, because the same weights draw with the same random numbers;
+# only what is *learned* from them differs. Without the moments that shows one step later in the KL, and in the score once a token is drawn
+# differently. Without beta it shows last, and least in the weights, because beta has moved so little in so few steps. (The KL is an estimate from
+# eight responses: it may be negative, as you saw in notebook 04.) The table shows all three:
 
 # %%
 rows = []
 for what, (tuned, lines) in careless.items():
     assert farthest(straight, tuned) > 0
-    same = lines[4]["score"] == straight_lines[4]["score"]
+    nats = "kl_nats_per_response"  # of the responses: other tokens, another number
+    same = lines[4][nats] == straight_lines[4][nats]
     rows.append((what, same, f"{farthest(straight, tuned):.1e}"))
-columns = ["forgotten", "next score the same", "largest difference in a weight at the end"]
+columns = ["forgotten", "next responses the same", "largest difference in a weight at the end"]
 pd.DataFrame(rows, columns=columns)
 
 # %% [markdown]
@@ -717,7 +730,7 @@ show.wrapped(
 plots.training_curves(recorded);
 # %% [markdown]
 # *How to read it:* the nine curves of notebook 05, of the recorded run of the bundled model. Its beta was fixed, so there is no KL target.
-# A run of GPT-2 logs the same nine, over about a hundred times as many episodes. We have made no such run, so we cannot say how they will look.
+# A run of GPT-2 logs the same nine, over about a hundred times as many episodes.
 #
 # And what it wrote, before and after, on prompts that training has not seen:
 
@@ -745,8 +758,7 @@ if (own / "metrics.jsonl").exists():
     mine = read_metrics(own / "metrics.jsonl")
     plots.training_curves({"bundled, recorded": recorded, "yours": mine})
 else:
-    print("There is no run of GPT-2 in your runs folder (gpt2-tuned/metrics.jsonl),")
-    print("and none comes with the course.")
+    print("There is no run of GPT-2 in your runs folder (gpt2-tuned/metrics.jsonl).")
 
 # %% [markdown]
 # While it runs, `python -m rlhf_helpers summarize-run runs/gpt2-tuned` shows how far it is. Afterwards
@@ -784,10 +796,10 @@ else:
 #
 # ## Further reading
 #
-# - Ziegler et al. 2019, *Fine-Tuning Language Models from Human Preferences*: section 2 (the method) and the appendix for batch sizes and learning rates of 774M.
-# - Hu et al. 2021, *LoRA: Low-Rank Adaptation of Large Language Models*: section 4.
-# - Chen et al. 2016, *Training Deep Nets with Sublinear Memory Cost*: checkpointing.
-# - Rajbhandari et al. 2020, *ZeRO: Memory Optimizations Toward Training Trillion Parameter Models*: section 3, a memory bill like ours, and section 5, shards.
-# - Micikevicius et al. 2018, *Mixed Precision Training*: why master weights stay in float32.
+# - Ziegler et al. 2019, [Fine-Tuning Language Models from Human Preferences](https://arxiv.org/abs/1909.08593): section 2 (the method) and the appendix for batch sizes and learning rates of 774M.
+# - Hu et al. 2021, [LoRA: Low-Rank Adaptation of Large Language Models](https://arxiv.org/abs/2106.09685): section 4.
+# - Chen et al. 2016, [Training Deep Nets with Sublinear Memory Cost](https://arxiv.org/abs/1604.06174): checkpointing.
+# - Rajbhandari et al. 2020, [ZeRO: Memory Optimizations Toward Training Trillion Parameter Models](https://arxiv.org/abs/1910.02054): section 3, a memory bill like ours, and section 5, shards.
+# - Micikevicius et al. 2018, [Mixed Precision Training](https://arxiv.org/abs/1710.03740): why master weights stay in float32.
 #
 # **Next:** notebook 07 asks whether a tuned model is really better.

@@ -34,7 +34,7 @@ from IPython.display import display
 
 from rlhf_helpers import evaluation, labelers, models, reward, sampling, tasks
 from rlhf_helpers.course import checks, learner, machine, plots, show
-from rlhf_helpers.course.profile import RECORDED, artifact, folder, own, profile
+from rlhf_helpers.course.profile import RECORDED, artifact, beside, folder, own, profile
 from rlhf_helpers.labels import cards, frontend
 from rlhf_helpers.labels.store import LabelStore
 from rlhf_helpers.runtime import seeds
@@ -51,17 +51,16 @@ plots.pipeline("judge");
 #
 # Several things come from earlier notebooks: the model tuned on your taste, and the taste; a model tuned on a reward model of many labels,
 # that reward model, and the curves of its run. Each line says which it is, and how it was made; the recorded ones take the place of what is
-# missing.
-#
-# One warning: if you fitted a reward model in 03 and tuned on a taste in 05, the reward model here is yours, but the policy of sentiment and
-# its curves are recorded. PPO climbed another fit to the same labels, in a slightly different unit.
+# missing, and a recorded policy brings the reward model that paid it.
 
 # %%
 base = models.Policy.load().to(device)
 tokenizer = base.tokenizer
-tuned = models.Policy.load(artifact("policy_sentiment")).to(device)
-reward_model = models.RewardModel.load(artifact("reward_sentiment")).to(device)
-ppo_lines = [json.loads(line) for line in artifact("ppo_sentiment.jsonl").read_text().splitlines()]
+found = artifact("policy_sentiment")
+tuned = models.Policy.load(found).to(device)
+# the reward model that paid it, and its curves: another fit has another unit
+reward_model = models.RewardModel.load(beside(found, "reward_sentiment")).to(device)
+ppo_lines = [json.loads(x) for x in beside(found, "ppo_sentiment.jsonl").read_text().splitlines()]
 taste, is_simulated = learner.taste(base)
 path = own("policy_taste") if taste else None
 yours = models.Policy.load(path).to(device) if path else tuned
@@ -548,7 +547,7 @@ views = pd.Series(rows, name="prefers the tuned model").to_frame()
 views.map("{:.1%}".format)
 
 # %% [markdown]
-# The first line is almost always the highest, because PPO was trained to raise this number, or that of another fit to the same labels. It
+# The first line is almost always the highest, because PPO was trained to raise exactly this number. It
 # does not ask by how much a text wins, and it knows no noise. The third line allows for both: it is how often the reward model *expects* a
 # noisy judge to prefer the tuned text. If the reward model were right about these texts, the second and the third line would agree. Compare
 # them, and then look at the picture, which compares them pair by pair.
@@ -558,7 +557,8 @@ plots.calibration(expected, torch.tensor(won).float());
 # %% [markdown]
 # *How to read it*: on the diagonal the reward model's probabilities are right. Points **below** it on the right mean that the reward model
 # rates the tuned texts more highly than the judge does. That is the sign of over-optimisation: PPO looks for texts that the reward model
-# overrates. With a nat as dear as here it finds few: only the surest predictions lie a little low.
+# overrates. With a nat as dear as here it finds few, and in the executed version nothing of the kind is to be seen: every point lies on the
+# diagonal or above it. The tuned texts please the judge somewhat more often than the reward model expects.
 
 # %%
 gap = views.iloc[2, 0] - views.iloc[1, 0]
@@ -600,8 +600,8 @@ pd.DataFrame(measured).round(2)
 # model would have written about once in 400 samples. To move as far merely by choosing among samples, you would have to take the best of
 # about a thousand (next section).
 #
-# `normalize` gave the base model's whole responses mean 0. Its score here is near 0 and not 0 (0.12 in the executed version): these are other
-# prompts, an answer that never ends scores -1, and the others are cut at their end.
+# `normalize` gave the base model's whole responses mean 0. Its score here is lower (-0.43 in the executed version): these are other prompts,
+# an answer that never ends scores -1 (about one in seven), and the others are cut at their end.
 
 # %%
 base_scores, tuned_scores = (score(rollouts[name]).cpu() for name in ("base", "tuned"))
@@ -674,8 +674,8 @@ assert (
 # the logarithm of the number of samples for each prompt, its estimate is too low, because there are no better samples left to weight.
 #
 # Best of n comes close to the optimum: for a small KL it is an excellent policy. But every single answer costs $n$ samples, for as long as
-# the model is in use. PPO pays once, in training. Its path lies far below both lines: best of 16 has nearly its final score at half the nats.
-# The gap to the optimum is the price of training *one* network for *all* prompts, from some twelve thousand samples.
+# the model is in use. PPO pays once, in training. Its path lies far below both lines: best of 8 has nearly its final score at less than half the
+# nats. The gap to the optimum is the price of training *one* network for *all* prompts, from some twelve thousand samples.
 #
 # Which of PPO's points would you keep? The frontier keeps those that no other beats.
 
@@ -802,9 +802,10 @@ prices.round(3)
 # Compare the columns (*yours*, where there is one, was tuned on a taste). Some narrowing is what you asked for: happy texts share happy
 # words. The warning signs are a distinct-2 that falls to a small part of the base model's, one opening that makes up a large share of all
 # answers (names and other capitalised words count as one), or a length at one of its limits. Nobody asked the labeler about repetition, and a
-# judge who sees one pair at a time cannot notice it: the hundredth copy of a cheerful sentence wins as easily as the first. Here one sign is
-# lit: under both rewards nearly four answers in ten open in the same way, and the words below mostly spell that opening. Is the tuned model's
-# win rate worth what you see here? (Compare distinct-2 only between sets of equal size: larger sets repeat themselves more.)
+# judge who sees one pair at a time cannot notice it: the hundredth copy of a cheerful sentence wins as easily as the first. Here the signs are
+# faint: no opening has more than 6 % of the answers. But look at the words below. One tuned answer in nine asks why somebody makes such a *long
+# face*, in several wordings, so that a count of openings sees only a part of it, and nobody asked for it. A count finds what
+# it was made to find; the rest you have to read. (Compare distinct-2 only between sets of equal size: larger sets repeat themselves more.)
 #
 # Which words did the tuned model learn to use, and which to avoid?
 
@@ -867,9 +868,9 @@ pd.DataFrame({name: difficulty(asked) for name, asked in rounds.items()}).round(
 
 # %% [markdown]
 # If the tuning worked, the mean reward has risen. Four texts that all please are harder to tell apart than one among three others. Where the
-# spread has fallen, each new label carries less information about *this* question; but it is about the texts that matter now, and the
-# clicks of round 0 say nothing about them. Did online collection pay off in the
-# paper? Hardly for style: policies of 5,000 labels collected offline and online came out at 50 to 50 on sentiment and 48 to 52 on
+# spread has fallen, or the favourite has become less sure (in the executed version only that), each new label carries less information about
+# *this* question; but it is about the texts that matter now, and the clicks of round 0 say nothing about them. Did online collection pay
+# off in the paper? Hardly for style: policies of 5,000 labels collected offline and online came out at 50 to 50 on sentiment and 48 to 52 on
 # descriptiveness. For summaries it did: about three points of ROUGE on CNN/DM.
 #
 # Notebook 03 reads all your labels in this store, from both rounds: fit again, tune again, judge again.
@@ -909,7 +910,7 @@ pd.DataFrame(table).set_index("model").drop(columns="seconds").round(3)
 #
 # | change one knob | and look at |
 # |---|---|
-# | the judge's `temperature` (0, 1.65, 5) | the win rate: how much of what is missing to 100 % is the judge's noise? |
+# | the judge's `temperature` (0, 1.6, 5) | the win rate: how much of what is missing to 100 % is the judge's noise? |
 # | the judge's utility: `labelers.descriptiveness` | is the tuned model better, worse or equal in what nobody asked for? |
 # | the seed of `test` | the win rate against its interval |
 # | `task.temperature` in sampling, 0.7 to 1 | KL, distinct-2 and win rate together |
@@ -918,7 +919,7 @@ pd.DataFrame(table).set_index("model").drop(columns="seconds").round(3)
 #
 # 1. A judge with noise prefers the happier of two texts only most of the time. What win rate could a *perfect* policy reach with ours?
 # 2. You judged twenty pairs and found 65 %. You judge twenty more "to be sure". What is wrong with the interval of all forty?
-# 3. The tuned model's answers are two words longer. How would you find out whether length alone explains the wins?
+# 3. Suppose the tuned model's answers were two words longer. How would you find out whether length alone explains the wins?
 # 4. Two policies have the same score, one at 3 nats and one at 12. Which would you publish, and what would you look at first?
 # 5. The taste expects 80 % for your model, and you prefer it in 50 % of the pairs. What are the two explanations, and how do you tell them apart?
 #

@@ -24,6 +24,7 @@
 import json
 import math
 import statistics
+from collections import Counter
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -56,7 +57,7 @@ quick = size.name == "quick"
 show.setup()
 
 # %%
-plots.pipeline("label+reward");
+plots.pipeline("label+ppo+judge");
 # %% [markdown]
 # ## 1. What was asked
 #
@@ -80,8 +81,9 @@ paper
 # Look at the third row: by far the least novel, and by far the most accurate. The paper offers a reading: labelers had been told to care for
 # accuracy, checking is hard work, and *a copy is easy to check*.
 #
-# We can put that reading to the test, because in our town truth is known. The posts of Saltmere ask for advice; each tells four to six
-# facts (who, what, when, where, how much, what is wanted) that also stand in columns, and a reader of the town's grammar finds every fact
+# We cannot ask the paper's labelers any more. But we can ask whether that reading is *enough*: build labelers who work in just this way, and see
+# whether copying follows. Our town is the place for it, because there truth is known. The posts of Saltmere ask for advice; each tells four to six
+# facts (who, a name, what, when, where, how much, what is wanted) that also stand in columns, and a reader of the town's grammar finds every fact
 # that a summary states, in whatever words. The base model has seen posts with summaries, and writes them after `TL;DR:` without any tuning:
 
 # %%
@@ -114,8 +116,8 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# (We looked for a case in which one summary copies a sentence and another has a fact wrong.) On the card you will meet summaries that run on into the
-# beginning of another document, most of them after a question mark: answers have a fixed length here, as in the paper, and end for us at a full stop.
+# (We looked for a case in which one summary copies a sentence and another has a fact wrong.) A summary ends where the model ended its document, with a
+# full stop or a question mark. As in the paper a fixed number of tokens is drawn, so one that had not ended by then breaks off: judge what is there.
 #
 # ### Label twenty
 #
@@ -220,7 +222,7 @@ if not solved:
 
 # %% [markdown]
 # Take the kindest case: a retelling whose facts are all true *and* are all found true. What does the labeler believe of it, beside a copy?
-# **Sketch the curves first**: three facts to look up, trust as ours, effort from none to sixteen.
+# **Sketch the curves first**: three facts to look up, a trust of 0.85, effort from none to sixteen.
 
 # %%
 efforts = [0, 1, 2, 4, 8, 16]
@@ -238,6 +240,9 @@ ax.legend(loc="lower right");
 #
 # So an honest labeler in a hurry prefers a copy to an equally true retelling. Here are our labelers' settings. `ACCURACY` stands for
 # the people of the paper; `OURSELVES` for its authors, who look everything up, and who want a summary in its own words, and a brief one.
+# In the table, `effort` and `trust` you know; `at_sight` says whether a copied stretch is believed without a look; `coverage` (not the measure of
+# section 4) is paid for each fact told, `brevity` taken off for each word, `own_words` paid for the share of words outside copied stretches;
+# `temperature` is the noise of the choice.
 
 # %%
 settings = pd.DataFrame({"ACCURACY": vars(ACCURACY), "OURSELVES": vars(OURSELVES)}).astype(str)
@@ -256,6 +261,14 @@ pd.DataFrame(
     | {"own words": [round(x.own_words, 2) for x in seen["accuracy"]]}
 )
 
+# %% [markdown]
+# A copied sentence is believed with 1.00, unseen. Ourselves, who look everything up, give 0 to whatever says something false. In a hurry even that
+# often gets almost a half: with one fact to look up, a look that says *false* errs one time in eight, and so it does not outweigh a trust of
+# 0.85. (Two wordings of one mishap count as the same: in our town *made soup of my cucumber* is *ate my cucumber*, and *left it on a
+# stranger's doorstep* is *took it to the wrong house*.)
+#
+# How often do two of them choose the same of four? A coin would in one case of four.
+
 # %%
 agree = {
     "two in a hurry": [ACCURACY, ACCURACY], "two of ourselves": [OURSELVES, OURSELVES],
@@ -270,9 +283,10 @@ chosen_alike["in the paper"] = ["not told", "about 0.60", "0.46 (posts)"]
 chosen_alike.round(2)
 
 # %% [markdown]
-# The table says how often two choose the same of four; a coin would in one case of four. The noise of our labelers was set so that two of them
-# agree about as often as people do. But ours are caricatures in one respect: two people of the paper, a labeler and an author, had more in common
-# than one of each kind has here, who choose alike less often than that coin. Expect every quarrel below to be louder than a real one.
+# The noise was set so that two of ourselves agree about as often as two of the authors did. Two in a hurry agree less often, because each makes
+# mistakes of their own in looking things up; the paper does not say how often its labelers agreed with each other. And ours are caricatures in one
+# respect: two people of the paper, a labeler and an author, had more in common than one of each kind has here, who choose alike less often than that
+# coin. Expect every quarrel below to be louder than a real one.
 #
 # ## 3. What wins, before anything is trained
 #
@@ -329,14 +343,15 @@ show.note(
     f"The labeler in a hurry chooses summaries whose longest copied stretch has "
     f"**{longest['ours']:.1f}** words; a coin chooses {longest['all four']:.1f}, ourselves "
     f"{longest['ourselves']:.1f}. **{share_accurate(dial[2]):.0%}** of its choices are "
-    f"accurate, of all {share_accurate(every):.0%}."
+    f"accurate, against {share_accurate(every):.0%} of all summaries. With an effort of "
+    f"{efforts[-1]} the stretch still has {mean_longest(dial[-1]):.1f} words."
 )
 
 # %% [markdown]
-# Both things happened at once, and for one reason: the labeler gets more accurate summaries than a coin, *and* longer copies. Nobody lied, nobody
-# was lazy beyond measure, and the question was a good one. Yet the labels now contain something that the instruction does not. (A part of it
-# remains with the greatest effort: this base model's copies are true and its retellings not always, so whoever wants the truth gets some copies
-# with it.)
+# At no effort on the dial, then: the curve comes near the coin's line and stays above it. And two things happened at once, and for one reason: the
+# labeler gets more accurate summaries than a coin, *and* longer copies. Nobody lied, nobody was lazy beyond measure, and the question was a good one.
+# Yet the labels now contain something that the instruction does not. (A part of it remains with the greatest effort: this base model's copies are
+# true and its retellings not always, so whoever wants the truth gets some copies with it.)
 #
 # ## 4. How much is copied?
 #
@@ -482,10 +497,11 @@ before = pd.DataFrame({name: measured(found) for name, found in texts.items()}).
 before.round(2)
 
 # %% [markdown]
-# Coverage moves least: a good retelling uses the names, places and things of its source, so most of its words stand there. **Density and the
-# longest stretch** are the ones to look at, with novel pairs of words beside them. And the blindly drawn sentence is a warning about *accurate*: a
-# copy is true, whatever it is about, so long as it states anything. Accuracy says nothing about whether a summary was worth reading. The column
-# `facts` says a little more.
+# Of the measures of copying, coverage moves least: a good retelling uses the names, places and things of its source, so most of its words stand
+# there. **Density and the longest stretch** are the ones to look at, with novel pairs of words beside them. And the blindly drawn sentence is a
+# warning about *accurate*: a copy is true, whatever it is about, so long as it states anything. Accuracy says nothing about whether a summary was
+# worth reading. The column `facts` says a little more. (About a quarter of our references are themselves a copied sentence, as `whole sentences`
+# says; the base model has learned it from such.)
 #
 # The usual measure of that in print is ROUGE: shared words (1), shared pairs (2) and the longest common subsequence (L) with one reference.
 
@@ -506,24 +522,26 @@ pd.DataFrame({name: rouge(found) for name, found in texts.items()}).T.round(2)
 #
 # ## 5. Tuned on them
 #
-# Tune a policy on what these labelers prefer. The long way leads over labels: they choose one of four for some thousands of posts, a reward model
-# is fitted, PPO asks it. Section 7 goes that way. Here there is time for a few hundred labels, and what a reward model does not learn from them
-# would be mixed up with what labelers want.
+# Tune a policy on what these labelers prefer. The long way leads over labels: they choose one of four for some thousands of posts, a reward model is
+# fitted, PPO asks it. That takes hours; section 7 shows it where it has been recorded. Here there is time for a few hundred labels, and what a reward
+# model does not learn from them would be mixed up with what labelers want.
 #
 # So here we take the short way that the paper took in its mock task (notebook 07, section 9). The choice model of notebook 03 says that labelers
-# choose by the softmax of a reward. Ours do so by construction: softmax of *utility* over temperature. Hence a reward model with endless labels
-# would end at the labeler's utility, up to scale and zero, and we pay PPO that utility at once, shifted and scaled as in notebook 03: mean 0 and
-# deviation 1 over the base model's summaries.
+# choose by the softmax of a reward. Ours do so by construction: softmax of *utility* over temperature. Hence a reward model with endless labels would
+# end near the labeler's utility, averaged over the luck of the looks, up to scale and zero, and we pay PPO that utility at once, shifted and scaled
+# as in notebook 03: mean 0 and deviation 1 over the base model's summaries.
 
 # %%
 show.source(SummaryLabeler.utility)
 
 # %% [markdown]
-# Belief, then a few small change: five hundredths for a fact told, half a hundredth for a word saved. **Write down first**, as numbers: the longest
-# stretch and the share of accurate summaries after tuning.
+# Belief first; the rest is small change: 0.05 for each fact told, 0.005 for each word saved. **Write down first**, as numbers: the longest stretch and
+# the share of accurate summaries after tuning. The table of section 4 has the values before.
 
 # %%
 my_forecast = {"longest": None, "accurate": None}
+
+# %%
 episodes = 1_024 if not quick else 64
 batch = min(64, episodes // 2)
 config = replace(presets.KEPT, episodes=episodes, batch=batch, kl_coef=0.15, lr=2e-4)
@@ -568,6 +586,7 @@ show.note(
     f"({old['whole sentences']:.0%}), and {new['accurate']:.0%} of its summaries are accurate "
     f"({old['accurate']:.0%})."
 )
+pd.DataFrame({"your forecast": my_forecast, "it came": new[list(my_forecast)].round(2)})
 
 # %%
 if not quick:
@@ -581,8 +600,8 @@ for source in sources[:3]:
 pd.DataFrame({name: texts[name][:3] for name in ("zero-shot", "tuned")})
 
 # %% [markdown]
-# That is the paper's third row in small, and there is no line in the code that likes copies. Compare it with your forecast. Where in the source do
-# the summaries come from?
+# That is the paper's third row in small, though from another start: a quarter of our references are copied sentences, in the paper 1 %. No line in
+# the code pays for copies; there is one that *believes* them without a look (`at_sight`). Where in the source do the summaries come from?
 
 # %%
 _, ax = plt.subplots(figsize=(6.6, 3))
@@ -598,26 +617,11 @@ ax.legend();
 # *How to read it:* left are summaries whose longest shared stretch begins at the start of the post, right those that take it from the end; solid
 # before tuning, dashed after.
 #
-# More copies means more *openings*, since many posts come to the point at once. The paper counted what happens where they do not: how often a
-# summary copies the start of a source that begins with a preamble ("I never write to newspapers, but"). Its base model often did, its tuned model
-# almost never: the copier had become a clever one, which skips what states nothing. And ours?
-
-# %%
-wordy = [not facts(source, sentence(source, 0)) for source in sources]
-taken = {}
-for name in ("reference", "zero-shot", "tuned"):
-    pairs = zip(sources, texts[name], wordy)
-    taken[name] = statistics.mean(takes_opening(a, b) for a, b, w in pairs if w)
-show.note(
-    f"{sum(wordy)} of {len(sources)} posts begin with a sentence that states no fact. Its "
-    f"first seven words stand in {taken['reference']:.0%} of their references, in "
-    f"**{taken['zero-shot']:.0%}** of the zero-shot summaries and in "
-    f"**{taken['tuned']:.0%}** of the tuned ones."
-)
-
-# %% [markdown]
-# This half of the paper's finding has no room to appear here: no reference of our town opens with a preamble, so the base model has never learned
-# to, and the tuned one has nothing to unlearn. What can be said is that it did not start to, though it copies far more than before.
+# More copies means more *openings*, since many posts come to the point at once (the column *takes the opening* in the table). The paper looked at
+# those that do not. Its tuned model copied the beginning of 28 % of all posts and 78 % of all news articles, but of those that begin with an
+# empty preamble ("hi", "okay") only 0.2 % and 1.4 %: the copier had become a clever one, which skips what states nothing. That half of the finding
+# has no room to appear here. No reference of our town opens with a preamble, so the base model has never learned to, and the tuned one
+# has nothing to unlearn.
 
 # %% [markdown]
 # ## 6. Ourselves, and you
@@ -643,8 +647,10 @@ if not quick:
     assert wins("tuned", "accuracy").rate > wins("tuned", "ourselves").rate
 
 # %% [markdown]
-# Each cell: wins against the zero-shot summaries of the same posts, with a 95 % interval. Which of the two columns would you have printed in the
-# abstract? Neither is wrong. They answer different questions, and only one of them was put to the people who labelled.
+# Each cell: wins against the zero-shot summaries of the same posts, with a 95 % interval. Look at the first row. Every reference is true, and some of
+# the zero-shot summaries are not; yet the labelers in a hurry choose the reference about as often as a coin would: told in other words, its truth
+# does not show. Then at the last row: one column says that the tuning helped, the other says nothing of the kind. Which of the two columns would you
+# have printed in the abstract? Neither is wrong. They answer different questions, and only one of them was put to the people who labelled.
 #
 # And you? Your twenty clicks have a probability under each of the two labelers. The logarithm of their ratio is the evidence for one against the
 # other.
@@ -710,13 +716,21 @@ print(f"{len(answered)} clicks by {by}")
 
 # %%
 def expected(one, other):
-    return sum(p * math.log(p / q) for a, b in zip(one, other) for p, q in zip(a, b) if p > 0)
+    """Mean and standard deviation of the evidence for `one`, if the clicks are its own."""
+    mean = variance = 0.0
+    for a, b in zip(one, other):
+        nats = [math.log(p / q) for p, q in zip(a, b)]
+        each = sum(p * x for p, x in zip(a, nats))
+        mean, variance = mean + each, variance + sum(p * x * x for p, x in zip(a, nats)) - each**2
+    return mean, math.sqrt(variance)
 
 
+ours, ours_spread = expected(careful, hurried)
+theirs, theirs_spread = expected(hurried, careful)
 show.note(
     f"Evidence for *ourselves* against *accuracy in a hurry*: **{found:+.1f} nats**, by {by}. "
-    f"From one of ourselves one would expect {expected(careful, hurried):+.1f}, from a "
-    f"labeler in a hurry {-expected(hurried, careful):+.1f}."
+    f"From one of ourselves one would expect {ours:+.1f} (standard deviation {ours_spread:.1f}), "
+    f"from a labeler in a hurry {-theirs:+.1f} ({theirs_spread:.1f})."
 )
 
 # %%
@@ -729,27 +743,20 @@ mine = pd.DataFrame(rows)
 mine.head(8).round(2)
 
 # %% [markdown]
-# Near zero means that you are like neither, or like both by turns. Beyond a few nats in either direction, ask yourself: did you *check*? Whoever is
-# neither labeler (you may look harder than the one and still not mind copies) will find evidence for the one that is less wrong.
+# Near zero means that you are like neither, or like both by turns. One set of twenty may lie far from these means, even if a perfect member of either
+# kind has clicked: a single click can count for more than three nats (0.925 against 0.025). Beyond a few nats in either direction, ask
+# yourself: did you *check*? Whoever is neither labeler (you may look harder than the one and still not mind copies) will find evidence for the one
+# that is less wrong.
 #
 # ## 7. At full length
 #
 # The experiment at its full budget: more references and labels, thousands of episodes, three seeds, with a supervised model (trained on the
-# references) as a second start. What it claims, and which words an answer may have, was written down before it ran.
+# references) as a second start. What it claims, and which words an answer may have, is written down before it runs. **This copy of the course may
+# not contain the record. If the next line says so, go on with section 8: nothing there depends on it.**
 
 # %%
 path = RECORDED / "copying_tldr.json"
 record = json.loads(path.read_text()) if path.exists() else None
-if record is None:
-    show.note(
-        f"**Not recorded here**: `{path.name}` is missing, so this section has no table "
-        "of its own. `python data/make_copying.py --instruction own-words highlighted "
-        "own-words-highlighted` makes it in some hours, and goes on where it stopped."
-    )
-else:
-    show.note(f"*{record['question']}* Every label is simulated.")
-
-# %%
 columns = ("longest", "density", "novel_2", "copied_sentences", "copies_preamble", "accurate",
            "rougeL", "words", "wins_accuracy", "wins_ourselves")  # fmt: skip
 
@@ -758,37 +765,26 @@ def value(cell):
     return cell[0] if isinstance(cell, list) else cell
 
 
-if record is not None:
-    full = pd.DataFrame(
-        [{"who": r["who"]} | {k: value(r[k]) for k in columns} for r in record["rows"]]
-    )
-    full = full.groupby("who", sort=False).mean()
-    display(full.round(2))
-
-# %%
-if record is not None:
+def show_record():
+    show.note(f"*{record['question']}* Every label is simulated.")
+    full = [{"who": r["who"]} | {k: value(r[k]) for k in columns} for r in record["rows"]]
+    display(pd.DataFrame(full).groupby("who", sort=False).mean().round(2))
     keys = ("measure", "who", "than", "expected", "differences", "verdict")
     display(pd.DataFrame([{k: v[k] for k in keys} for v in record["verdicts"]]))
+    show.note(
+        "The verdicts compare two rows of one measure, seed by seed: *more* or *less* if the "
+        "whole 95 % interval over the seeds lies on one side of zero, *no difference seen* if it "
+        "contains zero and lies within a margin fixed beforehand, *inconclusive* otherwise. Hold "
+        "the column `expected` against the last one. A claim that failed stays in the table."
+    )
+
+
+if record is None:
+    show.note(f"**Not recorded here**: `{path.name}` is missing. Go on with section 8.")
+else:
+    show_record()
 
 # %% [markdown]
-# The verdicts compare two rows of one measure, seed by seed: *more* or *less* if the whole 95 % interval over the seeds lies on one side of zero,
-# *no difference seen* if it contains zero and lies within a margin fixed beforehand, *inconclusive* otherwise. Hold the column `expected` against
-# the last one. A claim that failed stays in the table.
-
-# %%
-points = full if record is not None else after
-_, ax = plt.subplots(figsize=(6.8, 3.8))
-for (name, row), colour in zip(points.iterrows(), plots.COLOURS * 3):
-    ax.plot(row["longest"], row["accurate"], "o", color=colour)
-    at = (row["longest"], row["accurate"])
-    ax.annotate(name, at, xytext=(5, 4), textcoords="offset points")
-ax.set(xlabel="longest copied stretch, words", ylabel="share of accurate summaries")
-ax.margins(x=0.15, y=0.12)
-ax.set_title("Copied and true" + ("" if record is not None else " (the live rows)"));
-# %% [markdown]
-# *How to read it:* each dot is one writer of summaries, further right if it copies longer stretches, higher if more of its summaries state facts
-# and only true ones. Where the recorded experiment is missing, the dots are the live rows of section 5.
-#
 # ## 8. Change the question
 #
 # Labels do not say what people like. They say what people chose under *this* instruction, on *this* card, at *this* price of effort. All three can
@@ -800,23 +796,33 @@ ax.set_title("Copied and true" + ("" if record is not None else " (the live rows
 # | `own-words` | the same people, also asked for the summary's own words |
 # | `highlighted` | the same question; the card marks where in the source each fact stands, so looking up is cheap |
 # | `own-words-highlighted` | both |
+# | `ourselves` | the authors of section 2, for comparison |
 #
 # First again what wins among the base model's summaries, under each of them:
 
 # %%
-won = {name: winners(asks, name) for name, asks in INSTRUCTIONS.items()}
+won = {"all four (a coin)": every}
+won |= {name: winners(asks, name) for name, asks in INSTRUCTIONS.items()}
 pd.DataFrame(
     {"longest": {name: mean_longest(x) for name, x in won.items()},
      "accurate": {name: share_accurate(x) for name, x in won.items()}}
 ).round(2)  # fmt: skip
 
 # %% [markdown]
-# Look at `own-words` beside its highlighted twin: somebody who wants own words and cannot check takes a false retelling more easily. **Predict two
-# rows**, for a policy tuned on `own-words` and for one tuned on `own-words-highlighted`: how long is its longest stretch, how many of its summaries
-# are accurate? Then run.
+# Look at `own-words` beside its highlighted twin: somebody who wants own words and cannot check takes a false retelling more easily. And look at
+# `highlighted` alone: the question is the old one, only looking up is cheap (effort 16 in place of 2), and the longest stretch of the winners comes
+# most of the way down to the coin's. (This is the last labeler of the dial in section 3, with other luck in its looks.) **Predict two rows**, for a
+# policy tuned on `own-words` and for one tuned on `own-words-highlighted`: how long is its longest stretch, how many of its summaries are accurate?
+# Then run.
 
 # %%
 changed = ("own-words", "own-words-highlighted")  # keys of INSTRUCTIONS
+
+# %% [markdown]
+# | machine | the next cell takes |
+# |---|---|
+# | one laptop core | about 2 minutes |
+# | `RLHF_PROFILE=quick` | seconds, and nothing is learned |
 
 # %% tags=["slow"]
 machine.announce("tuned on other instructions")
@@ -833,11 +839,34 @@ final.round(2)
 # %%
 if not quick:
     assert all(final.loc[name, "longest"] < new["longest"] - 1 for name in changed)
-pd.DataFrame({name: texts[name][:3] for name in ("tuned", *changed)})
+
+
+def stretches(i):  # the longest copied stretch of each policy's summary of post i
+    pairs = ((sources[i], texts[name][i]) for name in ("tuned", *changed))
+    return [copying.measure(*pair).longest if pair[1].strip() else 0 for pair in pairs]
+
+
+means = final.loc[["tuned", *changed], "longest"]
+usual = sorted(range(tests), key=lambda i: sum(abs(means - stretches(i))))[:5]
+pd.DataFrame(
+    [[f"({n}) {texts[name][i].strip()}" for n, name in zip(stretches(i), means.index)]
+     for i in usual], columns=means.index,
+)  # fmt: skip
+
+# %%
+for name in ("zero-shot", "tuned", *changed):
+    openings = Counter(" ".join(text.split()[:3]) for text in texts[name])
+    ((most, times),) = openings.most_common(1)
+    print(f"{name}: {times} of {tests} summaries begin {most!r}")
 
 # %% [markdown]
-# Read how the last two columns begin. *I need advice about* is an opening in own words that is never false, so it comes back. Nobody asked for
-# variety either.
+# (In brackets, the words of the longest copied stretch. The five posts are those whose stretches come nearest to the means, so that they show each
+# policy as it usually is.) Own words were asked for, and came: the longest stretch is shorter than the base model's, and no fewer summaries are
+# accurate than before. Between the last two rows of the table above be careful: with one training each and 128 posts, even seven points of accuracy
+# may be luck. Both tell fewer facts than the base model.
+#
+# And read how they begin. Each of the two has an opening in its own words that is never false (*How do I*, *I need advice*). It pays every time, so
+# it comes back: three summaries in ten begin with it, where the base model's commonest opening has one in thirteen. Nobody asked for variety either.
 #
 # The same base model, the same posts, the same number of answers, the same people. What differs is a sentence in the
 # instructions, and a coloured mark on the card. **Instructions are part of the reward**, and so is the interface: whatever makes one kind of answer
@@ -858,7 +887,7 @@ pd.DataFrame({name: texts[name][:3] for name in ("tuned", *changed)})
 # ## Recap
 #
 # - The copying was in the labels before any model was trained: a copy is verified at a glance, a retelling costs effort, and doubt counts against it.
-# - No labeler wanted copies. An instruction (accuracy only) and a price (effort) are enough.
+# - No labeler wanted copies. An instruction (accuracy only) and a price (effort, which copies are spared) are enough.
 # - Coverage hardly tells a copy from a retelling; density, the longest stretch and novel n-grams do.
 # - A copy is accurate. Accuracy, ROUGE and wins answer different questions; say whose question a number answers.
 # - Two judges with different instructions disagree about the same summaries, and twenty clicks may show which of them you are.
@@ -879,4 +908,4 @@ pd.DataFrame({name: texts[name][:3] for name in ("tuned", *changed)})
 # - Stiennon et al. 2020, [Learning to summarize from human feedback](https://arxiv.org/abs/2009.01325): what the same group changed in its instructions, its contact with labelers, and its result.
 # - Grusky, Naaman, Artzi 2018, [Newsroom](https://arxiv.org/abs/1804.11283): coverage and density.
 #
-# **Next:** [11, other roads](11_other_roads.ipynb).
+# **Next:** [10, how many labels?](10_how_many_labels.ipynb)

@@ -67,7 +67,8 @@ comparisons, labels = labelers.recorded(task)
 # of happy and sad words chose, with as much noise as people have.)
 
 # %%
-asked, click = comparisons[0], labels[0]
+opening = show.clear_case(comparisons, labelers.simulated(task))
+asked, click = comparisons[opening], labels[opening]
 show.wrapped("... " + asked.query[-150:])
 marks = ["clicked" if k == click.choice else "" for k in range(len(asked.options))]
 pd.DataFrame({"option": asked.options, "": marks})
@@ -781,9 +782,10 @@ ax.invert_yaxis();
 # The verdict speaks of wins alone. What they cost, in nats and seconds, stands in the table: two roads with *no difference seen* may lie far
 # apart there. Three seeds give wide intervals, in papers too, whether they print them or not. Compare the words with your forecast.
 #
-# Begin with the last row. If not even the untrained base model can be told from PPO in wins, this experiment cannot rank the roads:
-# *inconclusive* is about it, not about them. (The score does tell the two apart, just; but it is what PPO was paid, and so no judge.) Only
-# best of four is *better*, and it needed no training.
+# Begin with the last row. If not even the untrained base model can be told from PPO in wins, this experiment cannot rank the roads. Then
+# *inconclusive* is about it, not about them, and *no difference seen* means little more: all of them still stand so near the base model that there
+# is hardly anything to differ in. (The score tells PPO from the base model, by a seventh of a deviation; but it is what PPO was paid, and so no judge.)
+# Only best of four is *better*, and it needed no training.
 #
 # After *inconclusive* the honest next step is a new run with more seeds or a larger budget, fixed before it starts. And what was tested is
 # narrow: one size, one reward, one learning rate for all.

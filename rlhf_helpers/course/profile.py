@@ -99,6 +99,14 @@ def artifact(name: str) -> Path:
     )
 
 
+def beside(found: Path, name: str) -> Path:
+    """Find what was made together with `found`: recorded with recorded, yours with yours.
+
+    A recorded policy was paid by the recorded reward model; yours has another unit.
+    """
+    return RECORDED / name if found.parent == RECORDED else artifact(name)
+
+
 def _history(name: str) -> str:
     """Say how something of yours was made, with a warning if this profile would make another."""
     known, now = made(name), profile().name

@@ -53,6 +53,13 @@ from rlhf_helpers.course.checks.nb09 import (
     nb09_impression,
     nb09_novel,
 )
+from rlhf_helpers.course.checks.nb10 import (
+    nb10_bits_in_label,
+    nb10_bits_paid,
+    nb10_labels_at,
+    nb10_labels_to_see,
+    nb10_told,
+)
 from rlhf_helpers.course.checks.nb11 import (
     nb11_dpo_loss,
     nb11_grpo_advantages,
@@ -73,6 +80,7 @@ __all__ = [
     "nb05_shuffle", "nb05_clinic", "nb06_bill", "nb06_whole_loss",
     "nb06_plan", "nb06_checkpoint", "nb07_uncover", "nb07_wilson", "nb07_pairs_needed",
     "nb09_believed", "nb09_impression", "nb09_novel", "nb09_density", "nb09_evidence",
+    "nb10_bits_in_label", "nb10_labels_to_see", "nb10_labels_at", "nb10_bits_paid", "nb10_told",
     "nb11_dpo_loss", "nb11_rloo_advantages", "nb11_grpo_advantages", "nb11_grpo_loss",
     "nb11_verdict",
 ]  # fmt: skip

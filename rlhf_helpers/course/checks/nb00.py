@@ -102,7 +102,7 @@ def _guessing(x: float) -> tuple[bool, str]:
 
 def _base(x: float) -> tuple[bool, str]:
     if abs(x) <= 0.3:
-        return True, "normalising set the mean of the base model's answers to 0."
+        return True, "normalising set the mean of the base model's whole responses to 0."
     if math.isclose(x, -1):
         return False, "-1 is what ONE unfinished answer scores; most answers finish."
     if math.isclose(x, 1):

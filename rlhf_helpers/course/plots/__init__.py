@@ -6,6 +6,7 @@ is told by colour alone: lines differ in style, bars in hatching, points in shap
 the cell with `;` to show the figure and not the name of its axes.
 """
 
+from rlhf_helpers.course.plots.counts import bits_still_told, label_curves
 from rlhf_helpers.course.plots.curves import CURVES, reward_fit, smooth, training_curves
 from rlhf_helpers.course.plots.labelers import (
     labeler_consistency,
@@ -45,4 +46,5 @@ __all__ = [
     "label_positions", "STAGES", "CURVES", "STYLE", "COLOURS", "labeler_pace", "labeler_positions",
     "labeler_consistency", "running_hits", "BLUE", "ORANGE", "GREEN", "PURPLE", "SKY", "RED",
     "YELLOW", "BLACK", "GREY", "PALE", "preferred", "taste_map",
+    "label_curves", "bits_still_told",
 ]  # fmt: skip

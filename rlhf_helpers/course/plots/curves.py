@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from rlhf_helpers.course.plots.style import (
     BLUE,
@@ -66,6 +67,7 @@ def training_curves(
         ax.set(title=title, ylabel=unit)
     for ax in grid[2]:
         ax.set_xlabel(step_name(next(iter(runs.values()))))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 12k: 12000 ran into its neighbour
     if len(runs) > 1:
         lines = grid[0, 0].get_legend_handles_labels()
         figure.legend(*lines, loc="outside upper center", ncols=len(runs))
