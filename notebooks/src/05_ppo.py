@@ -873,7 +873,7 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 #   thousand later. The paper fixed beta, too, where it tuned summarizers. On a taste, which pays by rank, it is 0.25.
 #
 # How dear a nat is decides what becomes of the texts. Runs of 12,288 answers with these knobs on the recorded reward model, one seed each, 512
-# prompts of the validation split, two simulated judges (`python benchmarks/nats.py`; only the recorded run's files come with the course):
+# prompts of the validation split, two simulated judges (`benchmarks/README.md` says how it was measured; only the recorded run's files come with the course):
 #
 # | beta | score | nats | wins, judge without noise | wins, noisy judge | most frequent first four words | distinct-2, of the base model's |
 # |---|---|---|---|---|---|---|
@@ -890,7 +890,7 @@ prediction = dict.fromkeys(asked)  # write numbers: {"score": 1.0, ...}
 #
 # And the price is only half of it. A policy at a price multiplies what is already there (notebook 04). The corpus had an earlier edition in which a
 # single line, *What is all this about*, was told too often: it began one sentence in 170. The base model of that edition began 4 % of its answers
-# with it, because it likes a long fixed opening, and the policies tuned on happiness 39 % at a beta of 0.35, and 77 % at 0.15. No setting of PPO
+# with it, and the policies tuned on happiness 39 % at a beta of 0.35, and 77 % at 0.15. None of the four prices that were tried
 # cured that. It took another edition, in which no line is told much oftener than its neighbours, and a new base model.
 #
 # With one epoch the policy hardly moves between sampling and learning, so that the ratio stays near 1 and the clip of section 9 has little to
